@@ -1,0 +1,210 @@
+"""Checks of arguments, shared by every function and class.
+
+Each takes ``where`` (the function or class the user called) and the name of
+the argument, returns the value in its plain form, and raises a TypeError for
+a wrong kind of thing or a ValueError for a wrong value. The message names the
+argument, the rule and the value.
+"""
+
+import functools
+import math
+import operator
+import reprlib
+import warnings
+from collections.abc import Collection, Sequence
+from typing import Any, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._compat import OutSharding, PartitionSpec, Sharding, is_traced
+
+Axes: TypeAlias = int | tuple[int, ...]
+BatchAxes: TypeAlias = int | tuple[int, ...] | Literal["rest"]
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = 60
+
+
+def error(
+    kind: type[Exception], where: str, name: str, rule: str, value: object, cure=""
+) -> Exception:
+    """An exception in the house form: where, argument, rule, value, cure."""
+    message = f"{where}({name}=...) must be {rule}; got {_repr.repr(value)}."
+    return kind(f"{message} {cure}".rstrip())
+
+
+def check_number(
+    where: str, name: str, value: Any, *, minimum: float = -math.inf
+) -> float:
+    """A finite real number, at least ``minimum``; traced scalars pass."""
+    if is_traced(value) and value.ndim == 0:
+        return value
+    rule = "a finite real number"
+    if isinstance(value, (np.generic, np.ndarray, jax.Array)) and value.ndim == 0:
+        value = value.item()
+    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
+        raise error(TypeError, where, name, rule, value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise error(TypeError, where, name, rule, value) from None
+    if not math.isfinite(number):
+        raise error(ValueError, where, name, rule, value)
+    if number < minimum:
+        raise error(ValueError, where, name, f"at least {minimum:g}", value)
+    return number
+
+
+def check_bound(where: str, name: str, value: Any) -> float:
+    """A real number or an infinity, not NaN."""
+    if isinstance(value, (float, np.floating)) and math.isinf(value):
+        return float(value)
+    return float(check_number(where, name, value))
+
+
+def check_choice(where: str, name: str, value: Any, choices: Collection[Any]) -> Any:
+    """One of ``choices``."""
+    if isinstance(value, (str, type(None))) and value in choices:
+        return value
+    rule = "one of " + ", ".join(map(repr, choices))
+    raise error(ValueError, where, name, rule, value)
+
+
+def check_bool(where: str, name: str, value: Any) -> bool:
+    """True or False."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    raise error(TypeError, where, name, "True or False", value)
+
+
+def check_seed(where: str, name: str, value: Any) -> int | None:
+    """None or an integer that fits 64 bits."""
+    if value is None:
+        return None
+    seed = _as_int(value)
+    rule = "None or an int of at most 64 bits"
+    if seed is None:
+        raise error(TypeError, where, name, rule, value)
+    if not -(2**63) <= seed < 2**63:
+        raise error(ValueError, where, name, rule, value)
+    return seed
+
+
+def check_axes(where: str, name: str, value: Any) -> Axes:
+    """An int, or a tuple of distinct ints."""
+    rule = "an int or a tuple of ints"
+    axis = _as_int(value)
+    if axis is not None:
+        return axis
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence | np.ndarray):
+        raise error(TypeError, where, name, rule, value)
+    axes = tuple(_as_int(v) for v in value)
+    if None in axes:
+        raise error(TypeError, where, name, rule, value)
+    if len(set(axes)) != len(axes):
+        raise error(ValueError, where, name, "distinct axes", value)
+    return axes  # pyright: ignore[reportReturnType]
+
+
+def check_batch_axes(where: str, name: str, value: Any) -> BatchAxes:
+    """An int, a tuple of distinct ints, or ``"rest"``."""
+    return "rest" if value == "rest" else check_axes(where, name, value)
+
+
+def check_shape(where: str, shape: Any) -> tuple[int, ...]:
+    """A tuple of non-negative Python ints."""
+    rule = "a sequence of non-negative ints"
+    if isinstance(shape, (str, bytes)) or not isinstance(shape, Sequence | np.ndarray):
+        cure = "" if _as_int(shape) is None else f"Write ({shape},) for one dimension."
+        raise error(TypeError, where, "shape", rule, shape, cure)
+    dims = tuple(_as_int(d) for d in shape)
+    if None in dims:
+        cure = "A shape is static: it cannot depend on traced values."
+        traced = any(is_traced(d) for d in shape)
+        raise error(TypeError, where, "shape", rule, shape, cure if traced else "")
+    if any(d < 0 for d in dims if d is not None):
+        raise error(ValueError, where, "shape", rule, shape)
+    return dims  # pyright: ignore[reportReturnType]
+
+
+def check_dtype(
+    where: str, dtype: Any, kinds: tuple[type, ...] = (jnp.inexact,)
+) -> np.dtype[Any]:
+    """A NumPy dtype of one of ``kinds``; JAX's default float for None."""
+    if dtype is None:
+        return jax.dtypes.canonicalize_dtype(float)
+    rule = "a dtype of " + " or ".join(k.__name__ for k in kinds) + " kind"
+    try:
+        wanted = jnp.dtype(dtype)
+    except TypeError:
+        raise error(TypeError, where, "dtype", rule, dtype) from None
+    if not any(jnp.issubdtype(wanted, kind) for kind in kinds):
+        raise error(TypeError, where, "dtype", rule, wanted.name)
+    if wanted.name == "float8_e8m0fnu" and jnp.inexact in kinds and len(kinds) == 1:
+        raise error(TypeError, where, "dtype", "a signed dtype", wanted.name)
+    dtype = jax.dtypes.canonicalize_dtype(wanted)
+    if dtype != wanted:
+        warnings.warn(
+            f"{where}(dtype={wanted.name}) gives {dtype.name}: 64-bit types need "
+            "jax.config.update('jax_enable_x64', True).",
+            stacklevel=4,
+        )
+    return dtype
+
+
+def check_key(where: str, key: Any) -> jax.Array:
+    """One PRNG key, typed or raw."""
+    rule = "one PRNG key"
+    cure = "Make one with jax.random.key(0), or give the initializer a seed."
+    if isinstance(key, np.ndarray):
+        key = jnp.asarray(key)
+    if not isinstance(key, jax.Array):
+        raise error(TypeError, where, "key", rule, key, cure)
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if not typed and key.dtype != np.uint32:
+        raise error(TypeError, where, "key", rule, key, cure)
+    one = () if typed else _raw_key_shape(jax.config.jax_default_prng_impl)
+    if key.shape != one:
+        cure = "For many draws map over the keys: jax.vmap(lambda k: init(k, shape))."
+        got = f"keys of shape {key.shape}" if typed else f"uint32{list(key.shape)}"
+        raise error(ValueError, where, "key", rule, got, cure)
+    return key
+
+
+def check_out_sharding(where: str, out_sharding: Any, ndim: int) -> OutSharding:
+    """A sharding that a result of ``ndim`` dimensions can have, or None."""
+    if out_sharding is None or isinstance(out_sharding, Sharding):
+        return out_sharding
+    rule = "a Sharding, a PartitionSpec or None"
+    if not isinstance(out_sharding, PartitionSpec):
+        raise error(TypeError, where, "out_sharding", rule, out_sharding)
+    if len(out_sharding) > ndim:
+        rule = f"a PartitionSpec of at most {ndim} entries, as the shape has"
+        raise error(ValueError, where, "out_sharding", rule, out_sharding)
+    return out_sharding
+
+
+def check_draw(
+    where: str, key: Any, shape: Any, dtype: Any, out_sharding: Any
+) -> tuple[jax.Array, tuple[int, ...], np.dtype[Any], OutSharding]:
+    """The arguments of every random function: key, shape, dtype, sharding."""
+    key = check_key(where, key)
+    shape = check_shape(where, shape)
+    dtype = check_dtype(where, dtype)
+    return key, shape, dtype, check_out_sharding(where, out_sharding, len(shape))
+
+
+@functools.cache
+def _raw_key_shape(impl: str) -> tuple[int, ...]:
+    return jax.eval_shape(lambda: jax.random.PRNGKey(0, impl=impl)).shape
+
+
+def _as_int(value: Any) -> int | None:
+    if isinstance(value, (bool, np.bool_)) or is_traced(value):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None

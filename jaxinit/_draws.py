@@ -1,0 +1,219 @@
+"""Uniform, normal and truncated normal tensors: any dtype, any key.
+
+Values are drawn and scaled in float32 (float64 for float64, the matching pair
+for complex) and rounded to the requested dtype once. Arguments are checked by
+the callers; ``mean``, ``stddev`` and the ends of a uniform may be traced.
+"""
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.scipy.special import log_ndtr
+
+from ._checks import error
+from ._compat import OutSharding, is_traced
+from ._program import program
+
+# Beyond this many standard deviations on one side, erf is too coarse in
+# float32 to tell the values apart, and the draw goes through log_ndtr.
+_TAIL = 2.0
+# log_ndtr(-38) is the smallest probability that float64 holds.
+_FARTHEST = 37.5
+
+
+def uniform(
+    key: jax.Array,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    out_sharding: OutSharding,
+    minval: float,
+    maxval: float,
+) -> jax.Array:
+    """Uniform on [minval, maxval).
+
+    Complex: uniform on the disk about the same mean with the same E|w - mean|^2,
+    which makes its radius (maxval - minval) / sqrt(6).
+    """
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        mean = (minval + maxval) / 2
+        stddev = (maxval - minval) / math.sqrt(12)
+        return _disk(key, shape, dtype, out_sharding, mean, stddev)
+    centered = not is_traced(maxval) and minval == -maxval
+    # About 0, (2 f - 1) is exact and the scale comes last: no cancellation.
+    span, low, scale = (
+        (2.0, -1.0, maxval) if centered else (maxval - minval, minval, 1.0)
+    )
+    return _uniform(key, shape, dtype, out_sharding, span, low, scale, minval, maxval)
+
+
+def normal(
+    key: jax.Array,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    out_sharding: OutSharding,
+    mean: float,
+    stddev: float,
+) -> jax.Array:
+    """Normal; circular with E|w - mean|^2 = stddev^2 if complex."""
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        return _complex_normal(key, shape, dtype, out_sharding, mean, stddev)
+    infinity = math.inf
+    return truncated_normal(
+        key, shape, dtype, out_sharding, mean, stddev, -infinity, infinity
+    )
+
+
+def truncated_normal(
+    key: jax.Array,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    out_sharding: OutSharding,
+    mean: float,
+    stddev: float,
+    lower: float,
+    upper: float,
+) -> jax.Array:
+    """Normal given that it lies ``lower`` to ``upper`` stddevs from the mean.
+
+    Complex: circular normal given that |w - mean| <= upper * stddev.
+    """
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        kept = -math.expm1(-(upper**2))
+        return _complex_truncated(key, shape, dtype, out_sharding, mean, stddev, kept)
+    if lower >= _TAIL or upper <= -_TAIL:
+        near, far = sorted((abs(lower), abs(upper)))
+        sign = 1.0 if lower > 0 else -1.0
+        return _normal_tail(
+            key, shape, dtype, out_sharding, mean, stddev * sign, near, far
+        )
+    a, b = (math.erf(x / math.sqrt(2)) for x in (lower, upper))
+    return _normal_center(
+        key, shape, dtype, out_sharding, mean, stddev, a, b, lower, upper
+    )
+
+
+@functools.cache
+def truncated_moments(lower: float, upper: float) -> tuple[float, float]:
+    """Mean and standard deviation of N(0, 1) given ``lower <= x <= upper``.
+
+    By Gauss-Legendre quadrature, which keeps its digits where the closed form
+    cancels: narrow intervals and far tails.
+    """
+    near = min(max(lower, 0.0), upper)  # the point of highest density
+    reach = 40.0 / max(1.0, abs(near))
+    low, high = max(lower, near - reach), min(upper, near + reach)
+    nodes, weights = np.polynomial.legendre.leggauss(400)
+    offset = (low - near) + (high - low) * (nodes + 1) / 2
+    density = weights * np.exp(-offset * (offset / 2 + near))
+    density /= density.sum()
+    shift = float(density @ offset)
+    return near + shift, math.sqrt(float(density @ (offset - shift) ** 2))
+
+
+def complex_truncated_stddev(upper: float) -> float:
+    """sqrt(E|z|^2) of a circular normal of E|z|^2 = 1 given |z| <= upper."""
+    if upper > 20:
+        return 1.0
+    return math.sqrt(1 - upper**2 / math.expm1(upper**2))
+
+
+def check_bounds(where: str, lower: float, upper: float) -> None:
+    """Raises unless lower < upper, in stddevs, hold some probability."""
+    if not lower < upper:
+        rule = "greater than lower"
+        raise error(ValueError, where, "upper", rule, (lower, upper))
+    if lower > _FARTHEST or upper < -_FARTHEST:
+        rule = f"bounds with some part within {_FARTHEST} standard deviations"
+        raise error(ValueError, where, "lower, upper", rule, (lower, upper))
+
+
+def _unit(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> jax.Array:
+    """Uniform on [0, 1): the mantissa bits of a float in [1, 2), minus 1."""
+    width, mantissa = (64, 52) if dtype == np.float64 else (32, 23)
+    uint = np.dtype(f"uint{width}")
+    one = np.ones((), dtype).view(uint)
+    bits = jax.random.bits(key, shape, uint) >> uint.type(width - mantissa)
+    return lax.bitcast_convert_type(bits | one, dtype) - dtype.type(1)
+
+
+@program(elementwise=True)
+def _uniform(key, shape, dtype, span, low, scale, minval, maxval):
+    span, low, scale, minval, maxval = _as(dtype, span, low, scale, minval, maxval)
+    w = (_unit(key, shape, dtype) * span + low) * scale
+    return jnp.clip(w, minval, jnp.maximum(minval, jnp.nextafter(maxval, minval)))
+
+
+@program(elementwise=True)
+def _normal_center(key, shape, dtype, mean, stddev, a, b, lower, upper):
+    mean, stddev, a, b, lower, upper = _as(dtype, mean, stddev, a, b, lower, upper)
+    # erf_inv is finite on (-1, 1); the bounds round to -1 and 1 beyond 5.4.
+    last = np.nextafter(dtype.type(1), dtype.type(0))
+    a = jnp.maximum(a, -last)
+    u = jnp.clip(_unit(key, shape, dtype) * (b - a) + a, a, last)
+    z = dtype.type(math.sqrt(2)) * lax.erf_inv(u)
+    inside = jnp.nextafter(lower, upper), jnp.nextafter(upper, lower)
+    return jnp.clip(z, *inside) * stddev + mean
+
+
+@program(elementwise=True)
+def _normal_tail(key, shape, dtype, mean, stddev, near, far):
+    mean, stddev, near, far = _as(dtype, mean, stddev, near, far)
+    # log P(x > z) runs from log P(x > near) to log P(x > far).
+    log_near = log_ndtr(-near)
+    keep = -jnp.expm1(log_ndtr(-far) - log_near)
+    step = jnp.log1p(-_unit(key, shape, dtype) * keep)
+    z = jnp.sqrt(near * near - 2 * step)
+    for _ in range(3):
+        log_tail = log_ndtr(-z)
+        hazard = jnp.exp(-z * z / 2 - math.log(math.sqrt(2 * math.pi)) - log_tail)
+        z = z + (log_tail - log_near - step) / hazard
+    return jnp.clip(z, near, far) * stddev + mean
+
+
+@program(elementwise=True)
+def _complex_normal(key, shape, dtype, mean, stddev):
+    real = np.empty(0, dtype).real.dtype
+    last = np.nextafter(real.type(1), real.type(0))
+
+    def part(key: jax.Array) -> jax.Array:
+        u = _unit(key, shape, real) * real.type(2) - last
+        return lax.erf_inv(jnp.clip(u, -last, last))  # of variance 1/2
+
+    real_key, imag_key = jax.random.split(key)
+    return _around(mean, stddev, part(real_key), part(imag_key))
+
+
+@program(elementwise=True)
+def _complex_truncated(key, shape, dtype, mean, stddev, kept):
+    real = np.empty(0, dtype).real.dtype
+    (kept,) = _as(real, kept)
+    radius_key, angle_key = jax.random.split(key)
+    radius = jnp.sqrt(-jnp.log1p(-kept * _unit(radius_key, shape, real)))
+    return _polar(mean, stddev, radius, _unit(angle_key, shape, real))
+
+
+@program(elementwise=True)
+def _disk(key, shape, dtype, mean, stddev):
+    real = np.empty(0, dtype).real.dtype
+    radius_key, angle_key = jax.random.split(key)
+    radius = jnp.sqrt(2 * _unit(radius_key, shape, real))
+    return _polar(mean, stddev, radius, _unit(angle_key, shape, real))
+
+
+def _polar(mean, stddev, radius, turn):
+    angle = turn * turn.dtype.type(2 * math.pi)
+    return _around(mean, stddev, radius * jnp.cos(angle), radius * jnp.sin(angle))
+
+
+def _around(mean, stddev, re, im):
+    mean, stddev = _as(re.dtype, mean, stddev)
+    return lax.complex(re * stddev + mean, im * stddev)
+
+
+def _as(dtype: np.dtype[Any], *numbers: Any) -> tuple[jax.Array, ...]:
+    return tuple(jnp.asarray(x, dtype) for x in numbers)

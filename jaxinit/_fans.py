@@ -1,0 +1,159 @@
+"""From a shape and its axes to fan-in and fan-out."""
+
+import math
+from typing import Any
+
+from ._checks import Axes, BatchAxes, check_axes, check_batch_axes, check_shape, error
+
+
+def fans(
+    shape: Any,
+    in_axis: Axes = -2,
+    out_axis: Axes = -1,
+    batch_axis: BatchAxes = (),
+) -> tuple[int, int]:
+    """Number of inputs of an output unit, and of outputs of an input unit.
+
+    Axes that are neither in, out nor batch are the receptive field (the taps
+    of a convolution) and count towards both:
+
+        fan_in  = prod(shape[in_axis])  * prod(receptive field)
+        fan_out = prod(shape[out_axis]) * prod(receptive field)
+
+    Args:
+        shape: Shape of the weight.
+        in_axis: Axis or axes of input features.
+        out_axis: Axis or axes of output features.
+        batch_axis: Axis or axes of independent weights stacked in one tensor
+            (layers, experts), left out of both fans. ``"rest"``: every axis
+            that is not in ``in_axis`` or ``out_axis``.
+
+    Returns:
+        ``(fan_in, fan_out)``, ints.
+
+    Raises:
+        ValueError: If an axis is out of range, two arguments name the same
+            axis, or a shape of fewer than two dimensions meets default axes.
+
+    Example:
+        >>> fans((3, 3, 64, 128))
+        (576, 1152)
+        >>> fans((8, 512, 256), batch_axis=0)
+        (512, 256)
+    """
+    return compute_fans(
+        "fans", check_shape("fans", shape), in_axis, out_axis, batch_axis
+    )
+
+
+def compute_fans(
+    where: str,
+    shape: tuple[int, ...],
+    in_axis: Axes,
+    out_axis: Axes,
+    batch_axis: BatchAxes,
+) -> tuple[int, int]:
+    """The same for a caller named ``where``, with a checked shape."""
+    if len(shape) < 2 and in_axis == -2:
+        cure = "Pass in_axis=0, out_axis=() to count the only axis as inputs."
+        if not shape:
+            cure = "Pass in_axis=(), out_axis=() to use fans of 1."
+        rule = "of two or more dimensions when in_axis and out_axis are the default"
+        raise error(ValueError, where, "shape", rule, shape, cure)
+    inputs = _resolve(where, "in_axis", in_axis, shape)
+    outputs = _resolve(where, "out_axis", out_axis, shape)
+    if batch_axis == "rest":
+        batch = set(range(len(shape))) - inputs - outputs
+    else:
+        batch = _resolve(where, "batch_axis", batch_axis, shape)
+    pairs = (
+        ("out_axis", out_axis, outputs & inputs, "in_axis"),
+        ("batch_axis", batch_axis, batch & inputs, "in_axis"),
+        ("batch_axis", batch_axis, batch & outputs, "out_axis"),
+    )
+    for name, value, shared, other in pairs:
+        if shared:
+            rule = f"disjoint from {other} for shape {shape}"
+            cure = f"Axis {min(shared)} is in both; () stands for no axis."
+            raise error(ValueError, where, name, rule, value, cure)
+
+    def size(axes: set[int]) -> int:
+        return math.prod(shape[axis] for axis in axes)
+
+    field = size(set(range(len(shape))) - inputs - outputs - batch)
+    return size(inputs) * field, size(outputs) * field
+
+
+def einsum_axes(equation: str, operand: int = 1) -> dict[str, Axes]:
+    """Axes of the kernel in an einsum, as keyword arguments of an initializer.
+
+    A letter of the kernel that the result lacks is an input axis, one that
+    only kernel and result have is an output axis, and one that kernel, data
+    and result all have is a batch axis.
+
+    Args:
+        equation: An einsum with explicit result, as ``"btd,dhk->bthk"``.
+        operand: Which operand is the kernel.
+
+    Returns:
+        A dict of ``in_axis``, ``out_axis`` and ``batch_axis``.
+
+    Raises:
+        ValueError: If the equation has no ``->``, no such operand, or a kernel
+            with repeated letters or an ellipsis.
+
+    Example:
+        >>> einsum_axes("btd,dhk->bthk")
+        {'in_axis': (0,), 'out_axis': (1, 2), 'batch_axis': ()}
+    """
+    where = "einsum_axes"
+    if not isinstance(equation, str):
+        raise error(TypeError, where, "equation", "a str", equation)
+    left, arrow, result = equation.replace(" ", "").partition("->")
+    operands = left.split(",")
+    if not arrow or len(operands) < 2:
+        rule = "an einsum of two or more operands with explicit result, 'ab,bc->ac'"
+        raise error(ValueError, where, "equation", rule, equation)
+    if isinstance(operand, bool) or not isinstance(operand, int):
+        raise error(TypeError, where, "operand", "an int", operand)
+    if not -len(operands) <= operand < len(operands):
+        rule = f"one of the {len(operands)} operands"
+        raise error(ValueError, where, "operand", rule, operand)
+    kernel = operands.pop(operand)
+    if len(set(kernel)) != len(kernel) or not kernel.isalpha():
+        rule = "an einsum whose kernel has distinct letters only"
+        raise error(ValueError, where, "equation", rule, equation)
+    data = "".join(operands)
+    axes: dict[str, Axes] = {}
+    axes["in_axis"] = tuple(i for i, c in enumerate(kernel) if c not in result)
+    axes["out_axis"] = tuple(
+        i for i, c in enumerate(kernel) if c in result and c not in data
+    )
+    axes["batch_axis"] = tuple(
+        i for i, c in enumerate(kernel) if c in result and c in data
+    )
+    return axes
+
+
+def check_fan_axes(
+    where: str, *, in_axis: Any, out_axis: Any, batch_axis: Any
+) -> dict[str, Any]:
+    """The three axis arguments in plain form, as far as no shape is needed."""
+    return {
+        "in_axis": check_axes(where, "in_axis", in_axis),
+        "out_axis": check_axes(where, "out_axis", out_axis),
+        "batch_axis": check_batch_axes(where, "batch_axis", batch_axis),
+    }
+
+
+def _resolve(where: str, name: str, axes: Axes, shape: tuple[int, ...]) -> set[int]:
+    found: set[int] = set()
+    for axis in axes if isinstance(axes, tuple) else (axes,):
+        if not -len(shape) <= axis < len(shape):
+            rule = f"within the {len(shape)} dimensions of shape {shape}"
+            raise error(ValueError, where, name, rule, axes)
+        if axis % len(shape) in found:
+            rule = f"distinct axes of shape {shape}"
+            raise error(ValueError, where, name, rule, axes)
+        found.add(axis % len(shape))
+    return found

@@ -1,0 +1,81 @@
+"""FrozenArray: an array that can be a field of a frozen dataclass."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import jax.numpy as jnp
+import numpy as np
+
+from ._checks import error
+
+
+class FrozenArray:
+    """A read-only NumPy array with value equality, a hash and a config."""
+
+    __slots__ = ("_array",)
+
+    def __init__(self, values: Any) -> None:
+        """Copies ``values``, an array or array-like of numbers."""
+        array = np.array(values)
+        array.flags.writeable = False
+        object.__setattr__(self, "_array", array)
+
+    @classmethod
+    def from_plain(cls, where: str, name: str, value: Any) -> Self:
+        """Reads numbers, nested lists, arrays, or the dict `to_plain` writes."""
+        rule = "a number or an array of numbers"
+        dtype = None
+        try:
+            if isinstance(value, Mapping):
+                value, dtype = value["config"]["value"], value["config"]["dtype"]
+                dtype = jnp.dtype(dtype) if isinstance(dtype, str) else None
+                if isinstance(value, Mapping):
+                    value = np.array(value["real"]) + 1j * np.array(value["imag"])
+            array = np.array(value, dtype)
+        except (TypeError, ValueError, KeyError, OverflowError):
+            raise error(ValueError, where, name, rule, value) from None
+        number = jnp.issubdtype(array.dtype, jnp.number) or array.dtype == np.bool_
+        if not number:
+            raise error(TypeError, where, name, rule, value)
+        return cls(array)
+
+    def to_plain(self) -> dict[str, Any]:
+        """The array as JSON-serializable data, in the form Keras 3 uses."""
+        array = self._array
+        values: Any = array
+        if array.dtype.kind == "c":
+            values = {"real": array.real.tolist(), "imag": array.imag.tolist()}
+        elif array.dtype.kind in "biuf":
+            values = array.tolist()
+        else:  # bfloat16 and the like, exact in float64
+            values = array.astype(np.float64).tolist()
+        config = {"value": values, "dtype": array.dtype.name}
+        return {"class_name": "__numpy__", "config": config}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return self._array.shape
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self._array, dtype, copy=copy)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("FrozenArray is read-only.")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, FrozenArray):
+            return NotImplemented
+        return self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def __repr__(self) -> str:
+        return f"array(shape={self.shape}, dtype={self._array.dtype.name})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FrozenArray, (self._array,)
+
+    def _identity(self) -> tuple[Any, ...]:
+        return self._array.shape, self._array.dtype.name, self._array.tobytes()

@@ -1,0 +1,34 @@
+"""Every built-in initializer class, registered under its identifiers."""
+
+from .base import Initializer as Initializer
+from .constant import Constant, FromArray, Ones, Zeros
+from .glorot import GlorotNormal, GlorotUniform
+from .he import HeNormal, HeUniform
+from .identity import Identity
+from .lecun import LecunNormal, LecunUniform
+from .random import RandomNormal, RandomUniform, TruncatedNormal
+from .registry import register
+from .stft import STFT
+from .variance_scaling import VarianceScaling
+
+BUILT_IN: tuple[type[Initializer], ...] = (
+    Zeros,
+    Ones,
+    Constant,
+    FromArray,
+    RandomNormal,
+    RandomUniform,
+    TruncatedNormal,
+    VarianceScaling,
+    GlorotNormal,
+    GlorotUniform,
+    HeNormal,
+    HeUniform,
+    LecunNormal,
+    LecunUniform,
+    Identity,
+    STFT,
+)
+
+for _cls in BUILT_IN:
+    register(_cls)

@@ -1,0 +1,252 @@
+"""Initializer: the call contract and the config contract, once for all."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._checks import (
+    check_dtype,
+    check_key,
+    check_out_sharding,
+    check_seed,
+    check_shape,
+    error,
+)
+from .._compat import OutSharding, Shape
+from .._frozen import FrozenArray
+from .._program import program
+from . import registry
+
+
+class Initializer:
+    """Base of every initializer; what ``init(key, shape, dtype)`` means.
+
+    Subclass it with a frozen dataclass whose fields are plain data, and write
+    `sample`. Hashing, equality, pickling, configs, dtypes, sharding and
+    compilation come with it.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Laplace(jaxinit.Initializer):
+        ...     scale: float = 0.05
+        ...     def sample(self, key, shape, dtype):
+        ...         return self.scale * jax.random.laplace(key, shape, dtype)
+        >>> Laplace()(jax.random.key(0), (2, 3), jnp.bfloat16).dtype
+        dtype(bfloat16)
+    """
+
+    # The pure function whose keyword arguments a built-in class holds, and the
+    # check that puts them in plain form: check(where, **arguments) -> arguments.
+    function: ClassVar[Callable[..., jax.Array] | None] = None
+    check: ClassVar[Callable[..., dict[str, Any]] | None] = None
+    # Names under which the library's own classes are registered.
+    identifiers: ClassVar[tuple[str, ...]] = ()
+    registered_name: ClassVar[str | None] = None
+    deterministic: ClassVar[bool] = False
+    """Whether a call without key and seed is allowed."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuses a class that says nothing about its values."""
+        super().__init_subclass__(**kwargs)
+        if cls.function is None and cls.sample is Initializer.sample:
+            raise TypeError(
+                f"{cls.__name__} must define sample(self, key, shape, dtype)."
+            )
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Refuses a key where arguments belong: the class used as an instance."""
+        if args and _is_key(args[0], lenient=len(args) > 1):
+            raise TypeError(
+                f"{cls.__name__} is a class and was called with a key, as an "
+                f"initializer is: add (), as in kernel_init=jaxinit.{cls.__name__}()."
+            )
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        """Puts every field in plain, hashable form and checks the arguments."""
+        where = type(self).__name__
+        fields = {name: getattr(self, name) for name in _field_names(type(self))}
+        if "seed" in fields:
+            fields["seed"] = check_seed(where, "seed", fields["seed"])
+        if self.check is not None:
+            arguments = {k: v for k, v in fields.items() if k != "seed"}
+            fields |= type(self).check(where, **arguments)
+        for name, value in fields.items():
+            object.__setattr__(self, name, _freeze(where, name, value))
+
+    def sample(
+        self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> jax.Array:
+        """The values; the one method that a subclass writes.
+
+        Args:
+            key: A typed PRNG key, to be used once (or split).
+            shape: Tuple of ints.
+            dtype: Dtype to compute in: float32 where a narrower float was asked
+                for. The caller rounds the result to the requested dtype.
+
+        Returns:
+            Array of ``shape``.
+        """
+        return type(self).function(key, shape, dtype, **self._arguments())
+
+    def __call__(
+        self,
+        key: jax.Array | None,
+        shape: Shape,
+        dtype: Any = None,
+        out_sharding: OutSharding = None,
+    ) -> jax.Array:
+        """Draws a tensor.
+
+        Args:
+            key: PRNG key, typed or raw. None to use the initializer's ``seed``;
+                an explicit key always wins.
+            shape: Shape of the tensor.
+            dtype: Its dtype; None for JAX's default float.
+            out_sharding: Sharding, or PartitionSpec under a mesh, of the result.
+
+        Returns:
+            Array of ``shape`` and ``dtype``, a function of ``key`` alone.
+
+        Raises:
+            TypeError: If there is neither key nor seed, or an argument is of a
+                wrong kind.
+            ValueError: If the shape does not suit the initializer.
+        """
+        if key is None and not self.deterministic:
+            key = self._seed_key()
+        if type(self).function is not None:
+            return type(self).function(
+                key, shape, dtype, out_sharding=out_sharding, **self._arguments()
+            )
+        where = type(self).__name__
+        key = None if key is None else check_key(where, key)
+        shape = check_shape(where, shape)
+        dtype = check_dtype(where, dtype, (jnp.number, jnp.bool_))
+        out_sharding = check_out_sharding(where, out_sharding, len(shape))
+        return _sample(key, shape, dtype, out_sharding, init=self)
+
+    def get_config(self) -> dict[str, Any]:
+        """The fields as JSON-serializable plain data."""
+        return {name: _plain(getattr(self, name)) for name in _field_names(type(self))}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The initializer whose `get_config` is ``config``.
+
+        Fields that the config lacks take their defaults.
+
+        Raises:
+            ValueError: If a field is unknown, or missing without a default.
+        """
+        if not isinstance(config, Mapping):
+            raise error(
+                TypeError, cls.__name__ + ".from_config", "config", "a dict", config
+            )
+        known = [f for f in dataclasses.fields(cls) if f.init]  # pyright: ignore
+        names = [f.name for f in known]
+        unknown = [k for k in config if k not in names]
+        if unknown:
+            raise ValueError(
+                f"{cls.__name__} has no field {', '.join(map(repr, unknown))}; "
+                f"its fields are {names}."
+            )
+        missing = [
+            f.name
+            for f in known
+            if f.default is dataclasses.MISSING
+            and f.default_factory is dataclasses.MISSING
+            and f.name not in config
+        ]
+        if missing:
+            raise ValueError(
+                f"The config of {cls.__name__} lacks {', '.join(map(repr, missing))}."
+            )
+        return cls(**{name: registry.decode(value) for name, value in config.items()})
+
+    def clone(self) -> Self:
+        """An equal initializer."""
+        return type(self).from_config(self.get_config())
+
+    def __repr__(self) -> str:
+        """The call that builds it, without arguments left at their defaults."""
+        parts = [
+            f"{f.name}={getattr(self, f.name)!r}"
+            for f in dataclasses.fields(self)  # pyright: ignore
+            if getattr(self, f.name) != f.default
+        ]
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    def _arguments(self) -> dict[str, Any]:
+        return {k: getattr(self, k) for k in _field_names(type(self)) if k != "seed"}
+
+    def _seed_key(self) -> jax.Array:
+        seed = getattr(self, "seed", None)
+        if seed is None:
+            cure = "Pass jax.random.key(0), or build the initializer with seed=0."
+            where = type(self).__name__
+            raise error(
+                TypeError, where, "key", "a PRNG key without a seed", None, cure
+            )
+        return jax.random.key(seed)
+
+
+@program
+def _sample(key, shape, dtype, *, init):
+    values = init.sample(key, shape, dtype)
+    if np.shape(values) != shape:
+        where = f"{type(init).__name__}.sample"
+        rule = f"an array of the shape asked for, {shape}"
+        raise error(ValueError, where, "return", rule, np.shape(values))
+    return jnp.asarray(values)
+
+
+@functools.cache
+def _field_names(cls: type) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(cls))
+
+
+def _is_key(x: Any, *, lenient: bool) -> bool:
+    if not isinstance(x, (jax.Array, np.ndarray)):
+        return False
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return True
+    return lenient and x.dtype == np.uint32 and x.ndim == 1
+
+
+def _freeze(where: str, name: str, value: Any) -> Any:
+    """A field value in hashable form: tuples, Python numbers, dtype names."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (np.ndarray, jax.Array)):
+        return FrozenArray.from_plain(where, name, value)
+    if isinstance(value, list | tuple):
+        return tuple(_freeze(where, name, v) for v in value)
+    if isinstance(value, np.dtype):
+        return value.name
+    if isinstance(value, type) and hasattr(value, "dtype"):  # jnp.float32 and kin
+        return np.dtype(value).name
+    try:
+        hash(value)
+    except TypeError:
+        raise error(TypeError, where, name, "plain, hashable data", value) from None
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """A field value as JSON-serializable data."""
+    if isinstance(value, Initializer):
+        return registry.serialize(value)
+    if isinstance(value, FrozenArray):
+        return value.to_plain()
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"get_config() cannot write {value!r}: it is not plain data.")

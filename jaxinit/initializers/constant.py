@@ -1,0 +1,246 @@
+"""Zeros, ones, constants and given values."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._checks import check_dtype, check_out_sharding, check_shape, error
+from .._compat import OutSharding, Shape, is_traced
+from .._frozen import FrozenArray
+from .._program import program
+from .base import Initializer
+
+
+def zeros(
+    key: jax.Array | None,
+    shape: Shape,
+    dtype: Any = None,
+    *,
+    out_sharding: OutSharding = None,
+) -> jax.Array:
+    """All zeros.
+
+    Args:
+        key: Unused; may be None.
+        shape: Any shape.
+        dtype: Any numeric or bool dtype.
+        out_sharding: Sharding of the result.
+
+    Returns:
+        Array of ``shape`` and ``dtype``.
+
+    Example:
+        >>> zeros(None, (2,))
+        Array([0., 0.], dtype=float32)
+    """
+    return fill("zeros", shape, dtype, 0, out_sharding)
+
+
+def ones(
+    key: jax.Array | None,
+    shape: Shape,
+    dtype: Any = None,
+    *,
+    out_sharding: OutSharding = None,
+) -> jax.Array:
+    """All ones. Arguments as `zeros`.
+
+    Example:
+        >>> ones(None, (2,))
+        Array([1., 1.], dtype=float32)
+    """
+    return fill("ones", shape, dtype, 1, out_sharding)
+
+
+def constant(
+    key: jax.Array | None,
+    shape: Shape,
+    dtype: Any = None,
+    *,
+    value: Any = 0.0,
+    out_sharding: OutSharding = None,
+) -> jax.Array:
+    """One value, or an array broadcast to the shape.
+
+    Args:
+        key: Unused; may be None.
+        shape: Any shape that ``value`` broadcasts to.
+        dtype: Any numeric or bool dtype that holds the value: a fraction in an
+            integer dtype, or a complex value in a real one, is refused.
+        value: Number or array of numbers.
+        out_sharding: Sharding of the result.
+
+    Returns:
+        Array of ``shape`` and ``dtype``.
+
+    Raises:
+        ValueError: If ``value`` does not broadcast to ``shape`` or does not fit
+            ``dtype``.
+
+    Example:
+        >>> constant(None, (2, 2), value=[1.0, 2.0])
+        Array([[1., 2.],
+               [1., 2.]], dtype=float32)
+    """
+    return fill("constant", shape, dtype, value, out_sharding)
+
+
+def from_array(
+    key: jax.Array | None,
+    shape: Shape,
+    dtype: Any = None,
+    *,
+    value: Any,
+    out_sharding: OutSharding = None,
+) -> jax.Array:
+    """The given values, for their own shape only.
+
+    Args:
+        key: Unused; may be None.
+        shape: The shape of ``value``.
+        dtype: As for `constant`.
+        value: Array of numbers.
+        out_sharding: Sharding of the result.
+
+    Returns:
+        Array of ``shape`` and ``dtype``.
+
+    Raises:
+        ValueError: If ``shape`` differs from the shape of ``value``.
+
+    Example:
+        >>> from_array(None, (2,), value=[3.0, 4.0])
+        Array([3., 4.], dtype=float32)
+    """
+    shape = check_shape("from_array", shape)
+    if np.shape(value) != shape:
+        rule = f"{np.shape(value)}, the shape of the given values"
+        raise error(ValueError, "from_array", "shape", rule, shape)
+    return fill("from_array", shape, dtype, value, out_sharding)
+
+
+def fill(
+    where: str, shape: Shape, dtype: Any, value: Any, out_sharding: OutSharding
+) -> jax.Array:
+    """``value`` cast to ``dtype`` once and broadcast to ``shape``."""
+    shape = check_shape(where, shape)
+    dtype = check_dtype(where, dtype, (jnp.number, jnp.bool_))
+    out_sharding = check_out_sharding(where, out_sharding, len(shape))
+    if not is_traced(value):
+        value = cast(where, value, dtype)
+    trailing = zip(reversed(value.shape), reversed(shape), strict=False)
+    if value.ndim > len(shape) or any(v not in (1, s) for v, s in trailing):
+        rule = f"broadcastable to shape {shape}"
+        raise error(ValueError, where, "value", rule, f"shape {value.shape}")
+    return _broadcast(None, shape, dtype, out_sharding, value)
+
+
+def cast(where: str, value: Any, dtype: np.dtype[Any]) -> np.ndarray:
+    """Numbers in ``dtype``, or an error where that would lose their meaning."""
+    value = np.asarray(value)
+    if jnp.issubdtype(dtype, jnp.inexact):
+        fits = value.dtype.kind != "c" or jnp.issubdtype(dtype, jnp.complexfloating)
+    elif value.dtype.kind in "biu" and dtype.kind == "b":
+        fits = bool(np.isin(value, (0, 1)).all())
+    else:
+        with np.errstate(invalid="ignore"):
+            fits = bool((value.astype(dtype).astype(value.dtype) == value).all())
+    if not fits:
+        rule = f"representable in {dtype.name}"
+        raise error(ValueError, where, "value", rule, value)
+    return value.astype(dtype)
+
+
+@program
+def _broadcast(key, shape, dtype, value):
+    return jnp.broadcast_to(value, shape)
+
+
+def _check_value(where: str, *, value: Any) -> dict[str, Any]:
+    if isinstance(value, (bool, int, float)) and value == value:
+        return {"value": value}
+    if isinstance(value, FrozenArray):
+        return {"value": value}
+    if isinstance(value, np.generic) and value.dtype.kind in "biuf" and value == value:
+        return {"value": value.item()}
+    if isinstance(value, (str, bytes)) or value is None:
+        rule = "a number or an array of numbers"
+        raise error(TypeError, where, "value", rule, value)
+    return {"value": FrozenArray.from_plain(where, "value", value)}
+
+
+def _check_array(where: str, *, value: Any) -> dict[str, Any]:
+    if isinstance(value, FrozenArray):
+        return {"value": value}
+    return {"value": FrozenArray.from_plain(where, "value", value)}
+
+
+@dataclass(frozen=True, repr=False)
+class Zeros(Initializer):
+    """All zeros: the class of `jaxinit.functional.zeros`.
+
+    Example:
+        >>> Zeros()(None, (2,))
+        Array([0., 0.], dtype=float32)
+    """
+
+    function = staticmethod(zeros)
+    identifiers = ("zeros", "zero")
+    deterministic = True
+
+
+@dataclass(frozen=True, repr=False)
+class Ones(Initializer):
+    """All ones: the class of `jaxinit.functional.ones`.
+
+    Example:
+        >>> Ones()(None, (2,))
+        Array([1., 1.], dtype=float32)
+    """
+
+    function = staticmethod(ones)
+    identifiers = ("ones", "one")
+    deterministic = True
+
+
+@dataclass(frozen=True, repr=False)
+class Constant(Initializer):
+    """One value or a broadcast array: the class of `jaxinit.functional.constant`.
+
+    Attributes:
+        value: Number, or array that broadcasts to the shape.
+
+    Example:
+        >>> Constant(0.5)(None, (2,))
+        Array([0.5, 0.5], dtype=float32)
+    """
+
+    value: Any = 0.0
+
+    function = staticmethod(constant)
+    check = staticmethod(_check_value)
+    identifiers = ("constant",)
+    deterministic = True
+
+
+@dataclass(frozen=True, repr=False)
+class FromArray(Initializer):
+    """Given values for one shape: the class of `jaxinit.functional.from_array`.
+
+    Attributes:
+        value: Array of numbers; its shape is the only one served.
+
+    Example:
+        >>> FromArray([1.0, 2.0])(None, (2,))
+        Array([1., 2.], dtype=float32)
+    """
+
+    value: Any
+
+    function = staticmethod(from_array)
+    check = staticmethod(_check_array)
+    identifiers = ("from_array",)
+    deterministic = True

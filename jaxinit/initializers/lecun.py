@@ -1,0 +1,123 @@
+"""LeCun: variance 1 / fan_in."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from .._checks import Axes, BatchAxes
+from .._compat import OutSharding, Shape
+from .._fans import check_fan_axes
+from .base import Initializer
+from .variance_scaling import scaled
+
+
+def lecun_normal(
+    key: jax.Array,
+    shape: Shape,
+    dtype: Any = None,
+    *,
+    in_axis: Axes = -2,
+    out_axis: Axes = -1,
+    batch_axis: BatchAxes = (),
+    out_sharding: OutSharding = None,
+) -> jax.Array:
+    """Truncated normal of variance ``1 / fan_in``.
+
+    W_i ~ N(0, s^2) cut at two standard deviations, s chosen so that the
+    variance after the cut is 1 / fan_in.
+    Arguments, result and errors are those of `variance_scaling`.
+
+    Example:
+        >>> lecun_normal(jax.random.key(0), (3, 4)).shape
+        (3, 4)
+
+    References:
+        LeCun et al., "Efficient BackProp", 1998, eq. (16).
+    """
+    return scaled(
+        "lecun_normal",
+        (key, shape, dtype, out_sharding),
+        scale=1.0,
+        mode="fan_in",
+        distribution="truncated_normal",
+        in_axis=in_axis,
+        out_axis=out_axis,
+        batch_axis=batch_axis,
+    )
+
+
+@dataclass(frozen=True, repr=False)
+class LecunNormal(Initializer):
+    """Truncated normal of variance ``1 / fan_in``.
+
+    The class of `jaxinit.functional.lecun_normal`.
+
+    Example:
+        >>> LecunNormal()(jax.random.key(0), (3, 4)).shape
+        (3, 4)
+    """
+
+    in_axis: Axes = -2
+    out_axis: Axes = -1
+    batch_axis: BatchAxes = ()
+    seed: int | None = None
+
+    function = staticmethod(lecun_normal)
+    check = staticmethod(check_fan_axes)
+    identifiers = ("lecun_normal",)
+
+
+def lecun_uniform(
+    key: jax.Array,
+    shape: Shape,
+    dtype: Any = None,
+    *,
+    in_axis: Axes = -2,
+    out_axis: Axes = -1,
+    batch_axis: BatchAxes = (),
+    out_sharding: OutSharding = None,
+) -> jax.Array:
+    """Uniform of variance ``1 / fan_in``.
+
+    W_i ~ U[-L, L) with L = sqrt(3 / fan_in).
+    Arguments, result and errors are those of `variance_scaling`.
+
+    Example:
+        >>> lecun_uniform(jax.random.key(0), (3, 4)).shape
+        (3, 4)
+
+    References:
+        LeCun et al., "Efficient BackProp", 1998, eq. (16).
+    """
+    return scaled(
+        "lecun_uniform",
+        (key, shape, dtype, out_sharding),
+        scale=1.0,
+        mode="fan_in",
+        distribution="uniform",
+        in_axis=in_axis,
+        out_axis=out_axis,
+        batch_axis=batch_axis,
+    )
+
+
+@dataclass(frozen=True, repr=False)
+class LecunUniform(Initializer):
+    """Uniform of variance ``1 / fan_in``.
+
+    The class of `jaxinit.functional.lecun_uniform`.
+
+    Example:
+        >>> LecunUniform()(jax.random.key(0), (3, 4)).shape
+        (3, 4)
+    """
+
+    in_axis: Axes = -2
+    out_axis: Axes = -1
+    batch_axis: BatchAxes = ()
+    seed: int | None = None
+
+    function = staticmethod(lecun_uniform)
+    check = staticmethod(check_fan_axes)
+    identifiers = ("lecun_uniform",)

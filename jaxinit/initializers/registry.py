@@ -1,0 +1,305 @@
+"""Names and classes: get, serialize, deserialize, register.
+
+Loading a config builds registered classes from plain data and does nothing
+else: no import, no evaluation, no unpickling, whatever the config says.
+"""
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+_DEPTH = 32  # nested initializers, axes and arrays stay far below
+_SIZE = 2_000_000  # values of one config, array elements included
+_ENVELOPE = {"module", "class_name", "config", "registered_name"}
+# Where Keras's configs say that their built-in initializers live.
+_MODULES = (
+    "jaxinit",
+    "keras",
+    "tf_keras",
+    "tensorflow.keras",
+    "tensorflow.python.keras",
+)
+
+_classes: dict[str, type] = {}
+
+
+def register(target: type | str | None = None, /, *, override: bool = False) -> Any:
+    """Gives a custom initializer class a name that configs can use.
+
+    As ``@register`` the name is the class's own; ``@register("package>Name")``
+    sets another, by convention with the package in front.
+
+    Args:
+        target: The class, or the name to register it under.
+        override: Replace a class registered under the same name.
+
+    Returns:
+        The class, or a decorator.
+
+    Raises:
+        TypeError: If the class is not a frozen dataclass of its own.
+        ValueError: If the name is taken or empty.
+
+    Example:
+        >>> @register("doc>Half")
+        ... @dataclasses.dataclass(frozen=True)
+        ... class Half(jaxinit.Initializer):
+        ...     def sample(self, key, shape, dtype):
+        ...         return jnp.full(shape, 0.5, dtype)
+        >>> get("doc>Half")
+        Half()
+    """
+    if target is None or isinstance(target, str):
+        return lambda cls: _add(
+            cls, cls.__name__ if target is None else target, override
+        )
+    return _add(target, getattr(target, "__name__", ""), override)
+
+
+def _add(cls: Any, name: str, override: bool) -> Any:
+    if not isinstance(cls, type) or not hasattr(cls, "from_config"):
+        raise TypeError(f"register() takes a subclass of Initializer; got {cls!r}.")
+    params = cls.__dict__.get("__dataclass_params__")
+    if params is None or not params.frozen or not params.eq:
+        raise TypeError(
+            f"register({cls.__name__}): decorate the class with "
+            "@dataclasses.dataclass(frozen=True) below @jaxinit.register, so that "
+            "it is hashable and its fields are its config."
+        )
+    if not name:
+        raise ValueError("register(): the name must not be empty.")
+    for known in (name, *cls.__dict__.get("identifiers", ())):
+        taken = _classes.get(known)
+        if taken is not None and not override:
+            raise ValueError(
+                f"register({name!r}): {known!r} is registered already, for "
+                f"{taken.__module__}.{taken.__qualname__}. Choose another name, as "
+                "'package>Name', or pass override=True."
+            )
+    for known in (name, *cls.__dict__.get("identifiers", ())):
+        _classes[known] = cls
+    cls.registered_name = name
+    return cls
+
+
+def names() -> dict[str, type]:
+    """Every registered identifier and its class, sorted."""
+    return dict(sorted(_classes.items()))
+
+
+def get(identifier: Any) -> Any:
+    """An initializer from anything that names one.
+
+    Args:
+        identifier: A registered name (``"he_normal"``, ``"HeNormal"``); a config
+            dict; a class (built with its defaults); an initializer, or any
+            callable ``(key, shape, dtype)``, returned as it is; an array, whose
+            values are returned for its own shape only; or None.
+
+    Returns:
+        An initializer, the callable, or None for None.
+
+    Raises:
+        TypeError: If ``identifier`` is none of these.
+        ValueError: If the name or config is unknown or wrong.
+
+    Example:
+        >>> get("he_normal")
+        HeNormal()
+        >>> get({"class_name": "RandomNormal", "config": {"stddev": 0.02}})
+        RandomNormal(stddev=0.02)
+    """
+    if identifier is None:
+        return None
+    if isinstance(identifier, (str, Mapping)):
+        return deserialize(identifier)
+    if isinstance(identifier, (np.ndarray, np.generic, jax.Array)):
+        return _classes["FromArray"](identifier)
+    if isinstance(identifier, type) and hasattr(identifier, "from_config"):
+        return identifier()
+    if callable(identifier):
+        _check_signature(identifier)
+        return identifier
+    raise TypeError(
+        "get(identifier=...) must be a name, a config, a class, a callable "
+        f"(key, shape, dtype), an array or None; got {identifier!r}."
+    )
+
+
+def serialize(initializer: Any) -> dict[str, Any]:
+    """A registered initializer as a JSON-serializable dict.
+
+    Args:
+        initializer: An instance of a registered class.
+
+    Returns:
+        A dict of ``module``, ``class_name``, ``config`` and
+        ``registered_name`` (None for the library's own).
+
+    Raises:
+        TypeError: If its class is not registered.
+
+    Example:
+        >>> serialize(get("zeros"))["class_name"]
+        'Zeros'
+    """
+    cls = type(initializer)
+    name = cls.__dict__.get("registered_name")
+    if _classes.get(name) is not cls:
+        raise TypeError(
+            f"serialize() takes an instance of a registered class; got "
+            f"{initializer!r}. Subclass jaxinit.Initializer and decorate the class "
+            "with @jaxinit.register."
+        )
+    builtin = "identifiers" in cls.__dict__
+    return {
+        "module": "jaxinit" if builtin else cls.__module__,
+        "class_name": cls.__name__,
+        "config": initializer.get_config(),
+        "registered_name": None if builtin else name,
+    }
+
+
+def deserialize(config: str | Mapping[str, Any]) -> Any:
+    """The initializer that a config describes.
+
+    Reads what `serialize` writes, Keras 3's form, the legacy ``{"class_name",
+    "config"}`` and a bare name, with nested initializers. In a Keras config
+    the distribution ``"normal"`` means truncated and ``input_axes`` and
+    ``output_axes`` leave every other axis out of the fans, as in Keras.
+
+    Args:
+        config: A dict of plain data, or a registered name.
+
+    Returns:
+        An initializer.
+
+    Raises:
+        TypeError: If the config or a field has a wrong type.
+        ValueError: If a name is unknown, a field unknown, missing or wrong, or
+            the config too deep or too large.
+
+    Example:
+        >>> deserialize({"class_name": "he_normal", "config": {"seed": 3}})
+        HeNormal(seed=3)
+    """
+    if isinstance(config, str):
+        return _find(config)()
+    if not isinstance(config, Mapping):
+        raise TypeError(
+            f"deserialize(config=...) must be a dict or a name; got {config!r}."
+        )
+    _check_extent(config)
+    return _build(config)
+
+
+def decode(value: Any) -> Any:
+    """A config value with every nested initializer built."""
+    if isinstance(value, Mapping) and "class_name" in value:
+        if str(value["class_name"]).startswith("__"):
+            return value  # an array, which the field itself reads
+        return _build(value)
+    if isinstance(value, list | tuple):
+        return tuple(decode(v) for v in value)
+    return value
+
+
+def _build(config: Mapping[str, Any]) -> Any:
+    unknown = set(config) - _ENVELOPE - {"build_config", "shared_object_id"}
+    if "class_name" not in config or unknown:
+        raise ValueError(
+            "A config must have 'class_name' and may have 'config', 'module' and "
+            f"'registered_name'; got keys {sorted(map(str, config))}."
+        )
+    name = config.get("registered_name") or config["class_name"]
+    cls = _find(name)
+    module = config.get("module")
+    if module is not None and not isinstance(module, str):
+        raise TypeError(f"config['module'] must be a str or None; got {module!r}.")
+    builtin = "identifiers" in cls.__dict__
+    if builtin and module is not None and not _is_known_module(module):
+        raise ValueError(
+            f"config['module'] is {module!r}, which is not read: no config makes "
+            "jaxinit import a module. Register the class with @jaxinit.register "
+            "and name it in 'registered_name'."
+        )
+    fields = config.get("config")
+    fields = {} if fields is None else fields
+    if not isinstance(fields, Mapping):
+        raise TypeError(f"config['config'] of {name!r} must be a dict; got {fields!r}.")
+    if builtin and module != "jaxinit":
+        fields = _from_keras(cls, fields)
+    return cls.from_config(fields)
+
+
+def _is_known_module(module: str) -> bool:
+    return any(module == m or module.startswith(m + ".") for m in _MODULES)
+
+
+def _from_keras(cls: type, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Keras's arguments as ours."""
+    fields = dict(fields)
+    if fields.get("distribution") == "normal":
+        fields["distribution"] = "truncated_normal"
+    axes = [fields.pop(name, None) for name in ("input_axes", "output_axes")]
+    # Keras looks at them only when both are given.
+    if None not in axes:
+        fields |= {"in_axis": axes[0], "out_axis": axes[1], "batch_axis": "rest"}
+    return fields
+
+
+def _find(name: Any) -> type:
+    if not isinstance(name, str):
+        raise TypeError(f"An initializer's name must be a str; got {name!r}.")
+    if name in _classes:
+        return _classes[name]
+    close = difflib.get_close_matches(name[:80], _classes, n=3, cutoff=0.6)
+    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    raise ValueError(
+        f"{name[:80]!r} names no registered initializer.{hint} A class of your own "
+        "needs @jaxinit.register, in a module that is imported before the config is "
+        "loaded."
+    )
+
+
+def _check_extent(config: Mapping[str, Any]) -> None:
+    """Bounds depth and size before anything recursive looks at the config."""
+    level: list[Any] = [config]
+    size = 0
+    for _ in range(_DEPTH):
+        below: list[Any] = []
+        for value in level:
+            below.extend(_children(value))
+            if size + len(below) > _SIZE:
+                raise ValueError(f"The config holds more than {_SIZE} values.")
+        if not below:
+            return
+        size += len(below)
+        level = below
+    raise ValueError(f"The config is nested more than {_DEPTH} levels deep.")
+
+
+def _children(value: Any) -> Sequence[Any]:
+    if isinstance(value, Mapping):
+        if not all(isinstance(k, str) for k in value):
+            raise TypeError(f"Keys of a config must be str; got {list(value)[:5]!r}.")
+        return list(value.values())
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _check_signature(f: Callable[..., Any]) -> None:
+    try:
+        signature = inspect.signature(f)
+    except (TypeError, ValueError):
+        return  # some builtins have none; calling them will tell
+    try:
+        signature.bind("key", "shape", "dtype")
+    except TypeError:
+        raise TypeError(
+            "get(identifier=...) takes callables of (key, shape, dtype); "
+            f"{getattr(f, '__name__', f)!r} takes {signature}."
+        ) from None

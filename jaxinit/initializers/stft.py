@@ -1,0 +1,141 @@
+"""Short-time Fourier transform kernels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from .._checks import check_bool, check_choice, check_shape, error
+from .._compat import OutSharding, Shape
+from .._frozen import FrozenArray
+from .base import Initializer
+from .constant import fill
+
+
+def stft(
+    key: jax.Array | None,
+    shape: Shape,
+    dtype: Any = None,
+    *,
+    side: str = "real",
+    window: Any = "hann",
+    scaling: str | None = "density",
+    periodic: bool = False,
+    out_sharding: OutSharding = None,
+) -> jax.Array:
+    """Real or imaginary part of a windowed Fourier basis, as a Conv1D kernel.
+
+    W[t, 0, k] = cos|sin(-2 pi t k / F) * win[t] / s with F = 2 (shape[2] - 1) and
+    s = sqrt(sum win^2) ("density"), sum |win| ("spectrum") or 1 (None).
+
+    Args:
+        key: Unused; may be None.
+        shape: ``(T, 1, F // 2 + 1)``: window length, one channel, frequencies.
+        dtype: Floating dtype; the values are computed in float64.
+        side: ``"real"`` (cosines) or ``"imag"`` (sines).
+        window: Name of a window of ``scipy.signal``, T window values, or None
+            for no window, and then no scaling.
+        scaling: ``"density"``, ``"spectrum"`` or None.
+        periodic: Whether the named window is periodic rather than symmetric.
+        out_sharding: Sharding of the result.
+
+    Returns:
+        Array of ``shape`` and ``dtype``.
+
+    Raises:
+        ImportError: If ``window`` is a name and SciPy is not installed.
+        ValueError: If the shape is not ``(T, 1, 2 or more)`` or the window
+            unknown or not of length T.
+
+    Example:
+        >>> stft(None, (4, 1, 3), window=None)[:, 0, 1].round(3) + 0.0
+        Array([ 1.,  0., -1.,  0.], dtype=float32)
+
+    References:
+        Keras, ``keras.initializers.STFT``.
+    """
+    where = "stft"
+    a = _check_stft(where, side=side, window=window, scaling=scaling, periodic=periodic)
+    shape = check_shape(where, shape)
+    if len(shape) != 3 or shape[1] != 1 or shape[2] < 2:
+        rule = "(T, 1, F // 2 + 1) with F >= 2"
+        raise error(ValueError, where, "shape", rule, shape)
+    length, _, bins = shape
+    turns = np.arange(length)[:, None] * np.arange(bins) / (2 * (bins - 1))
+    values = (np.cos if a["side"] == "real" else np.sin)(-2 * np.pi * turns)
+    window = a["window"]
+    if window is not None:
+        if isinstance(window, str):
+            window = _named_window(where, window, length, a["periodic"])
+        window = np.asarray(window, np.float64)
+        if window.shape != (length,):
+            rule = f"of shape ({length},), as the first dimension of the kernel"
+            raise error(ValueError, where, "window", rule, f"shape {window.shape}")
+        scale = {"density": np.sqrt((window**2).sum()), "spectrum": abs(window).sum()}
+        values = values * window[:, None] / scale.get(a["scaling"], 1.0)
+    return fill(where, shape, dtype, values[:, None, :], out_sharding)
+
+
+def _named_window(where: str, name: str, length: int, periodic: bool) -> np.ndarray:
+    try:
+        from scipy import signal
+    except ImportError:
+        raise ImportError(
+            f"{where}(window={name!r}): named windows need SciPy: pip install scipy. "
+            "Window values or None work without it."
+        ) from None
+    try:
+        return signal.get_window(name, length, fftbins=periodic)
+    except ValueError:
+        rule = "the name of a window in scipy.signal that needs no parameter"
+        raise error(ValueError, where, "window", rule, name) from None
+
+
+def _check_stft(
+    where: str, *, side: Any, window: Any, scaling: Any, periodic: Any
+) -> dict[str, Any]:
+    if isinstance(window, (np.ndarray, jax.Array, Mapping)) or (
+        isinstance(window, Sequence) and not isinstance(window, str)
+    ):
+        window = FrozenArray.from_plain(where, "window", window)
+    elif isinstance(window, str):
+        _named_window(where, window, 1, False)
+    elif window is not None and not isinstance(window, FrozenArray):
+        rule = "the name of a window, its values, or None"
+        raise error(TypeError, where, "window", rule, window)
+    return {
+        "side": check_choice(where, "side", side, ("real", "imag")),
+        "window": window,
+        "scaling": check_choice(
+            where, "scaling", scaling, ("density", "spectrum", None)
+        ),
+        "periodic": check_bool(where, "periodic", periodic),
+    }
+
+
+@dataclass(frozen=True, repr=False)
+class STFT(Initializer):
+    """Fourier basis: the class of `jaxinit.functional.stft`.
+
+    Attributes:
+        side: ``"real"`` or ``"imag"``.
+        window: Name of a window of ``scipy.signal``, its values, or None.
+        scaling: ``"density"``, ``"spectrum"`` or None.
+        periodic: Whether a named window is periodic.
+
+    Example:
+        >>> STFT("imag", window=None)(None, (4, 1, 3)).shape
+        (4, 1, 3)
+    """
+
+    side: str = "real"
+    window: Any = "hann"
+    scaling: str | None = "density"
+    periodic: bool = False
+
+    function = staticmethod(stft)
+    check = staticmethod(_check_stft)
+    identifiers = ("stft", "STFTInitializer")
+    deterministic = True

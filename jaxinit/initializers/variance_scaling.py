@@ -1,0 +1,150 @@
+"""Variance scaling: the general scheme behind LeCun, Glorot and He."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from .. import _draws
+from .._checks import Axes, BatchAxes, check_choice, check_draw, check_number
+from .._compat import OutSharding, Shape
+from .._fans import check_fan_axes, compute_fans
+from .base import Initializer
+
+_MODES = {
+    "fan_in": lambda fan_in, fan_out: fan_in,
+    "fan_out": lambda fan_in, fan_out: fan_out,
+    "fan_avg": lambda fan_in, fan_out: (fan_in + fan_out) / 2,
+    "fan_geo_avg": lambda fan_in, fan_out: math.sqrt(fan_in * fan_out),
+}
+_DISTRIBUTIONS = ("truncated_normal", "normal", "untruncated_normal", "uniform")
+
+
+def variance_scaling(
+    key: jax.Array,
+    shape: Shape,
+    dtype: Any = None,
+    *,
+    scale: float = 1.0,
+    mode: str = "fan_in",
+    distribution: str = "truncated_normal",
+    in_axis: Axes = -2,
+    out_axis: Axes = -1,
+    batch_axis: BatchAxes = (),
+    out_sharding: OutSharding = None,
+) -> jax.Array:
+    """Mean 0 and variance ``scale / n``, n a fan of the shape.
+
+    E|W_i|^2 = scale / n in every dtype, with n = fan_in, fan_out, their mean or
+    their geometric mean. "truncated_normal" is cut at two standard deviations
+    of the normal it comes from; "uniform" is on [-L, L) with
+    L = sqrt(3 scale / n). For a complex dtype the phase is uniform, the modulus
+    that of a circular normal cut at 2 ("truncated_normal") or not ("normal"),
+    or that of a uniform disk ("uniform").
+
+    Args:
+        key: PRNG key, typed or raw, never reused by this function.
+        shape: Weight shape ``(..., in, out)`` unless the axes say otherwise.
+        dtype: Floating or complex dtype.
+        scale: Numerator of the variance, at least 0.
+        mode: ``"fan_in"``, ``"fan_out"``, ``"fan_avg"`` or ``"fan_geo_avg"``.
+        distribution: ``"truncated_normal"``, ``"normal"`` (or its alias
+            ``"untruncated_normal"``) or ``"uniform"``.
+        in_axis: Axis or axes of input features.
+        out_axis: Axis or axes of output features.
+        batch_axis: Axis or axes of stacked weights, as `jaxinit.fans`.
+        out_sharding: Sharding of the result.
+
+    Returns:
+        Array of ``shape`` and ``dtype``.
+
+    Raises:
+        ValueError: If the axes do not suit the shape, or ``mode`` or
+            ``distribution`` is unknown.
+
+    Example:
+        >>> w = variance_scaling(jax.random.key(0), (400, 300), scale=2.0)
+        >>> round(float(w.var()) * 400, 1)
+        2.0
+
+    References:
+        LeCun et al., "Efficient BackProp", 1998, eq. (16); Glorot and Bengio,
+        2010, eq. (12); He et al., 2015, eq. (10).
+    """
+    return scaled(
+        "variance_scaling",
+        (key, shape, dtype, out_sharding),
+        scale=scale,
+        mode=mode,
+        distribution=distribution,
+        in_axis=in_axis,
+        out_axis=out_axis,
+        batch_axis=batch_axis,
+    )
+
+
+def scaled(where: str, draw: tuple[Any, ...], **arguments: Any) -> jax.Array:
+    """`variance_scaling` for a caller named ``where``."""
+    a = _check_scaling(where, **arguments)
+    key, shape, dtype, out_sharding = check_draw(where, *draw)
+    axes = a["in_axis"], a["out_axis"], a["batch_axis"]
+    fan = _MODES[a["mode"]](*compute_fans(where, shape, *axes))
+    variance = a["scale"] / fan if fan else 0.0
+    stddev = variance**0.5
+    draw = key, shape, dtype, out_sharding
+    if a["distribution"] == "uniform":
+        limit = math.sqrt(3) * stddev
+        return _draws.uniform(*draw, -limit, limit)
+    if a["distribution"] == "normal":
+        return _draws.normal(*draw, 0.0, stddev)
+    if dtype.kind == "c":
+        kept = _draws.complex_truncated_stddev(2.0)
+    else:
+        kept = _draws.truncated_moments(-2.0, 2.0)[1]
+    return _draws.truncated_normal(*draw, 0.0, stddev / kept, -2.0, 2.0)
+
+
+def _check_scaling(
+    where: str, *, scale: Any, mode: Any, distribution: Any, **axes: Any
+) -> dict[str, Any]:
+    distribution = check_choice(where, "distribution", distribution, _DISTRIBUTIONS)
+    if distribution == "untruncated_normal":
+        distribution = "normal"
+    return {
+        "scale": check_number(where, "scale", scale, minimum=0.0),
+        "mode": check_choice(where, "mode", mode, tuple(_MODES)),
+        "distribution": distribution,
+        **check_fan_axes(where, **axes),
+    }
+
+
+@dataclass(frozen=True, repr=False)
+class VarianceScaling(Initializer):
+    """Variance ``scale / n``: the class of `jaxinit.functional.variance_scaling`.
+
+    Attributes:
+        scale: Numerator of the variance.
+        mode: Which fan is n.
+        distribution: ``"truncated_normal"``, ``"normal"`` or ``"uniform"``.
+        in_axis: Axis or axes of input features.
+        out_axis: Axis or axes of output features.
+        batch_axis: Axis or axes of stacked weights.
+        seed: Seed of the key to use where a call passes none.
+
+    Example:
+        >>> VarianceScaling(2.0, "fan_out")(jax.random.key(0), (4, 3)).shape
+        (4, 3)
+    """
+
+    scale: float = 1.0
+    mode: str = "fan_in"
+    distribution: str = "truncated_normal"
+    in_axis: Axes = -2
+    out_axis: Axes = -1
+    batch_axis: BatchAxes = ()
+    seed: int | None = None
+
+    function = staticmethod(variance_scaling)
+    check = staticmethod(_check_scaling)
+    identifiers = ("variance_scaling",)
