@@ -59,8 +59,12 @@ def program(
             x = body(key, inner, compute_dtype(dtype), *operands, **static)
             return x.astype(dtype).reshape(shape)
 
-        build.__name__ = body.__name__
-        return jax.jit(with_out_sharding(build, out_sharding))
+        def placed(key: jax.Array | None, *operands: Any) -> jax.Array:
+            # Inside the trace, where a PartitionSpec means the mesh of the call.
+            return with_out_sharding(build, out_sharding)(key, *operands)
+
+        placed.__name__ = body.__name__
+        return jax.jit(placed)
 
     @functools.wraps(body)
     def run(
@@ -80,4 +84,5 @@ def program(
         with jax.set_mesh(mesh):
             return built(key, *operands)
 
+    run.compiled = compiled  # pyright: ignore[reportFunctionMemberAccess]
     return run

@@ -32,3 +32,21 @@ BUILT_IN: tuple[type[Initializer], ...] = (
 
 for _cls in BUILT_IN:
     register(_cls)
+
+# Names of functions elsewhere, of classes here, as in Keras: he_normal().
+stft = STFT
+constant = Constant
+from_array = FromArray
+glorot_normal = xavier_normal = GlorotNormal
+glorot_uniform = xavier_uniform = GlorotUniform
+he_normal = kaiming_normal = HeNormal
+he_uniform = kaiming_uniform = HeUniform
+identity = Identity
+lecun_normal = LecunNormal
+lecun_uniform = LecunUniform
+ones = Ones
+random_normal = RandomNormal
+random_uniform = RandomUniform
+truncated_normal = TruncatedNormal
+variance_scaling = VarianceScaling
+zeros = Zeros

@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from .._frozen import FrozenArray
+
 _DEPTH = 32  # nested initializers, axes and arrays stay far below
 _SIZE = 2_000_000  # values of one config, array elements included
 _ENVELOPE = {"module", "class_name", "config", "registered_name"}
@@ -198,10 +200,10 @@ def deserialize(config: str | Mapping[str, Any]) -> Any:
 
 
 def decode(value: Any) -> Any:
-    """A config value with every nested initializer built."""
+    """A config value with every nested initializer and array built."""
     if isinstance(value, Mapping) and "class_name" in value:
-        if str(value["class_name"]).startswith("__"):
-            return value  # an array, which the field itself reads
+        if value["class_name"] in ("__numpy__", "__tensor__"):  # Keras's arrays
+            return FrozenArray.from_plain("deserialize", "config", value)
         return _build(value)
     if isinstance(value, list | tuple):
         return tuple(decode(v) for v in value)

@@ -59,6 +59,8 @@ def stft(
     where = "stft"
     a = _check_stft(where, side=side, window=window, scaling=scaling, periodic=periodic)
     shape = check_shape(where, shape)
+    if len(shape) == 3 and 0 in shape:
+        return fill(where, shape, dtype, 0, out_sharding)
     if len(shape) != 3 or shape[1] != 1 or shape[2] < 2:
         rule = "(T, 1, F // 2 + 1) with F >= 2"
         raise error(ValueError, where, "shape", rule, shape)
@@ -74,7 +76,11 @@ def stft(
             rule = f"of shape ({length},), as the first dimension of the kernel"
             raise error(ValueError, where, "window", rule, f"shape {window.shape}")
         scale = {"density": np.sqrt((window**2).sum()), "spectrum": abs(window).sum()}
-        values = values * window[:, None] / scale.get(a["scaling"], 1.0)
+        divisor = scale.get(a["scaling"], 1.0)
+        if divisor == 0:
+            cure = "Symmetric windows of length 2 or less vanish: use periodic=True."
+            raise error(ValueError, where, "window", "not all zero", window, cure)
+        values = values * window[:, None] / divisor
     return fill(where, shape, dtype, values[:, None, :], out_sharding)
 
 

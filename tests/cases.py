@@ -1,0 +1,273 @@
+"""One record or more for every registered initializer, and what it must do.
+
+Every contract test loops over CASES; a registered class without a record fails
+(test_contract.py). Adding an initializer means adding its record here.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from jax.sharding import PartitionSpec as P
+from scipy import stats
+
+import jaxinit
+
+NARROW = {
+    "bfloat16": ml_dtypes.bfloat16,
+    "float16": np.float16,
+    "float8_e4m3fn": ml_dtypes.float8_e4m3fn,
+    "float8_e5m2": ml_dtypes.float8_e5m2,
+}
+
+
+BOTH = P("a", "b")
+
+
+@dataclass(frozen=True)
+class Case:
+    """An initializer, a small shape, and its law or its exact values."""
+
+    id: str
+    init: jaxinit.Initializer
+    shape: tuple[int, ...] = (24, 16)
+    spec: P = BOTH  # of a 4 x 2 mesh, for the small shape
+    empty: tuple[int, ...] = (0, 16)
+    # Random: the law of a real entry for `many`, and of |w - mean|^2 for a
+    # complex one (None: complex dtypes are refused).
+    law: Any = None
+    modulus2: Any = None
+    many: tuple[int, ...] = (1000, 1000)
+    # Deterministic: the values in float64 for a shape.
+    values: Callable[[tuple[int, ...]], np.ndarray] | None = None
+
+
+def _normal(mean: float, stddev: float) -> dict[str, Any]:
+    return {
+        "law": stats.norm(mean, stddev),
+        "modulus2": stats.expon(scale=stddev**2),
+    }
+
+
+def _truncated(
+    mean: float, stddev: float, lower: float, upper: float, on_complex: bool = True
+) -> dict[str, Any]:
+    symmetric = lower == -upper and on_complex
+    return {
+        "law": stats.truncnorm(lower, upper, mean, stddev),
+        "modulus2": stats.truncexpon(upper**2, scale=stddev**2) if symmetric else None,
+    }
+
+
+def _uniform(low: float, high: float) -> dict[str, Any]:
+    return {
+        "law": stats.uniform(low, high - low),
+        "modulus2": stats.uniform(0, (high - low) ** 2 / 6),
+    }
+
+
+def _scaled(variance: float, distribution: str) -> dict[str, Any]:
+    """E|w|^2 = variance in real and complex."""
+    if distribution == "normal":
+        return _normal(0, variance**0.5)
+    if distribution == "uniform":
+        return _uniform(-((3 * variance) ** 0.5), (3 * variance) ** 0.5)
+    real = (variance / stats.truncnorm(-2, 2).var()) ** 0.5
+    complex_ = (variance / stats.truncexpon(4.0).mean()) ** 0.5
+    return {
+        "law": stats.truncnorm(-2, 2, 0, real),
+        "modulus2": stats.truncexpon(4.0, scale=complex_**2),
+    }
+
+
+def _stft(side: str, win: Callable[[int], np.ndarray], scale: Callable[..., float]):
+    def values(shape: tuple[int, ...]) -> np.ndarray:
+        out = np.zeros(shape)
+        window = win(shape[0])
+        for t in range(shape[0]):
+            for k in range(shape[2]):
+                angle = -2 * math.pi * t * k / (2 * (shape[2] - 1))
+                wave = math.cos(angle) if side == "real" else math.sin(angle)
+                out[t, 0, k] = wave * window[t] / scale(window)
+        return out
+
+    return values
+
+
+def _hann(n: int) -> np.ndarray:
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / (n - 1))
+
+
+def _eye(shape: tuple[int, ...]) -> np.ndarray:
+    return np.broadcast_to(np.eye(*shape[-2:]), shape)
+
+
+_ROW = np.linspace(-1.0, 2.0, 16)
+_BLOCK = np.arange(24.0 * 16).reshape(24, 16) / 64  # exact in bfloat16 and wider
+
+CASES = [
+    Case("zeros", jaxinit.Zeros(), values=np.zeros),
+    Case("ones", jaxinit.Ones(), values=np.ones),
+    Case("constant", jaxinit.Constant(0.3), values=lambda s: np.full(s, 0.3)),
+    Case(
+        "constant_array",
+        jaxinit.Constant(_ROW),
+        values=lambda s: np.broadcast_to(_ROW, s),
+    ),
+    Case("from_array", jaxinit.FromArray(_BLOCK), empty=(), values=lambda s: _BLOCK),
+    Case("identity", jaxinit.Identity(), values=_eye),
+    Case(
+        "identity_batch",
+        jaxinit.Identity(gain=0.5, batch_axis=0),
+        shape=(4, 6, 8),
+        spec=P("a", None, "b"),
+        empty=(0, 6, 8),
+        values=lambda s: 0.5 * _eye(s),
+    ),
+    Case(
+        "stft",
+        jaxinit.STFT(),
+        shape=(16, 1, 9),
+        spec=P(("a", "b")),
+        empty=(0, 1, 9),
+        values=_stft("real", _hann, lambda w: math.sqrt((w * w).sum())),
+    ),
+    Case(
+        "stft_imag",
+        jaxinit.STFT("imag", window=[1.0, 2.0] * 8, scaling="spectrum"),
+        shape=(16, 1, 9),
+        spec=P("a"),
+        empty=(),
+        values=_stft("imag", lambda n: np.array([1.0, 2.0] * 8), lambda w: w.sum()),
+    ),
+    Case("random_normal", jaxinit.RandomNormal(), **_normal(0, 0.05)),
+    Case("random_normal_mean", jaxinit.RandomNormal(0.5, 2.0), **_normal(0.5, 2.0)),
+    Case("random_uniform", jaxinit.RandomUniform(), **_uniform(-0.05, 0.05)),
+    Case("random_uniform_mean", jaxinit.RandomUniform(0.5, 3.0), **_uniform(0.5, 3.0)),
+    Case(
+        "truncated_normal", jaxinit.TruncatedNormal(), **_truncated(0, 0.05, -2.0, 2.0)
+    ),
+    Case(
+        "truncated_normal_asymmetric",
+        jaxinit.TruncatedNormal(0.2, 0.5, lower=-0.5, upper=3.0),
+        **_truncated(0.2, 0.5, -0.5, 3.0),
+    ),
+    Case(
+        "truncated_normal_corrected",
+        jaxinit.TruncatedNormal(0.0, 0.1, lower=-1.0, upper=1.0, corrected=True),
+        law=stats.truncnorm(-1, 1, 0, 0.1 / stats.truncnorm(-1, 1).std()),
+        modulus2=stats.truncexpon(1.0, scale=0.01 / stats.truncexpon(1.0).mean()),
+    ),
+    Case(
+        "truncated_normal_absolute",
+        jaxinit.TruncatedNormal(0.1, 0.5, lower=-0.4, upper=0.8, bounds="absolute"),
+        **_truncated(0.1, 0.5, -1.0, 1.4),
+    ),
+    Case(
+        "truncated_normal_one_side",
+        jaxinit.TruncatedNormal(0.0, 1.0, lower=1.5, upper=math.inf),
+        **_truncated(0.0, 1.0, 1.5, math.inf),
+    ),
+    Case(
+        "truncated_normal_wide",
+        jaxinit.TruncatedNormal(0.0, 1.0, lower=-100.0, upper=100.0),
+        **_truncated(0.0, 1.0, -100.0, 100.0),
+    ),
+    Case(
+        "truncated_normal_tail",
+        jaxinit.TruncatedNormal(0.0, 1.0, lower=-math.inf, upper=-6.0),
+        **_truncated(0.0, 1.0, -math.inf, -6.0),
+    ),
+    Case(
+        "truncated_normal_far",
+        jaxinit.TruncatedNormal(0.0, 0.1, lower=8.0, upper=9.0),
+        **_truncated(0.0, 0.1, 8.0, 9.0),
+    ),
+    Case("lecun_normal", jaxinit.LecunNormal(), **_scaled(1e-3, "truncated_normal")),
+    Case("lecun_uniform", jaxinit.LecunUniform(), **_scaled(1e-3, "uniform")),
+    Case("he_normal", jaxinit.HeNormal(), **_scaled(2e-3, "truncated_normal")),
+    Case("he_uniform", jaxinit.HeUniform(), **_scaled(2e-3, "uniform")),
+    Case(
+        "he_normal_batch",
+        jaxinit.HeNormal(batch_axis=0),
+        shape=(4, 6, 8),
+        spec=P("a", None, "b"),
+        empty=(4, 0, 8),
+        many=(10, 200, 500),
+        **_scaled(2 / 200, "truncated_normal"),
+    ),
+    Case(
+        "glorot_normal",
+        jaxinit.GlorotNormal(),
+        many=(500, 2000),
+        **_scaled(2 / 2500, "truncated_normal"),
+    ),
+    Case(
+        "glorot_uniform",
+        jaxinit.GlorotUniform(),
+        many=(500, 2000),
+        **_scaled(2 / 2500, "uniform"),
+    ),
+    Case(
+        "variance_scaling",
+        jaxinit.VarianceScaling(),
+        shape=(3, 3, 8, 16),
+        spec=P(None, None, "a", "b"),
+        empty=(3, 3, 0, 16),
+        many=(3, 3, 300, 400),
+        **_scaled(1 / 2700, "truncated_normal"),
+    ),
+    Case(
+        "variance_scaling_out_normal",
+        jaxinit.VarianceScaling(3.0, "fan_out", "untruncated_normal"),
+        many=(500, 2000),
+        **_scaled(3 / 2000, "normal"),
+    ),
+    Case(
+        "variance_scaling_geo_uniform",
+        jaxinit.VarianceScaling(0.5, "fan_geo_avg", "uniform", in_axis=1, out_axis=0),
+        many=(500, 2000),
+        **_scaled(0.5 / 1000, "uniform"),
+    ),
+    Case(
+        "variance_scaling_attention",
+        jaxinit.VarianceScaling(in_axis=0, out_axis=(1, 2)),
+        shape=(16, 4, 8),
+        spec=P("b", "a"),
+        empty=(16, 0, 8),
+        many=(500, 4, 500),
+        **_scaled(1 / 500, "truncated_normal"),
+    ),
+]
+RANDOM = [case for case in CASES if case.law is not None]
+EXACT = [case for case in CASES if case.values is not None]
+
+
+def ids(cases: list[Case]) -> list[str]:
+    """Names for pytest.mark.parametrize."""
+    return [case.id for case in cases]
+
+
+def ulps(a: Any, b: Any) -> int:
+    """Largest distance in units in the last place between two float arrays."""
+    a, b = np.asarray(a), np.asarray(b)
+    assert a.shape == b.shape and a.dtype == b.dtype, (a.shape, b.shape)
+    if a.dtype.kind == "c":
+        return max(ulps(a.real, b.real), ulps(a.imag, b.imag))
+    if a.size == 0:
+        return 0
+    bits = np.dtype(f"int{8 * a.dtype.itemsize}")
+    lowest = int(np.iinfo(bits).min)
+
+    def order(x: np.ndarray) -> np.ndarray:
+        i = (
+            np.ascontiguousarray(x)
+            .view(bits)
+            .astype(object if bits == "int64" else int)
+        )
+        return np.where(i < 0, lowest - i, i)
+
+    return int(np.abs(order(a) - order(b)).max())

@@ -1,0 +1,228 @@
+"""Every initializer keeps the call and config contract; see cases.py."""
+
+import copy
+import json
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+
+import jaxinit
+from cases import CASES, EXACT, NARROW, RANDOM, Case, ids, ulps
+
+KEY = jax.random.key(7)
+COLLECTIVES = (
+    "all-gather",
+    "all-reduce",
+    "all-to-all",
+    "collective-permute",
+    "reduce-scatter",
+)
+
+every = pytest.mark.parametrize("case", CASES, ids=ids(CASES))
+random = pytest.mark.parametrize("case", RANDOM, ids=ids(RANDOM))
+
+
+def test_every_registered_class_has_a_record():
+    """New initializers enter the contract tests or fail here."""
+    recorded = {type(case.init) for case in CASES}
+    built_in = {
+        c for c in jaxinit.names().values() if c.__module__.startswith("jaxinit")
+    }
+    assert built_in == recorded
+
+
+@pytest.mark.parametrize("case", EXACT, ids=ids(EXACT))
+@pytest.mark.parametrize("dtype", ["float32", "complex64", *NARROW])
+def test_deterministic_values_are_the_float64_ones_rounded_once(case: Case, dtype):
+    values = case.init(None, case.shape, dtype)
+    expected = case.values(case.shape).astype(values.dtype)
+    assert values.shape == case.shape and values.dtype == jnp.dtype(dtype)
+    # One unit: the references sum and divide in another order.
+    single = (np.complex64, np.float32) if dtype == "complex64" else (np.float32,) * 2
+    got, want = (np.asarray(x).astype(single[0]) for x in (values, expected))
+    tolerance = float(jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(got, want, rtol=tolerance, atol=1e-7)
+
+
+@random
+@pytest.mark.parametrize("dtype", NARROW)
+def test_narrow_values_are_the_float32_ones_rounded_once(case: Case, dtype):
+    narrow = case.init(KEY, case.shape, dtype)
+    wide = np.asarray(case.init(KEY, case.shape, jnp.float32))
+    assert narrow.dtype == jnp.dtype(dtype)
+    np.testing.assert_array_equal(np.asarray(narrow), wide.astype(NARROW[dtype]))
+
+
+@every
+def test_default_dtype_is_float32_and_repeats(case: Case):
+    first = case.init(KEY, case.shape)
+    assert first.dtype == jnp.float32 and first.shape == case.shape
+    np.testing.assert_array_equal(first, case.init(KEY, case.shape, "float32"))
+
+
+@random
+def test_another_key_gives_other_values(case: Case):
+    a = np.asarray(case.init(KEY, case.shape))
+    b = np.asarray(case.init(jax.random.key(8), case.shape))
+    assert (a == b).mean() < 0.01
+
+
+@every
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_jit_equals_eager(case: Case, dtype):
+    jitted = jax.jit(lambda key: case.init(key, case.shape, dtype))(KEY)
+    assert ulps(jitted, case.init(KEY, case.shape, dtype)) <= 1
+
+
+@random
+def test_complex_jit_equals_eager(case: Case):
+    if case.modulus2 is None:
+        with pytest.raises(ValueError, match="complex"):
+            case.init(KEY, case.shape, jnp.complex64)
+        return
+    eager = case.init(KEY, case.shape, jnp.complex64)
+    jitted = jax.jit(lambda key: case.init(key, case.shape, jnp.complex64))(KEY)
+    # sin and cos may be evaluated with other rounding inside another fusion.
+    np.testing.assert_allclose(jitted, eager, rtol=1e-6, atol=1e-7 * abs(eager).max())
+
+
+@every
+def test_vmap_over_keys_equals_a_loop(case: Case):
+    keys = jax.random.split(KEY, 3)
+    mapped = jax.vmap(lambda key: case.init(key, case.shape))(keys)
+    looped = np.stack([case.init(key, case.shape) for key in keys])
+    assert ulps(mapped, looped) <= 1
+
+
+@every
+def test_eval_shape_and_checkpoint(case: Case):
+    def f(key):
+        return case.init(key, case.shape, jnp.bfloat16)
+
+    abstract = jax.eval_shape(f, KEY)
+    assert (abstract.shape, abstract.dtype) == (case.shape, jnp.bfloat16)
+    np.testing.assert_array_equal(jax.checkpoint(f)(KEY), f(KEY))
+
+
+@every
+def test_zero_size_and_numpy_shapes(case: Case):
+    if case.empty:
+        empty = case.init(KEY, case.empty, jnp.float16)
+        assert empty.shape == case.empty and empty.dtype == jnp.float16
+    shape = [np.int64(d) for d in case.shape]
+    expected = case.init(KEY, case.shape)
+    np.testing.assert_array_equal(case.init(KEY, shape), expected)
+    np.testing.assert_array_equal(case.init(KEY, np.array(case.shape)), expected)
+
+
+@every
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+def test_sharded_equals_unsharded_without_collectives(case: Case, kind):
+    mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(kind, kind))
+    sharding = NamedSharding(mesh, case.spec)
+    expected = case.init(KEY, case.shape)
+    eager = case.init(KEY, case.shape, out_sharding=sharding)
+    assert eager.sharding.is_equivalent_to(sharding, len(case.shape))
+    assert ulps(eager, expected) <= 1
+    with jax.set_mesh(mesh):
+        by_spec = jax.jit(
+            lambda key: case.init(key, case.shape, out_sharding=case.spec)
+        )
+        assert ulps(by_spec(KEY), expected) <= 1
+        text = by_spec.lower(KEY).compile().as_text()
+    assert not [op for op in COLLECTIVES if op in text]
+    local = "x".join(map(str, sharding.shard_shape(case.shape)))
+    assert f"[{local.replace('x', ',')}]" in text, "no array of the shard's shape"
+
+
+@random
+def test_shards_of_a_jit_without_out_sharding_argument(case: Case):
+    """jit's own out_shardings: the draw partitions without communication."""
+    mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(AxisType.Auto,) * 2)
+    sharding = NamedSharding(mesh, case.spec)
+    f = jax.jit(lambda key: case.init(key, case.shape), out_shardings=sharding)
+    assert ulps(f(KEY), case.init(KEY, case.shape)) <= 1
+    text = f.lower(KEY).compile().as_text()
+    assert not [op for op in COLLECTIVES if op in text]
+
+
+@random
+def test_raw_and_typed_keys_agree(case: Case):
+    raw = jax.random.PRNGKey(7)
+    expected = case.init(KEY, case.shape)
+    np.testing.assert_array_equal(case.init(raw, case.shape), expected)
+    np.testing.assert_array_equal(case.init(np.asarray(raw), case.shape), expected)
+
+
+@random
+def test_rbg_keys(case: Case):
+    key = jax.random.key(7, impl="rbg")
+    a = np.asarray(case.init(key, case.shape))
+    np.testing.assert_array_equal(a, case.init(key, case.shape))
+    b = np.asarray(case.init(KEY, case.shape))
+    assert (a == b).mean() < 0.01
+    assert abs(a.mean() - b.mean()) < 5 * b.std() / np.sqrt(b.size / 2)
+    assert 0.7 < a.std() / b.std() < 1.4
+
+
+@random
+def test_seed_is_used_only_without_a_key(case: Case):
+    seeded = jaxinit.get({**jaxinit.serialize(case.init), "config": {
+        **case.init.get_config(), "seed": 7}})  # fmt: skip
+    expected = case.init(KEY, case.shape)
+    np.testing.assert_array_equal(seeded(None, case.shape), expected)
+    other = seeded(jax.random.key(8), case.shape)
+    np.testing.assert_array_equal(other, case.init(jax.random.key(8), case.shape))
+    with pytest.raises(TypeError, match=r"seed=0"):
+        case.init(None, case.shape)
+
+
+@every
+def test_is_a_value(case: Case):
+    """Hash, equality, pickle, copy, config, and a readable repr."""
+    init = case.init
+    config = json.loads(json.dumps(init.get_config()))
+    twins = [
+        copy.copy(init),
+        copy.deepcopy(init),
+        pickle.loads(pickle.dumps(init)),
+        type(init).from_config(config),
+        init.clone(),
+        jaxinit.deserialize(json.loads(json.dumps(jaxinit.serialize(init)))),
+        jaxinit.get(init),
+    ]
+    for twin in twins:
+        assert twin == init and hash(twin) == hash(init) and type(twin) is type(init)
+    assert len({init, *twins}) == 1
+    assert init != jaxinit.Constant(123.0)
+    with pytest.raises(AttributeError):
+        init.seed = 1
+    assert repr(init).startswith(type(init).__name__ + "(") and len(repr(init)) < 120
+
+
+@every
+def test_is_static_data_and_a_jax_initializer(case: Case):
+    """Usable as a static argument of jit, and as jax.nn's Initializer."""
+    f = jax.jit(lambda init, key: init(key, case.shape), static_argnums=0)
+    assert ulps(f(case.init, KEY), case.init(KEY, case.shape)) <= 1
+    assert isinstance(case.init, jax.nn.initializers.Initializer)
+
+
+@every
+def test_function_and_class_agree(case: Case):
+    function = getattr(jaxinit.functional, type(case.init).identifiers[0])
+    arguments = {k: v for k, v in vars(case.init).items() if k != "seed"}
+    np.testing.assert_array_equal(
+        function(KEY, case.shape, **arguments), case.init(KEY, case.shape)
+    )
+
+
+@every
+def test_identifiers(case: Case):
+    cls = type(case.init)
+    for name in (*cls.identifiers, cls.__name__):
+        assert jaxinit.names()[name] is cls

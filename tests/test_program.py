@@ -1,0 +1,172 @@
+"""How often things compile, what import loads, and which file imports which."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jaxinit
+
+PACKAGE = pathlib.Path(jaxinit.__file__).parent
+FAN_SCALED = ("lecun", "glorot", "he")
+
+
+@pytest.fixture
+def compilations():
+    """Names of the programs that XLA compiled since the test began."""
+    seen = []
+
+    def listen(event, duration, **kwargs):
+        if event == "/jax/core/compile/backend_compile_duration":
+            seen.append(kwargs.get("fun_name"))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield seen
+    jax.monitoring.clear_event_listeners()
+
+
+@pytest.mark.parametrize("distribution", ["normal", "uniform"])
+def test_fan_scaled_classes_share_one_executable(compilations, distribution):
+    key = jax.random.key(0)
+    for scheme in FAN_SCALED:
+        jaxinit.get(f"{scheme}_{distribution}")(key, (37, 41))
+    assert len(compilations) == 1, compilations
+
+
+def test_arguments_share_one_executable(compilations):
+    key = jax.random.key(1)
+    jaxinit.HeNormal()(key, (37, 43))
+    jaxinit.TruncatedNormal(0.1, 0.3, -1.0, 3.0)(key, (37, 43))
+    jaxinit.RandomNormal(0.5)(key, (37, 43))
+    assert len(compilations) == 1, compilations
+    jaxinit.Constant(0.3)(None, (37, 43))
+    jaxinit.Zeros()(None, (37, 43))
+    assert len(compilations) == 2, compilations
+
+
+def test_one_program_and_one_allocation_per_call():
+    """No temporary of the size of the result beside the result itself."""
+    from jaxinit import _draws
+
+    key = jax.random.key(0)
+    jaxinit.HeNormal()(key, (512, 512))
+    built = _draws._normal_center.compiled((512, 512), jnp.dtype("float32"), None, True)
+    memory = (
+        built.lower(key, 0.0, 1.0, -0.9, 0.9, -2.0, 2.0).compile().memory_analysis()
+    )
+    assert memory.output_size_in_bytes >= 512 * 512 * 4
+    assert memory.temp_size_in_bytes < 512 * 4
+
+
+def run(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_import_loads_jax_alone():
+    heavy = {"flax", "keras", "scipy", "matplotlib", "rich", "torch", "optax"}
+    code = "import jax, sys; before = set(sys.modules); import jaxinit\n"
+    code += "print(*{m.partition('.')[0] for m in set(sys.modules) - before})"
+    assert not heavy & set(run(code).split())
+
+
+def test_import_computes_nothing():
+    """No backend is started: `import jaxinit` before jax.distributed is fine."""
+    code = "import jax, jaxinit\nfrom jax.extend import backend\n"
+    code += "jax.config.update('jax_num_cpu_devices', 3)\nprint(jax.device_count())"
+    code = "import os; os.environ.pop('XLA_FLAGS', None)\n" + code
+    assert run(code).strip() == "3"
+
+
+# DESIGN.md, Layout: a file imports only from files above it.
+ORDER = [
+    "_compat",
+    "_checks",
+    "_frozen",
+    "_prng",
+    "_program",
+    "_draws",
+    "_fans",
+    "initializers.registry",
+    "initializers.base",
+    "initializers.constant",
+    "initializers.identity",
+    "initializers.random",
+    "initializers.stft",
+    "initializers.variance_scaling",
+    "initializers.glorot",
+    "initializers.he",
+    "initializers.lecun",
+    "initializers",
+    "functional",
+    "",
+]
+
+
+def module_of(path: pathlib.Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {
+    module_of(path): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if not module_of(path).startswith(("__main__", "cli"))
+}
+
+
+def internal_imports(path: pathlib.Path, module: str) -> set[str]:
+    """Modules of the package that a file imports, anywhere in it."""
+    package = (
+        module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+    )
+    package = [part for part in package if part]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            assert not any(a.name.startswith("jaxinit") for a in node.names), path
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            base += (node.module or "").split(".") if node.module else []
+            for alias in node.names:
+                name = ".".join([*base, alias.name])
+                found.add(name if name in FILES else ".".join(base))
+    return found
+
+
+def test_every_file_has_its_place():
+    assert set(FILES) == set(ORDER)
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_files_import_only_from_above(module):
+    above = ORDER[: ORDER.index(module)]
+    assert internal_imports(FILES[module], module) <= set(above)
+
+
+def test_no_private_or_misplaced_jax():
+    for module, path in FILES.items():
+        text = path.read_text()
+        assert "jax._src" not in text
+        if module != "_compat":
+            assert "jax.extend" not in text and "jax.core" not in text, module
+
+
+def test_files_stay_short():
+    for path in PACKAGE.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 400, path
+
+
+def test_every_public_name_is_documented():
+    names = [n for n in vars(jaxinit) if n[0] != "_"]
+    assert len(names) > 40
+    for name in names:
+        assert getattr(jaxinit, name).__doc__, name
+    for name, function in vars(jaxinit.functional).items():
+        if name[0] != "_":
+            assert "Example" in function.__doc__, name

@@ -1,0 +1,64 @@
+"""Run by test_x64.py in a process with 64-bit types: float64 and complex128."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import stats
+
+import jaxinit
+from cases import EXACT, RANDOM, ulps
+
+KEY = jax.random.key(1)
+
+
+def check_exact(case):
+    """The default dtype is float64, and the values are those of the reference."""
+    values = case.init(None, case.shape)
+    assert values.dtype == jnp.float64, values.dtype
+    expected = np.asarray(case.values(case.shape), np.float64)
+    np.testing.assert_allclose(values, expected, rtol=1e-14, atol=1e-15)
+    wide = case.init(None, case.shape, jnp.complex128)
+    np.testing.assert_allclose(wide, expected, rtol=1e-14, atol=1e-15)
+
+
+def check_random(case):
+    """The law, 64-bit resolution, jit, and the same float32 values as without x64."""
+    values = case.init(KEY, case.many)
+    assert values.dtype == jnp.float64, values.dtype
+    draws = np.asarray(values).ravel()
+    low, high = case.law.support()
+    assert low - 1e-14 <= draws.min() and draws.max() <= high + 1e-14
+    mean, variance = case.law.stats("mv")
+    assert abs(draws.mean() - mean) < 5 * np.sqrt(variance / draws.size)
+    assert stats.kstest(draws, case.law.cdf).pvalue > 1e-3
+    assert len(np.unique(draws)) == draws.size, "53-bit draws do not repeat"
+    jitted = jax.jit(lambda key: case.init(key, case.shape))(KEY)
+    assert ulps(jitted, case.init(KEY, case.shape)) <= 1
+    if case.modulus2 is not None:
+        wide = case.init(KEY, case.many, jnp.complex128)
+        modulus2 = np.abs(np.asarray(wide).ravel() - mean) ** 2
+        assert stats.kstest(modulus2, case.modulus2.cdf).pvalue > 1e-3
+    single = case.init(KEY, case.shape, jnp.float32)
+    assert single.dtype == jnp.float32
+    with jax.enable_x64(False):
+        assert ulps(single, case.init(KEY, case.shape)) <= 1
+
+
+def main():
+    assert jax.config.jax_enable_x64
+    for case in EXACT:
+        check_exact(case)
+    for case in RANDOM:
+        check_random(case)
+    shape = (301, 201)
+    for name in ("he_normal", "glorot_uniform", "lecun_normal"):
+        theirs = getattr(jax.nn.initializers, name)()
+        expected = jax.jit(lambda key, init=theirs: init(key, shape))(KEY)
+        np.testing.assert_allclose(
+            jaxinit.get(name)(KEY, shape), expected, rtol=1e-12, atol=1e-16
+        )
+    print("ok", len(EXACT) + len(RANDOM))
+
+
+if __name__ == "__main__":
+    main()
