@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._compat import OutSharding, PartitionSpec, Sharding, is_traced
+from ._compat import OutSharding, PartitionSpec, Sharding, is_traced, read_config
 
 Axes: TypeAlias = int | tuple[int, ...]
 BatchAxes: TypeAlias = int | tuple[int, ...] | Literal["rest"]
@@ -165,7 +165,7 @@ def check_key(where: str, key: Any) -> jax.Array:
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     if not typed and key.dtype != np.uint32:
         raise error(TypeError, where, "key", rule, key, cure)
-    one = () if typed else _raw_key_shape(jax.config.jax_default_prng_impl)
+    one = () if typed else _raw_key_shape(read_config("jax_default_prng_impl"))
     if key.shape != one:
         cure = "For many draws map over the keys: jax.vmap(lambda k: init(k, shape))."
         got = f"keys of shape {key.shape}" if typed else f"uint32{list(key.shape)}"

@@ -1,7 +1,7 @@
 """The only file with semi-public JAX imports and version branches."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 from jax.core import Tracer
@@ -11,6 +11,11 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding
 
 OutSharding: TypeAlias = Sharding | PartitionSpec | None
 Shape: TypeAlias = Sequence[int]
+
+
+def read_config(name: str) -> Any:
+    """A JAX setting as the current thread and context managers see it."""
+    return getattr(jax.config, name)
 
 
 def is_traced(x: object) -> bool:
@@ -42,7 +47,8 @@ def with_out_sharding(
         return f
     axes = explicit_axes(out_sharding)
     if axes:
-        return jax.sharding.auto_axes(f, axes=axes, out_sharding=out_sharding)
+        placed: Any = jax.sharding.auto_axes(f, axes=axes, out_sharding=out_sharding)
+        return placed
     return lambda *args: jax.lax.with_sharding_constraint(f(*args), out_sharding)
 
 

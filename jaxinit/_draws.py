@@ -17,7 +17,7 @@ from jax.scipy.special import log_ndtr
 
 from ._checks import error
 from ._compat import OutSharding, is_traced
-from ._program import program
+from ._program import elementwise_program
 
 # Beyond this many standard deviations on one side, erf is too coarse in
 # float32 to tell the values apart, and the draw goes through log_ndtr.
@@ -141,14 +141,14 @@ def _unit(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> jax.A
     return lax.bitcast_convert_type(bits | one, dtype) - dtype.type(1)
 
 
-@program(elementwise=True)
+@elementwise_program
 def _uniform(key, shape, dtype, span, low, scale, minval, maxval):
     span, low, scale, minval, maxval = _as(dtype, span, low, scale, minval, maxval)
     w = (_unit(key, shape, dtype) * span + low) * scale
     return jnp.clip(w, minval, jnp.maximum(minval, jnp.nextafter(maxval, minval)))
 
 
-@program(elementwise=True)
+@elementwise_program
 def _normal_center(key, shape, dtype, mean, stddev, a, b, lower, upper):
     mean, stddev, a, b, lower, upper = _as(dtype, mean, stddev, a, b, lower, upper)
     # erf_inv is finite on (-1, 1); the bounds round to -1 and 1 beyond 5.4.
@@ -160,7 +160,7 @@ def _normal_center(key, shape, dtype, mean, stddev, a, b, lower, upper):
     return jnp.clip(z, *inside) * stddev + mean
 
 
-@program(elementwise=True)
+@elementwise_program
 def _normal_tail(key, shape, dtype, mean, stddev, near, far):
     mean, stddev, near, far = _as(dtype, mean, stddev, near, far)
     # log P(x > z) runs from log P(x > near) to log P(x > far).
@@ -175,7 +175,7 @@ def _normal_tail(key, shape, dtype, mean, stddev, near, far):
     return jnp.clip(z, near, far) * stddev + mean
 
 
-@program(elementwise=True)
+@elementwise_program
 def _complex_normal(key, shape, dtype, mean, stddev):
     real = np.empty(0, dtype).real.dtype
     last = np.nextafter(real.type(1), real.type(0))
@@ -188,7 +188,7 @@ def _complex_normal(key, shape, dtype, mean, stddev):
     return _around(mean, stddev, part(real_key), part(imag_key))
 
 
-@program(elementwise=True)
+@elementwise_program
 def _complex_truncated(key, shape, dtype, mean, stddev, kept):
     real = np.empty(0, dtype).real.dtype
     (kept,) = _as(real, kept)
@@ -197,7 +197,7 @@ def _complex_truncated(key, shape, dtype, mean, stddev, kept):
     return _polar(mean, stddev, radius, _unit(angle_key, shape, real))
 
 
-@program(elementwise=True)
+@elementwise_program
 def _disk(key, shape, dtype, mean, stddev):
     real = np.empty(0, dtype).real.dtype
     radius_key, angle_key = jax.random.split(key)

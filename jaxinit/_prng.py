@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ._compat import define_prng_impl, threefry_prng_impl
+from ._compat import define_prng_impl, read_config, threefry_prng_impl
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
@@ -73,7 +73,7 @@ def _flat_index(shape: tuple[int, ...]) -> jax.Array:
 
 def _random_bits(key: jax.Array, bit_width: int, shape: tuple[int, ...]) -> jax.Array:
     size = math.prod(shape)
-    if not jax.config.jax_threefry_partitionable or size >= 2**32:
+    if not read_config("jax_threefry_partitionable") or size >= 2**32:
         plain = jax.random.wrap_key_data(key, impl="threefry2x32")
         return jax.random.bits(plain, shape, _UINT[bit_width])
     if size == 0:

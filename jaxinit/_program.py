@@ -25,7 +25,7 @@ def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def program(
-    body: Callable[..., jax.Array] | None = None, *, elementwise: bool = False
+    body: Callable[..., jax.Array], *, elementwise: bool = False
 ) -> Callable[..., jax.Array]:
     """Compiles ``body(key, shape, dtype, *operands)`` into one program.
 
@@ -40,8 +40,6 @@ def program(
             alone. Such a body is run over one flat axis when nothing is
             sharded, which XLA's CPU backend vectorizes whatever the shape.
     """
-    if body is None:
-        return functools.partial(program, elementwise=elementwise)
 
     # A jit object per signature: a dictionary lookup is cheaper on each call
     # than jit's own comparison of static arguments.
@@ -84,5 +82,7 @@ def program(
         with jax.set_mesh(mesh):
             return built(key, *operands)
 
-    run.compiled = compiled  # pyright: ignore[reportFunctionMemberAccess]
     return run
+
+
+elementwise_program = functools.partial(program, elementwise=True)

@@ -102,7 +102,7 @@ def _hann(n: int) -> np.ndarray:
 
 
 def _eye(shape: tuple[int, ...]) -> np.ndarray:
-    return np.broadcast_to(np.eye(*shape[-2:]), shape)
+    return np.broadcast_to(np.eye(shape[-2], shape[-1]), shape)
 
 
 _ROW = np.linspace(-1.0, 2.0, 16)

@@ -73,9 +73,10 @@ class Initializer:
         fields = {name: getattr(self, name) for name in _field_names(type(self))}
         if "seed" in fields:
             fields["seed"] = check_seed(where, "seed", fields["seed"])
-        if self.check is not None:
+        check = type(self).check
+        if check is not None:
             arguments = {k: v for k, v in fields.items() if k != "seed"}
-            fields |= type(self).check(where, **arguments)
+            fields |= check(where, **arguments)
         for name, value in fields.items():
             object.__setattr__(self, name, _freeze(where, name, value))
 
@@ -93,7 +94,9 @@ class Initializer:
         Returns:
             Array of ``shape``.
         """
-        return type(self).function(key, shape, dtype, **self._arguments())
+        function = type(self).function
+        assert function is not None  # __init_subclass__ saw to it
+        return function(key, shape, dtype, **self._arguments())
 
     def __call__(
         self,
@@ -121,10 +124,10 @@ class Initializer:
         """
         if key is None and not self.deterministic:
             key = self._seed_key()
-        if type(self).function is not None:
-            return type(self).function(
-                key, shape, dtype, out_sharding=out_sharding, **self._arguments()
-            )
+        function = type(self).function
+        if function is not None:
+            arguments = self._arguments()
+            return function(key, shape, dtype, out_sharding=out_sharding, **arguments)
         where = type(self).__name__
         key = None if key is None else check_key(where, key)
         shape = check_shape(where, shape)

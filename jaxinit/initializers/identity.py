@@ -70,9 +70,9 @@ def identity(
         rule = "of two dimensions beside those of batch_axis"
         cure = "Name the axes of stacked matrices in batch_axis."
         raise error(ValueError, where, "shape", rule, shape, cure)
-    gain = arguments["gain"]
-    gain = gain if is_traced(gain) else cast(where, gain, dtype)
-    return _diagonal(None, shape, dtype, out_sharding, gain, axes=axes)
+    value = arguments["gain"]
+    value = value if is_traced(value) else cast(where, value, dtype)
+    return _diagonal(None, shape, dtype, out_sharding, value, axes=axes)
 
 
 @program

@@ -151,7 +151,7 @@ def serialize(initializer: Any) -> dict[str, Any]:
     """
     cls = type(initializer)
     name = cls.__dict__.get("registered_name")
-    if _classes.get(name) is not cls:
+    if name is None or _classes.get(name) is not cls:
         raise TypeError(
             f"serialize() takes an instance of a registered class; got "
             f"{initializer!r}. Subclass jaxinit.Initializer and decorate the class "

@@ -93,7 +93,7 @@ def _named_window(where: str, name: str, length: int, periodic: bool) -> np.ndar
             "Window values or None work without it."
         ) from None
     try:
-        return signal.get_window(name, length, fftbins=periodic)
+        return np.asarray(signal.get_window(name, length, fftbins=periodic))
     except ValueError:
         rule = "the name of a window in scipy.signal that needs no parameter"
         raise error(ValueError, where, "window", rule, name) from None

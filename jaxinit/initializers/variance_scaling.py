@@ -84,15 +84,15 @@ def variance_scaling(
     )
 
 
-def scaled(where: str, draw: tuple[Any, ...], **arguments: Any) -> jax.Array:
+def scaled(where: str, draw: tuple[Any, Any, Any, Any], **arguments: Any) -> jax.Array:
     """`variance_scaling` for a caller named ``where``."""
     a = _check_scaling(where, **arguments)
-    key, shape, dtype, out_sharding = check_draw(where, *draw)
+    draw = check_draw(where, *draw)
+    _, shape, dtype, _ = draw
     axes = a["in_axis"], a["out_axis"], a["batch_axis"]
     fan = _MODES[a["mode"]](*compute_fans(where, shape, *axes))
     variance = a["scale"] / fan if fan else 0.0
     stddev = variance**0.5
-    draw = key, shape, dtype, out_sharding
     if a["distribution"] == "uniform":
         limit = math.sqrt(3) * stddev
         return _draws.uniform(*draw, -limit, limit)

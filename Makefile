@@ -1,0 +1,61 @@
+# Needs Python 3.11 or newer and make; every target builds the environment it needs.
+#
+#   make test PYTHON=python3.13 VENV=.venv-3.13
+#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make bench
+#
+# The second line is for Linux, where PyPI's torch brings several GB of CUDA.
+
+PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
+VENV ?= .venv
+# One more pip requirement, such as jax==0.10.0; read when VENV is filled.
+JAX ?=
+PYTEST_ARGS ?= -n 2
+
+RUN := $(VENV)/bin/
+PIP := $(RUN)python -m pip --disable-pip-version-check -qq
+OLDEST_JAX = $(shell sed -n 's/^dependencies = \["jax>=\([^"]*\)"\].*/jax==\1/p' pyproject.toml)
+
+.DEFAULT_GOAL := help
+# Two targets must not install into one environment at once.
+.NOTPARALLEL:
+.PHONY: help demo test test-oldest lint bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.runtime ## initialize a model and show what was made
+	$(RUN)python -m jaxinit demo
+
+test: $(VENV)/.test ## run the tests, doctests included
+	$(RUN)python -m pytest $(PYTEST_ARGS)
+
+test-oldest: ## run the tests on the oldest JAX that pyproject.toml allows
+	$(MAKE) test VENV=$(VENV)-oldest JAX=$(OLDEST_JAX)
+
+lint: $(VENV)/.dev ## ruff check, ruff format --check, pyright
+	$(RUN)ruff check
+	$(RUN)ruff format --check
+	$(RUN)pyright --pythonpath $(RUN)python
+
+bench: $(VENV)/.bench ## run every benchmarks/bench_*.py
+	set -e; for file in benchmarks/bench_*.py; do $(RUN)python $$file; done
+
+clean: ## remove environments, caches and builds
+	rm -rf .venv .venv-* build dist .coverage .hypothesis .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.runtime: NEEDS = -e '.[flax]'
+$(VENV)/.test: NEEDS = -e '.[all]' --group test
+$(VENV)/.dev: NEEDS = -e '.[all]' --group test --group dev
+$(VENV)/.bench: NEEDS = -e '.[all]' --group bench
+
+$(VENV)/.runtime $(VENV)/.test $(VENV)/.dev $(VENV)/.bench: pyproject.toml | $(VENV)/.pip
+	@echo "Installing for $(@F) into $(VENV) ..."
+	@$(PIP) install $(NEEDS) $(JAX)
+	@touch $@
+
+# pip before 25.1 knows no --group.
+$(VENV)/.pip:
+	$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@touch $@
