@@ -1,0 +1,141 @@
+"""``python -m jaxinit``: a demo, the catalogue, and one initializer's values."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .cli import arguments
+from .cli.arguments import Parser
+from .cli.catalogue import catalogue
+from .cli.demo import MODELS, demo
+from .cli.plot import plot
+from .cli.show import draw, lines, summarize
+from .cli.usage import UsageError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        argv: Its arguments; None for those of the process.
+
+    Returns:
+        Exit code: 0, 1 if the demo's checks failed, 2 for a bad argument.
+    """
+    try:
+        args = _parser().parse_args(argv)
+        return args.run(args)
+    except UsageError as e:
+        print(f"jaxinit: {e}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m jaxinit",
+        description="Weight initialization for JAX.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add = commands.add_parser
+    text = "initialize a model from a config, twice, and measure it"
+    _add_demo(add("demo", help=text, description=text, allow_abbrev=False))
+    text = "print every registered initializer"
+    listing = add("list", help=text, description=text, allow_abbrev=False)
+    listing.set_defaults(run=_list)
+    text = "print statistics of one initializer's values"
+    _add_show(add("show", help=text, description=text, allow_abbrev=False))
+    return parser
+
+
+def _add_demo(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--model", choices=MODELS, default=MODELS[0])
+    p.add_argument(
+        "--layers",
+        type=arguments.positive,
+        help="blocks or hidden layers (default: 12 of gpt2, 16 of resnet50, 3 of mlp)",
+    )
+    p.add_argument(
+        "--width",
+        type=arguments.positive,
+        help="width (default: 768 of gpt2, 64 of resnet50, 1024 of mlp)",
+    )
+    p.add_argument(
+        "--vocab", type=arguments.positive, help="vocabulary of gpt2 (default: 50257)"
+    )
+    p.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16", "float64"),
+        default="float32",
+        help="dtype of the parameters",
+    )
+    p.add_argument("--seed", type=arguments.seed, default=0, help="of the key")
+    p.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="JSON config, read if it exists and written if not",
+    )
+    p.set_defaults(run=_demo)
+
+
+def _add_show(p: argparse.ArgumentParser) -> None:
+    p.add_argument("name", help="a registered name, as he_normal; see list")
+    p.add_argument(
+        "--shape", type=arguments.shape, default=(512, 256), help="as 512,256"
+    )
+    p.add_argument(
+        "--dtype", type=arguments.dtype, default="float32", help="as bfloat16"
+    )
+    p.add_argument(
+        "--set",
+        type=arguments.setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="settings",
+        help="an argument of the initializer, in JSON: stddev=0.02",
+    )
+    p.add_argument(
+        "--seed", type=arguments.seed, help="of the key (default: the initializer's, 0)"
+    )
+    p.add_argument(
+        "--plot", type=arguments.png, metavar="FILE.png", help="histogram and spectrum"
+    )
+    p.set_defaults(run=_show)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    dtype = arguments.dtype(args.dtype)
+    with arguments.enabled(dtype):
+        return demo(
+            args.model,
+            layers=args.layers,
+            width=args.width,
+            vocab=args.vocab,
+            dtype=dtype,
+            seed=args.seed,
+            config=args.config,
+        )
+
+
+def _list(args: argparse.Namespace) -> int:
+    print(*catalogue(), sep="\n")
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    init = arguments.initializer(args.name, args.settings)
+    with arguments.enabled(args.dtype):
+        values = draw(init, args.shape, args.dtype, args.seed)
+    summary = summarize(values)
+    if args.plot is not None:
+        title = f"{init!r}, shape {args.shape}, {args.dtype.name}"
+        plot(args.plot, title, values, summary)
+    print(*lines(init, args.shape, args.dtype, summary), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""``demo``: a model initialized from a config, twice, measured and timed."""
+
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxinit
+
+from . import recipes
+from .rows import rows
+from .usage import UsageError, require
+
+Inits = Mapping[str, Callable[..., jax.Array]]
+Make = Callable[[Inits], Any]  # initializers by role -> model
+
+_MOST_PARAMETERS = 2_000_000_000
+_MOST_BLOCKS = 16  # of ResNet-50
+MODELS = tuple(recipes.RECIPES)
+_CLASSES = {"gpt2": "GPT", "resnet50": "ResNet", "mlp": "MLP"}
+_INPUTS = {
+    "gpt2": ((1, 8), jnp.int32),
+    "resnet50": ((1, 64, 64, 3), jnp.float32),
+    "mlp": ((1, 784), jnp.float32),
+}
+
+
+def demo(
+    model: str,
+    *,
+    layers: int | None,
+    width: int | None,
+    vocab: int | None,
+    dtype: np.dtype[Any],
+    seed: int,
+    config: Path | None,
+) -> int:
+    """Runs the demo and prints it.
+
+    Args:
+        model: ``"gpt2"``, ``"resnet50"`` or ``"mlp"``.
+        layers: Number of blocks or hidden layers; None for the usual.
+        width: Width; None for the usual.
+        vocab: Vocabulary of ``"gpt2"``; None for the usual.
+        dtype: Of the parameters.
+        seed: Of the key.
+        config: Config file, read if it exists and written if not; None for a
+            temporary one.
+
+    Returns:
+        0, or 1 if a check failed.
+
+    Raises:
+        UsageError: If an argument or the config is wrong, or an extra missing.
+    """
+    start = time.perf_counter()
+    sizes = {"layers": layers, "width": width, "vocab": vocab}
+    sizes = {name: size for name, size in sizes.items() if size is not None}
+    if vocab is not None and model != "gpt2":
+        raise UsageError(f"argument --vocab: {model} has no vocabulary")
+    if model == "resnet50" and (layers or 1) > _MOST_BLOCKS:
+        raise UsageError(f"argument --layers: {model} has {_MOST_BLOCKS} blocks")
+    require("flax.linen", "flax")
+    require("rich", "flax")
+    from . import models, report
+
+    cls = getattr(models, _CLASSES[model])
+    sizes.setdefault("layers", cls.layers)
+    recipe = recipes.RECIPES[model](sizes["layers"])
+
+    def make(inits: Inits) -> Any:
+        return cls(**sizes, param_dtype=dtype, **inits)
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = config or Path(folder, "jaxinit-demo.json")
+        found = os.path.exists(path)  # unlike Path's, never raises
+        if found:
+            recipe = recipes.read(path, set(recipe))
+        x = jax.ShapeDtypeStruct(*_INPUTS[model])
+        roles, shapes = survey(make, set(recipe), x)
+        size = sum(math.prod(shape) for shape in shapes)
+        if size > _MOST_PARAMETERS:
+            raise UsageError(
+                f"this model has {size:,} parameters; the demo stops at "
+                f"{_MOST_PARAMETERS:,}"
+            )
+        if not found:
+            recipes.write(path, recipe)
+        report.heading(model, make({}), size, len(shapes))
+        report.config("read from" if found else "wrote", config, recipe)
+
+        key = jax.random.key(seed)
+        # Pays for what everyone needs: tracing Flax's modules, deriving keys.
+        build(make({role: jaxinit.Zeros() for role in recipe}), key, x)
+        first, ours_first = timed(make, checked(recipe, path), key, x)
+        reread = recipes.read(path, set(recipe))
+        second, ours_again = timed(make, checked(reread, path), key, x)
+    changed = [name for name in first if not is_same(first[name], second[name])]
+    same_config = recipe == reread
+    report.equality(same_config, len(first), changed)
+    del second
+    table = rows(first, {name: recipe[role] for name, role in roles.items()})
+    report.parameters(table)
+    del first
+    flax_first, flax_again = (timed(make, {}, key, x)[1] for _ in range(2))
+    report.timings((ours_first, ours_again), (flax_first, flax_again))
+    passed = same_config and not changed and all(row.is_right for row in table)
+    report.conclusion(passed, time.perf_counter() - start)
+    return 0 if passed else 1
+
+
+def build(model: Any, key: jax.Array, x: Any) -> dict[str, jax.Array]:
+    """The parameters of ``model`` by path, without running its forward pass.
+
+    Args:
+        model: A Flax Linen module.
+        key: PRNG key.
+        x: The model's input, or its shape and dtype.
+
+    Returns:
+        Arrays, ready.
+    """
+    return jax.block_until_ready(by_path(model.lazy_init(key, x)["params"]))
+
+
+def timed(
+    make: Make, inits: Inits, key: jax.Array, x: Any
+) -> tuple[dict[str, np.ndarray], float]:
+    """What `build` makes of a new model, as NumPy arrays, and its seconds."""
+    start = time.perf_counter()
+    params = build(make(inits), key, x)
+    seconds = time.perf_counter() - start
+    return {path: np.asarray(leaf) for path, leaf in params.items()}, seconds
+
+
+def survey(
+    make: Make, names: set[str], x: Any
+) -> tuple[dict[str, str], list[tuple[int, ...]]]:
+    """The role that fills each parameter, and all shapes: by tracing alone."""
+    made: list[tuple[Any, str]] = []
+    roles: dict[str, str] = {}
+
+    def marked(role: str) -> Callable[..., jax.Array]:
+        def init(key: jax.Array, shape: Any, dtype: Any = None) -> jax.Array:
+            made.append((jnp.zeros(shape, dtype), role))
+            return made[-1][0]
+
+        return init
+
+    def trace(key: jax.Array, x: jax.Array) -> dict[str, jax.Array]:
+        model = make({name: marked(name) for name in names})
+        params = by_path(model.init(key, x)["params"])
+        for path, leaf in params.items():
+            roles[path] = next(role for mine, role in made if mine is leaf)
+        return params
+
+    params = jax.eval_shape(trace, jax.random.key(0), x)
+    return roles, [leaf.shape for leaf in params.values()]
+
+
+def checked(recipe: recipes.Recipe, path: Path) -> Inits:
+    """The initializers, with errors that name their role in the config."""
+
+    def guarded(role: str, initializer: Any) -> Callable[..., jax.Array]:
+        def init(key: jax.Array, shape: Any, dtype: Any = None) -> jax.Array:
+            try:
+                return initializer(key, shape, dtype)
+            except (TypeError, ValueError) as e:
+                raise UsageError(f"{path}, {role!r}: {e}") from None
+
+        return init
+
+    return {role: guarded(role, initializer) for role, initializer in recipe.items()}
+
+
+def by_path(tree: Any) -> dict[str, Any]:
+    """Leaves of nested dicts by their keys, joined with ``/``."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {"/".join(part.key for part in path): leaf for path, leaf in leaves}
+
+
+def is_same(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays are equal bit for bit."""
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    bits = f"u{a.itemsize}"
+    return np.array_equal(a.reshape(-1).view(bits), b.reshape(-1).view(bits))
