@@ -1,5 +1,6 @@
 """Weight initialization for JAX: right in every dtype, fast, and plain data."""
 
+import importlib
 from importlib.metadata import version
 
 from . import functional as functional
@@ -47,5 +48,23 @@ from .initializers.registry import get as get
 from .initializers.registry import names as names
 from .initializers.registry import register as register
 from .initializers.registry import serialize as serialize
+from .model.plan import Plan as Plan
+from .model.plan import init as init
+from .model.plan import plan as plan
 
 __version__ = version("jaxinit")
+
+_EXTRAS = {"linen": "flax", "nnx": "flax"}
+
+
+def __getattr__(name: str) -> object:
+    """Loads an adapter, and the framework it adapts, on first use."""
+    if name not in _EXTRAS:
+        raise AttributeError(f"module 'jaxinit' has no attribute {name!r}")
+    try:
+        return importlib.import_module(f".{name}", __name__)
+    except ModuleNotFoundError as e:
+        extra = _EXTRAS[name]
+        raise ImportError(
+            f"jaxinit.{name} needs {e.name}: pip install 'jaxinit[{extra}]'."
+        ) from e

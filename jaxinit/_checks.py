@@ -115,6 +115,8 @@ def check_batch_axes(where: str, name: str, value: Any) -> BatchAxes:
 
 def check_shape(where: str, shape: Any) -> tuple[int, ...]:
     """A tuple of non-negative Python ints."""
+    if type(shape) is tuple and all(type(d) is int and d >= 0 for d in shape):
+        return shape  # the usual case, at no cost
     rule = "a sequence of non-negative ints"
     if isinstance(shape, (str, bytes)) or not isinstance(shape, Sequence | np.ndarray):
         cure = "" if _as_int(shape) is None else f"Write ({shape},) for one dimension."

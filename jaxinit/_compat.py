@@ -5,8 +5,11 @@ from typing import Any, TypeAlias
 
 import jax
 from jax.core import Tracer
+from jax.extend.core import Literal
+from jax.extend.core import jaxpr_as_fun as jaxpr_as_fun
 from jax.extend.random import define_prng_impl as define_prng_impl
 from jax.extend.random import threefry_prng_impl as threefry_prng_impl
+from jax.interpreters import partial_eval
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding
 
 OutSharding: TypeAlias = Sharding | PartitionSpec | None
@@ -64,3 +67,41 @@ def mesh_of_explicit(out_sharding: OutSharding) -> jax.sharding.Mesh | None:
         return None
     mesh = out_sharding.mesh
     return mesh if isinstance(mesh, jax.sharding.Mesh) else None
+
+
+def is_literal(atom: Any) -> bool:
+    """Whether an input of an equation is a constant in place."""
+    return isinstance(atom, Literal)
+
+
+def sub_jaxpr(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
+    """The open jaxpr and the constants of a jaxpr that may be closed."""
+    consts = getattr(jaxpr, "consts", ())
+    return getattr(jaxpr, "jaxpr", jaxpr), consts
+
+
+def dce_rule(primitive: Any) -> Callable[..., Any] | None:
+    """JAX's rule to drop unused outputs of an equation: (used, eqn) -> (used, eqn)."""
+    return partial_eval.dce_rules.get(primitive)
+
+
+def bind(primitive: Any, inputs: Sequence[Any], params: dict[str, Any]) -> list[Any]:
+    """Applies a primitive to values."""
+    outputs = primitive.bind(*inputs, **primitive.get_bind_params(params))
+    return list(outputs) if primitive.multiple_results else [outputs]
+
+
+def is_threefry(aval: Any) -> bool:
+    """Whether an abstract value is a typed Threefry-2x32 key or array of keys."""
+    return str(aval.dtype) == "key<fry>"
+
+
+def make_jaxpr(f: Callable[..., Any], avals: Sequence[Any]) -> Any:
+    """The closed jaxpr of ``f`` on abstract arguments."""
+    return jax.make_jaxpr(f)(*avals)
+
+
+def concrete_mesh() -> jax.sharding.Mesh | None:
+    """The mesh set by jax.set_mesh, or None."""
+    mesh = jax.sharding.get_mesh()
+    return None if mesh.empty else mesh

@@ -55,6 +55,20 @@ def _hash(key: jax.Array, counter: jax.Array) -> tuple[jax.Array, jax.Array]:
     return x0, x1
 
 
+def hash_words(key: tuple[int, int], counter: tuple[int, int]) -> tuple[int, int]:
+    """The same of one counter, on Python integers: split and fold_in of a key."""
+    mask = 0xFFFFFFFF
+    schedule = (key[0], key[1], key[0] ^ key[1] ^ int(_PARITY))
+    x0, x1 = (counter[0] + key[0]) & mask, (counter[1] + key[1]) & mask
+    for group in range(5):
+        for rotation in _ROTATIONS[group % 2]:
+            x0 = (x0 + x1) & mask
+            x1 = ((x1 << rotation) & mask | x1 >> (32 - rotation)) ^ x0
+        x0 = (x0 + schedule[(group + 1) % 3]) & mask
+        x1 = (x1 + schedule[(group + 2) % 3] + group + 1) & mask
+    return x0, x1
+
+
 def _flat_index(shape: tuple[int, ...]) -> jax.Array:
     """Row-major index of each element, in the shape itself.
 

@@ -97,6 +97,17 @@ ORDER = [
     "initializers.lecun",
     "initializers",
     "functional",
+    "model.flatten",
+    "model.key_program",
+    "model.partition",
+    "model.group",
+    "model.structure",
+    "model.agreement",
+    "model.table",
+    "model.plan",
+    "model",
+    "linen",
+    "nnx",
     "",
 ]
 

@@ -1,0 +1,68 @@
+"""Flax Linen: variables onto the shardings that the modules name."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jax.sharding import Mesh
+
+from .model.plan import Plan, Progress
+from .model.structure import FromTree
+
+
+def plan(
+    model: nn.Module,
+    rngs: Any,
+    *args: Any,
+    mesh: Mesh | None = None,
+    rules: Any = None,
+    method: Callable[..., Any] | str | None = None,
+    progress: Progress | None = None,
+    **kwargs: Any,
+) -> Plan:
+    """Plans ``model.init``; see `jaxinit.plan`.
+
+    Args:
+        model: The module.
+        rngs: Key, or dict of keys by name, as for ``model.init``.
+        *args: Inputs of the module, arrays or ``jax.ShapeDtypeStruct``.
+        mesh: Mesh to place the variables on, by the names that
+            ``nn.with_partitioning`` and ``nn.with_logical_partitioning`` gave
+            them; variables without names are replicated. None: no placement.
+        rules: Pairs (logical axis, mesh axis); None for those of
+            ``nn.logical_axis_rules`` if any, else names are mesh axes.
+        method: As for ``model.init``.
+        progress: Called as progress(done, total, what) while compiling.
+        **kwargs: Keyword inputs of the module.
+
+    Returns:
+        A plan to call as ``plan(rngs, *args, **kwargs)``.
+    """
+
+    def init(rngs: Any, *args: Any, **kwargs: Any) -> Any:
+        return model.init(rngs, *args, method=method, **kwargs)
+
+    def shardings(variables: Any) -> Any:
+        if mesh is None:
+            return None
+        specs = nn.get_partition_spec(variables)
+        if rules is None and not nn.get_logical_axis_rules():
+            return jax.tree.map(lambda spec: jax.NamedSharding(mesh, spec), specs)
+        return nn.logical_to_mesh_sharding(specs, mesh, rules)
+
+    options: Any = {"out_shardings": FromTree(shardings), "progress": progress}
+    return Plan(init, (rngs, *args), kwargs, **options)
+
+
+def init(model: nn.Module, rngs: Any, *args: Any, **options: Any) -> Any:
+    """Variables of a module, planned and made in one call; arguments of `plan`.
+
+    Example:
+        >>> variables = init(nn.Dense(4), jax.random.key(0), jax.numpy.ones((1, 3)))
+        >>> variables["params"]["kernel"].shape
+        (3, 4)
+    """
+    named = {"mesh", "rules", "method", "progress"}
+    kwargs = {name: x for name, x in options.items() if name not in named}
+    return plan(model, rngs, *args, **options)(rngs, *args, **kwargs)

@@ -1,0 +1,1 @@
+"""Whole models: one compilation for each distinct parameter program."""

@@ -1,0 +1,162 @@
+"""Groups: components that are one program, and how that program is compiled."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Sharding
+
+from .._compat import bind, is_literal, is_threefry, jaxpr_as_fun, read_config
+from .._prng import fused
+from . import key_program
+from .flatten import Node, Program, Value
+from .partition import Component, Partition
+
+# Operations that give the same element everywhere if their operand has it.
+_SPREADING = {
+    "broadcast_in_dim",
+    "convert_element_type",
+    "copy",
+    "expand_dims",
+    "reshape",
+    "squeeze",
+    "transpose",
+}
+
+
+@dataclasses.dataclass
+class Group:
+    """Components that are the same program with other inputs.
+
+    Attributes:
+        members: The components; one compilation serves them all.
+        shardings: Shardings of the outputs of each.
+        run: The program, as a function of a member's inputs.
+        fill: The value of a constant leaf, which needs no program; or None.
+        coarse: Width in bits of its narrowest random draw if below 32.
+        leaves: Numbers of the leaves that the group makes.
+    """
+
+    members: list[Component]
+    shardings: tuple[Sharding | None, ...]
+    run: Callable[..., list[Any]]
+    fill: np.ndarray | None
+    coarse: int | None
+    leaves: list[int] = dataclasses.field(default_factory=list)
+
+
+def group_components(
+    parts: Partition, shardings: dict[Value, Sharding | None]
+) -> list[Group]:
+    """Components of equal signature and shardings, together."""
+    found: dict[Hashable, Group] = {}
+    for component in parts.components:
+        wanted = tuple(shardings.get(v) for v in component.outputs)
+        key = component.signature, wanted
+        if key not in found:
+            run = _runner(component, parts.program)
+            fill = _fill(component, parts.program)
+            found[key] = Group([], wanted, run, fill, _coarse(component))
+        found[key].members.append(component)
+    return list(found.values())
+
+
+def opaque_group(closed: Any, program: Program, shardings: Any) -> Group:
+    """The whole function as one program, for what cannot be cut."""
+    whole = jaxpr_as_fun(closed)
+    avals = program.avals
+
+    def run(*operands: Any) -> list[Any]:
+        pairs = zip(operands, program.inputs, strict=True)
+        return whole(*(key_program.to_device(x, avals[v]) for x, v in pairs))
+
+    outputs = [Value(-1 - i) for i in range(len(closed.out_avals))]
+    avals.update(zip(outputs, closed.out_avals, strict=True))
+    program.outputs[:] = outputs
+    member = Component([], list(program.inputs), outputs, None)
+    return Group([member], tuple(shardings), run, None, None)
+
+
+def lower_group(group: Group, program: Program) -> Any:
+    """The program of a group, of operands on the host or a device, to compile."""
+    avals = [_operand(program.avals[v]) for v in group.members[0].inputs]
+    return jax.jit(group.run, out_shardings=list(group.shardings)).lower(*avals)
+
+
+def place_fill(value: np.ndarray, aval: Any, sharding: Sharding | None) -> jax.Array:
+    """A constant leaf, made shard by shard without a program."""
+    if sharding is None:
+        return jax.device_put(np.full(aval.shape, value, aval.dtype))
+
+    def shard(index: Any) -> np.ndarray:
+        return np.full(
+            np.broadcast_to(value, aval.shape)[index].shape, value, aval.dtype
+        )
+
+    return jax.make_array_from_callback(aval.shape, sharding, shard)
+
+
+def _runner(component: Component, program: Program) -> Callable[..., list[Any]]:
+    def run(*operands: Any) -> list[Any]:
+        env: dict[Value, Any] = {}
+        for v, x in zip(component.inputs, operands, strict=True):
+            env[v] = key_program.to_device(x, program.avals[v])
+        for node in component.nodes:
+            inputs = [a.val if is_literal(a) else env[a] for a in node.inputs]
+            env.update(zip(node.outputs, _apply(node, inputs), strict=True))
+        return [env[v] for v in component.outputs]
+
+    return run
+
+
+def _apply(node: Node, inputs: list[Any]) -> list[Any]:
+    """A primitive on tracers; random bits of one key through the fused Threefry."""
+    if node.primitive.name == "random_bits" and inputs[0].ndim == 0:
+        if is_threefry(inputs[0].aval) and read_config("jax_threefry_partitionable"):
+            bits = jnp.dtype(f"uint{node.params['bit_width']}")
+            return [jax.random.bits(fused(inputs[0]), node.params["shape"], bits)]
+    return bind(node.primitive, inputs, node.params)
+
+
+def _operand(aval: Any) -> jax.ShapeDtypeStruct:
+    if is_threefry(aval):
+        return jax.ShapeDtypeStruct((*aval.shape, 2), jnp.uint32)
+    weak = bool(getattr(aval, "weak_type", False))
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=weak)
+
+
+def _fill(component: Component, program: Program) -> np.ndarray | None:
+    """The one value of a leaf that is a scalar spread over a shape, or None."""
+    if component.inputs or len(component.outputs) != 1:
+        return None
+    env: dict[Value, Any] = {}  # every value here is uniform: its one element
+    for node in component.nodes:
+        inputs = [a.val if is_literal(a) else env[a] for a in node.inputs]
+        if all(math.prod(program.avals[out].shape) == 1 for out in node.outputs):
+            shapes = [
+                () if is_literal(a) else program.avals[a].shape for a in node.inputs
+            ]
+            pairs = zip(inputs, shapes, strict=True)
+            made = bind(node.primitive, [np.reshape(*p) for p in pairs], node.params)
+            made = [np.asarray(x).reshape(()) for x in made]
+        elif node.primitive.name in _SPREADING and np.size(inputs[0]) == 1:
+            dtype = program.avals[node.outputs[0]].dtype
+            made = [np.asarray(inputs[0]).reshape(()).astype(dtype)]
+        else:
+            return None
+        env.update(zip(node.outputs, made, strict=True))
+    return env[component.outputs[0]]
+
+
+def _coarse(component: Component) -> int | None:
+    widths = [
+        node.params["bit_width"]
+        for node in component.nodes
+        if node.primitive.name == "random_bits"
+    ]
+    narrow = min(widths, default=32)
+    return narrow if narrow < 32 else None

@@ -1,0 +1,139 @@
+"""Evaluates the operations that lead to PRNG keys, on the host.
+
+A model has one or more keys per parameter, each a few hashes of two words.
+Dispatching them one by one, or compiling them, would cost more than all the
+rest of a plan; Threefry on Python integers takes microseconds.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from .._compat import bind, is_literal, is_threefry, read_config
+from .._prng import hash_words
+from .flatten import Node, Value
+
+Env = dict[Value, Any]
+
+
+def evaluate(nodes: Sequence[Node], env: Env, avals: dict[Value, Any]) -> None:
+    """Runs the nodes in order, adding their outputs to ``env``.
+
+    Threefry keys are held as NumPy words ``uint32[..., 2]``, everything else as
+    NumPy or JAX arrays.
+    """
+    for node in nodes:
+        inputs = [a.val if is_literal(a) else env[a] for a in node.inputs]
+        kinds = [a.aval if is_literal(a) else avals[a] for a in node.inputs]
+        rule = _RULES.get(node.primitive.name)
+        result = None
+        if rule is not None and _on_host(inputs, kinds, node, avals):
+            result = rule(node, inputs, [_extra(kind) for kind in kinds], avals)
+        if result is None:
+            result = _on_device(node, inputs, kinds, avals)
+        env.update(zip(node.outputs, result, strict=True))
+
+
+def to_host(value: Any, aval: Any) -> Any:
+    """An argument in the form that `evaluate` takes."""
+    return np.asarray(jax.random.key_data(value)) if is_threefry(aval) else value
+
+
+def to_device(value: Any, aval: Any) -> jax.Array:
+    """A value of `evaluate` as JAX has it: words become a key again."""
+    if is_threefry(aval):
+        return jax.random.wrap_key_data(value, impl="threefry2x32")
+    return jax.numpy.asarray(value)
+
+
+def _on_host(inputs: list[Any], kinds: list[Any], node: Node, avals: Any) -> bool:
+    all_kinds = [*kinds, *(avals[out] for out in node.outputs)]
+    typed = (k for k in all_kinds if jax.numpy.issubdtype(k.dtype, jax.dtypes.prng_key))
+    plain = all(isinstance(x, (np.ndarray, np.generic, int)) for x in inputs)
+    return plain and all(map(is_threefry, typed))
+
+
+def _on_device(
+    node: Node, inputs: list[Any], kinds: list[Any], avals: Any
+) -> list[Any]:
+    values = [to_device(x, k) for x, k in zip(inputs, kinds, strict=True)]
+    outputs = bind(node.primitive, values, node.params)
+    return [to_host(x, avals[o]) for x, o in zip(outputs, node.outputs, strict=True)]
+
+
+def _extra(aval: Any) -> int:
+    """Trailing axes that a key has as words."""
+    return 1 if is_threefry(aval) else 0
+
+
+def _fold_in(node: Node, inputs: list[Any], extra: list[int], avals: Any) -> Any:
+    key, data = inputs
+    if key.ndim != 1 or np.ndim(data) != 0:
+        return None
+    words = hash_words((int(key[0]), int(key[1])), (0, int(data) & 0xFFFFFFFF))
+    return [np.array(words, np.uint32)]
+
+
+def _split(node: Node, inputs: list[Any], extra: list[int], avals: Any) -> Any:
+    (key,) = inputs
+    if key.ndim != 1 or not read_config("jax_threefry_partitionable"):
+        return None
+    shape = tuple(node.params["shape"])
+    pair = int(key[0]), int(key[1])
+    words = [hash_words(pair, (0, i)) for i in range(math.prod(shape))]
+    return [np.array(words, np.uint32).reshape(*shape, 2)]
+
+
+def _same(node: Node, inputs: list[Any], extra: list[int], avals: Any) -> Any:
+    return [np.asarray(inputs[0])]
+
+
+def _slice(node: Node, inputs: list[Any], extra: list[int], avals: Any) -> Any:
+    p = node.params
+    strides = p["strides"] or (1,) * len(p["start_indices"])
+    bounds = zip(p["start_indices"], p["limit_indices"], strides, strict=True)
+    return [inputs[0][tuple(slice(*bound) for bound in bounds)]]
+
+
+def _squeeze(node: Node, inputs: list[Any], extra: list[int], avals: Any) -> Any:
+    x = inputs[0]
+    rank = x.ndim - extra[0]
+    return [x.squeeze(tuple(d % rank for d in node.params["dimensions"]))]
+
+
+def _reshape(node: Node, inputs: list[Any], extra: list[int], avals: Any) -> Any:
+    words = inputs[0].shape[inputs[0].ndim - extra[0] :]
+    return [inputs[0].reshape(*node.params["new_sizes"], *words)]
+
+
+def _convert(node: Node, inputs: list[Any], extra: list[int], avals: Any) -> Any:
+    return [np.asarray(inputs[0]).astype(node.params["new_dtype"])]
+
+
+def _binary(f: Callable[..., Any]) -> Callable[..., Any]:
+    def rule(node: Node, inputs: list[Any], extra: list[int], avals: Any) -> Any:
+        dtype = avals[node.outputs[0]].dtype
+        with np.errstate(over="ignore"):
+            return [f(*(np.asarray(x, dtype) for x in inputs))]
+
+    return rule
+
+
+_RULES: dict[str, Callable[..., Any]] = {
+    "random_wrap": _same,
+    "random_unwrap": _same,
+    "random_clone": _same,
+    "copy": _same,
+    "random_fold_in": _fold_in,
+    "random_split": _split,
+    "slice": _slice,
+    "squeeze": _squeeze,
+    "reshape": _reshape,
+    "convert_element_type": _convert,
+    "add": _binary(np.add),
+    "mul": _binary(np.multiply),
+    "xor": _binary(np.bitwise_xor),
+}

@@ -1,0 +1,307 @@
+"""Plan: compile each distinct parameter program once, run it for each leaf."""
+
+import concurrent.futures
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .._compat import is_literal, is_traced, make_jaxpr
+from . import key_program
+from .agreement import check_agreement
+from .flatten import Program, Value, flatten
+from .group import Group, group_components, lower_group, opaque_group, place_fill
+from .partition import Unanalyzable, partition
+from .structure import Arguments, Result
+from .table import render
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """One array of the result.
+
+    Attributes:
+        path: Its path in the result, "/"-joined.
+        shape: Its shape.
+        dtype: Its dtype.
+        bytes: Its size over all devices, each shard counted once.
+        group: Number of the group that makes it; None where it is a key, an
+            argument or a scalar that comes back as it is.
+        sharding: The sharding asked for, or None.
+        coarse: Width in bits of its random draw where that is 8 or 16, which
+            leaves few distinct values and a bias; else None.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: Any
+    bytes: int
+    group: int | None
+    sharding: jax.sharding.Sharding | None
+    coarse: int | None
+
+
+class Plan:
+    """How a function's arrays are made; built by `jaxinit.plan`.
+
+    Attributes:
+        leaves: The arrays of the result, in order.
+        groups: The distinct programs, each with the leaves it makes.
+        reason: Why the function is compiled as it stands, or None.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        out_shardings: Any = None,
+        donate: int | Sequence[int] = (),
+        progress: Progress | None = None,
+    ):
+        """Traces and analyzes ``fn``; nothing is allocated or compiled."""
+        self._fn = fn
+        self._progress = progress or (lambda done, total, what: None)
+        self._donate = _check_donate(donate, len(args))
+        self._arguments = Arguments(args, kwargs)
+        self._result = Result()
+        closed = make_jaxpr(self._traced, self._arguments.avals)
+        avals = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in closed.out_avals]
+        self._shardings = self._result.shardings(out_shardings, avals)
+        self._program, self._keys, self.groups, self.reason = self._analyze(closed)
+        self.leaves = self._leaves(avals)
+        self._compiled: dict[int, Any] = {}
+
+    def _traced(self, *dynamic: Any) -> list[Any]:
+        args, kwargs = self._arguments.unflatten(dynamic)
+        return self._result.split(self._fn(*args, **kwargs))
+
+    def _analyze(self, closed: Any) -> tuple[Program, Any, list[Group], str | None]:
+        program = flatten(closed)
+        try:
+            if closed.effects:
+                names = ", ".join(sorted({str(e) for e in closed.effects}))
+                raise Unanalyzable(f"it has side effects ({names})")
+            parts = partition(program)
+        except Unanalyzable as e:
+            whole = opaque_group(closed, program, self._shardings)
+            return program, [], [whole], str(e)
+        pairs = zip(program.outputs, self._shardings, strict=True)
+        shardings = {v: sharding for v, sharding in pairs if isinstance(v, Value)}
+        return program, parts.keys, group_components(parts, shardings), None
+
+    def _leaves(self, avals: Sequence[jax.ShapeDtypeStruct]) -> list[Leaf]:
+        makers: dict[Value, int] = {}
+        for g, group in enumerate(self.groups):
+            for member in group.members:
+                makers.update(dict.fromkeys(member.outputs, g))
+        leaves: list[Leaf] = []
+        for i, aval in enumerate(avals):
+            out = self._program.outputs[i]
+            g = makers.get(out) if isinstance(out, Value) else None
+            leaf = Leaf(
+                path=self._result.paths[i],
+                shape=aval.shape,
+                dtype=aval.dtype,
+                bytes=math.prod(aval.shape) * aval.dtype.itemsize,
+                group=g,
+                sharding=self._shardings[i],
+                coarse=None if g is None else self.groups[g].coarse,
+            )
+            leaves.append(leaf)
+            if g is not None:
+                self.groups[g].leaves.append(i)
+        return leaves
+
+    def compile(self) -> "Plan":
+        """Compiles every group ahead of time, several at once.
+
+        Returns:
+            The plan itself.
+        """
+        for _ in self._compiling():
+            pass
+        return self
+
+    def _compiling(self) -> Any:
+        """Yields the number of each group as soon as it is ready to run."""
+        ready = [g for g, group in enumerate(self.groups) if group.fill is not None]
+        todo = [g for g in range(len(self.groups)) if g not in ready]
+        yield from ready
+        yield from (g for g in todo if g in self._compiled)
+        todo = [g for g in todo if g not in self._compiled]
+        # The largest program first: it takes the longest, and so does its run.
+        todo.sort(key=lambda g: -len(self.groups[g].members[0].nodes))
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            # Lowered here: settings under a context manager are this thread's own.
+            futures = {
+                pool.submit(lower_group(self.groups[g], self._program).compile): g
+                for g in todo
+            }
+            done = concurrent.futures.as_completed(futures)
+            for count, future in enumerate(done, 1):
+                g = futures[future]
+                self._compiled[g] = future.result()
+                self._progress(count, len(todo), "compiled")
+                yield g
+
+    def memory(self) -> dict[str, int]:
+        """Bytes on the device that holds most, from shapes and shardings.
+
+        Returns:
+            ``result``: bytes of the leaves; ``temporary``: the most that one
+            compiled program needs beside them (0 before `compile`); ``peak``:
+            their sum.
+        """
+        held: dict[Any, int] = {}
+        for leaf in self.leaves:
+            for device, count in _bytes_by_device(leaf).items():
+                held[device] = held.get(device, 0) + count
+        temporary = 0
+        for compiled in self._compiled.values():
+            found = compiled.memory_analysis()
+            temporary = max(temporary, found.temp_size_in_bytes if found else 0)
+        result = max(held.values(), default=0)
+        return {"result": result, "temporary": temporary, "peak": result + temporary}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The result of the function for these arguments.
+
+        Compiles what is not compiled yet. Inside jit, vmap, grad or eval_shape
+        the function itself is evaluated.
+
+        Raises:
+            TypeError: If the arguments differ from the planned ones in
+                structure, shape, dtype or key implementation.
+            RuntimeError: If the processes of a job disagree on plan or keys.
+        """
+        if any(map(is_traced, jax.tree.leaves((args, kwargs)))):
+            return self._fn(*args, **kwargs)
+        dynamic = self._arguments.flatten(args, kwargs)
+        program = self._program
+        env: dict[Value, Any] = dict(program.constants)
+        for v, x in zip(program.inputs, dynamic, strict=True):
+            env[v] = key_program.to_host(x, program.avals[v])
+        key_program.evaluate(self._keys, env, program.avals)
+        check_agreement(self.leaves, [env[v] for n in self._keys for v in n.outputs])
+        for g in self._compiling():
+            self._run(g, env)
+        outputs = [self._output(i, env) for i in range(len(program.outputs))]
+        for i in self._donate:
+            for x in jax.tree.leaves(args[i]):
+                if isinstance(x, jax.Array) and not any(x is out for out in outputs):
+                    x.delete()
+        return self._result.join(outputs)
+
+    def _run(self, g: int, env: dict[Value, Any]) -> None:
+        group = self.groups[g]
+        for member in group.members:
+            if group.fill is not None:
+                aval = self._program.avals[member.outputs[0]]
+                made = [place_fill(group.fill, aval, group.shardings[0])]
+            else:
+                made = self._compiled[g](*[env[v] for v in member.inputs])
+            env.update(zip(member.outputs, made, strict=True))
+
+    def _output(self, i: int, env: dict[Value, Any]) -> Any:
+        atom, sharding = self._program.outputs[i], self._shardings[i]
+        if is_literal(atom):
+            value = jnp.asarray(atom.val, atom.aval.dtype)
+        elif self.leaves[i].group is not None:
+            value = env[atom]
+            if sharding is None or value.sharding == sharding:
+                return value
+        else:
+            value = key_program.to_device(env[atom], self._program.avals[atom])
+        return value if sharding is None else jax.device_put(value, sharding)
+
+    def __str__(self) -> str:
+        """A table of groups with what they make, and the memory expected."""
+        return render(self)
+
+
+def plan(
+    fn: Callable[..., Any],
+    *args: Any,
+    out_shardings: Any = None,
+    donate: int | Sequence[int] = (),
+    progress: Progress | None = None,
+    **kwargs: Any,
+) -> Plan:
+    """Plans to compile each distinct program of ``fn`` once.
+
+    ``fn`` is traced; its graph is cut at its PRNG keys; what remains falls into
+    components, most of them one parameter each; components that are the same
+    program with another key form a group, which is compiled once and run for
+    each member. Values are those of ``jax.jit(fn)(*args)``.
+
+    Args:
+        fn: Function of keys and arrays to a pytree, as a model's ``init``.
+        *args: Its arguments. Arrays may be ``jax.ShapeDtypeStruct`` here; what is
+            not an array (a bool, a string, a number) is fixed by its value.
+        out_shardings: None; a sharding; a pytree prefix of shardings; or a
+            function of (path, ShapeDtypeStruct) to a sharding.
+        donate: Positions of arguments whose arrays a call may consume: they are
+            deleted when it is done.
+        progress: Called as progress(done, total, what) while compiling.
+        **kwargs: Keyword arguments of ``fn``.
+
+    Returns:
+        A `Plan`: call it with arguments of the same shapes.
+
+    Raises:
+        TypeError, ValueError: If ``out_shardings`` does not suit the result.
+
+    Example:
+        >>> def init(key):
+        ...     return [jaxinit.HeNormal()(k, (8, 4)) for k in jax.random.split(key, 3)]
+        >>> p = plan(init, jax.random.key(0))
+        >>> len(p.groups), len(p(jax.random.key(1)))
+        (1, 3)
+    """
+    options = {"out_shardings": out_shardings, "donate": donate, "progress": progress}
+    return Plan(fn, args, kwargs, **options)
+
+
+def init(
+    fn: Callable[..., Any],
+    *args: Any,
+    out_shardings: Any = None,
+    progress: Progress | None = None,
+    **kwargs: Any,
+) -> Any:
+    """The result of ``fn(*args)``, planned and made in one call; see `plan`.
+
+    Example:
+        >>> init(lambda key: jaxinit.Ones()(key, (2,)), jax.random.key(0))
+        Array([1., 1.], dtype=float32)
+    """
+    if any(map(is_traced, jax.tree.leaves((args, kwargs)))):
+        return fn(*args, **kwargs)
+    made = plan(fn, *args, out_shardings=out_shardings, progress=progress, **kwargs)
+    return made(*args, **kwargs)
+
+
+def _bytes_by_device(leaf: Leaf) -> dict[Any, int]:
+    if leaf.sharding is None:
+        return {"default": leaf.bytes}
+    shard = math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+    return dict.fromkeys(leaf.sharding.device_set, shard)
+
+
+def _check_donate(donate: Any, count: int) -> tuple[int, ...]:
+    positions = (donate,) if isinstance(donate, int) else tuple(donate)
+    for i in positions:
+        if not isinstance(i, int) or not 0 <= i < count:
+            raise ValueError(
+                f"plan(donate=...) must be positions of the {count} arguments; got "
+                f"{donate!r}."
+            )
+    return positions

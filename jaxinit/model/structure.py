@@ -1,0 +1,192 @@
+"""The pytrees on both sides of a plan: arguments, result, shardings."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec, Sharding
+
+from .._compat import concrete_mesh
+
+Path = tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class FromTree:
+    """Shardings as a function of the whole abstract result."""
+
+    function: Callable[[Any], Any]
+
+
+def is_array(x: Any) -> bool:
+    """Whether a leaf is an array, or stands for one."""
+    return isinstance(x, (jax.Array, np.ndarray, np.generic, jax.ShapeDtypeStruct))
+
+
+def path_of(path: Path) -> str:
+    """A path as users read it: "params/Dense_0/kernel"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+class Arguments:
+    """Structure of a call: shapes and dtypes of arrays, and all else by value."""
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]):
+        """Records what a later call has to match."""
+        pairs, self.tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
+        # (args, kwargs) is the outer pair: "0/params", "train".
+        self.names = [path_of(path[1:]) for path, _ in pairs]
+        self.static = {i: x for i, (_, x) in enumerate(pairs) if not is_array(x)}
+        self.avals = [_abstract(x) for _, x in pairs if is_array(x)]
+
+    def unflatten(self, dynamic: Sequence[Any]) -> tuple[tuple[Any, ...], Any]:
+        """The arguments with these arrays."""
+        arrays = iter(dynamic)
+        count = self.tree.num_leaves
+        leaves = [
+            self.static[i] if i in self.static else next(arrays) for i in range(count)
+        ]
+        return jax.tree.unflatten(self.tree, leaves)
+
+    def flatten(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        """The arrays of a call.
+
+        Raises:
+            TypeError: If its structure, a static value, a shape, a dtype or the
+                implementation of a key differs from the planned one.
+        """
+        leaves, tree = jax.tree.flatten((args, kwargs))
+        if tree != self.tree:
+            raise TypeError(
+                "plan(...): the arguments have another structure than when it was "
+                f"planned: {tree} instead of {self.tree}. Plan again for these."
+            )
+        avals = iter(self.avals)
+        dynamic: list[Any] = []
+        for i, (name, x) in enumerate(zip(self.names, leaves, strict=True)):
+            if i in self.static:
+                planned, given = repr(self.static[i]), repr(x)
+                same = type(x) is type(self.static[i]) and x == self.static[i]
+            else:
+                aval = next(avals)
+                planned = _name(aval)
+                given = _name(_abstract(x)) if is_array(x) else repr(x)
+                same = planned == given
+                if isinstance(x, jax.ShapeDtypeStruct):
+                    same, given = False, f"{given} without values"
+                dynamic.append(x)
+            if not same:
+                raise TypeError(
+                    f"plan(...): argument {name} was {planned} when it was planned "
+                    f"and is {given} now. Plan again for these arguments."
+                )
+        return dynamic
+
+
+class Result:
+    """Structure of what the function returns; all that is not an array by value."""
+
+    tree: Any
+    paths: list[str]
+    static: dict[int, Any]
+
+    def split(self, out: Any) -> list[Any]:
+        """Records the structure and gives the arrays."""
+        pairs, self.tree = jax.tree_util.tree_flatten_with_path(out)
+        self.static = {i: x for i, (_, x) in enumerate(pairs) if not is_array(x)}
+        self.paths = [path_of(path) for path, x in pairs if is_array(x)]
+        return [x for _, x in pairs if is_array(x)]
+
+    def join(self, arrays: Sequence[Any], *, static: bool = True) -> Any:
+        """The result with these arrays; without the rest if not ``static``."""
+        rest = iter(arrays)
+        leaves = [
+            (self.static[i] if static else None) if i in self.static else next(rest)
+            for i in range(self.tree.num_leaves)
+        ]
+        return jax.tree.unflatten(self.tree, leaves)
+
+    def shardings(
+        self, wanted: Any, avals: Sequence[jax.ShapeDtypeStruct]
+    ) -> list[Sharding | None]:
+        """One sharding, or None, for each array.
+
+        Args:
+            wanted: A sharding, a pytree prefix of shardings, a function of path
+                and abstract array, or `FromTree`.
+            avals: The abstract arrays.
+
+        Raises:
+            ValueError: If the tree does not match, or a sharding does not fit
+                its leaf.
+            TypeError: If something in it is not a sharding.
+        """
+        if isinstance(wanted, FromTree):
+            wanted = wanted.function(self.join(avals))
+        if wanted is None:
+            return [None] * len(avals)
+        if callable(wanted) and not isinstance(wanted, Sharding):
+            found = [wanted(*pair) for pair in zip(self.paths, avals, strict=True)]
+        else:
+            found = self._broadcast(wanted, avals)
+        fitted = zip(self.paths, found, avals, strict=True)
+        return [_fitting(path, sharding, aval) for path, sharding, aval in fitted]
+
+    def _broadcast(self, wanted: Any, avals: Sequence[Any]) -> list[Any]:
+        marks = self.join(list(range(len(avals))), static=False)
+        found: list[Any] = [None] * len(avals)
+
+        def assign(sharding: Any, below: Any) -> None:
+            for i in jax.tree.leaves(below):
+                found[i] = sharding
+
+        try:
+            jax.tree.map(assign, wanted, marks, is_leaf=_is_sharding)
+        except ValueError as e:
+            raise ValueError(
+                f"plan(out_shardings=...) must be a prefix of the result; {e}"
+            ) from None
+        return found
+
+
+def _is_sharding(x: Any) -> bool:
+    return x is None or isinstance(x, (Sharding, PartitionSpec))
+
+
+def _fitting(path: str, sharding: Any, aval: Any) -> Sharding | None:
+    if not _is_sharding(sharding):
+        raise TypeError(
+            f"plan(out_shardings=...) at {path} must be a Sharding, a PartitionSpec or "
+            f"None; got {sharding!r}."
+        )
+    if isinstance(sharding, PartitionSpec):
+        mesh = concrete_mesh()
+        if mesh is None:
+            raise ValueError(
+                f"plan(out_shardings=...) at {path} is a PartitionSpec, which needs a "
+                "mesh: call under jax.set_mesh(mesh), or pass a NamedSharding."
+            )
+        sharding = NamedSharding(mesh, sharding)
+    if sharding is not None:
+        try:
+            sharding.shard_shape(aval.shape)
+        except (ValueError, IndexError) as e:
+            raise ValueError(
+                f"plan(out_shardings=...) at {path}: {sharding} does not fit shape "
+                f"{aval.shape}. {e}"
+            ) from None
+    return sharding
+
+
+def _abstract(x: Any) -> jax.ShapeDtypeStruct:
+    if isinstance(x, jax.ShapeDtypeStruct):
+        return x
+    aval = jax.typeof(x)
+    weak = bool(getattr(aval, "weak_type", False))
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=weak)
+
+
+def _name(aval: jax.ShapeDtypeStruct) -> str:
+    return f"{aval.dtype}{list(aval.shape)}"

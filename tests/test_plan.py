@@ -1,0 +1,487 @@
+"""Plans: the values of jit, one compilation per distinct program, clear errors."""
+
+import functools
+import subprocess
+import sys
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jaxinit
+from models import GPT, Llama, ResNet, UNet, ViT
+
+KEY = jax.random.key(0)
+
+
+def assert_same(got, expected, tolerance=0.0):
+    """Bit for bit, or within a relative tolerance; same structure and dtypes."""
+    a, structure = jax.tree_util.tree_flatten_with_path(got)
+    b, other = jax.tree_util.tree_flatten_with_path(expected)
+    assert structure == other
+    for (path, x), (_, y) in zip(a, b, strict=True):
+        assert x.shape == y.shape and x.dtype == y.dtype, path
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        if tolerance:
+            np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
+        else:
+            np.testing.assert_array_equal(np.asarray(x), np.asarray(y), str(path))
+
+
+def check(fn, *args, groups=None, tolerance=0.0, **kwargs):
+    """The plan's values are jit's, for its key and another one."""
+    planned = jaxinit.plan(fn, *args, **kwargs)
+    jitted = jax.jit(functools.partial(fn, **kwargs))
+    assert_same(planned(*args, **kwargs), jitted(*args), tolerance)
+    others = jax.tree.map(_other, args)
+    assert_same(planned(*others, **kwargs), jitted(*others), tolerance)
+    if groups is not None:
+        assert len(planned.groups) == groups, str(planned)
+    return planned
+
+
+def _other(x):
+    """Another key, or the same data."""
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return jax.random.fold_in(x, 5)
+    if x.dtype == np.uint32 and x.shape == (2,):
+        return jax.random.fold_in(x, 5)
+    return x
+
+
+TOKENS = jnp.zeros((1, 8), jnp.int32)
+IMAGES = jnp.zeros((1, 32, 32, 3))
+MODELS = {
+    "gpt2": (GPT(layers=3, width=32, vocab=101), TOKENS),
+    "llama_scan": (Llama(layers=3, width=32, vocab=101), TOKENS),
+    "resnet": (ResNet((1, 1, 1, 1)), IMAGES),
+    "vit": (ViT(layers=2, width=32), IMAGES),
+    "unet": (UNet(width=8), IMAGES),
+    "gpt2_bfloat16": (GPT(layers=2, width=32, dtype=jnp.bfloat16), TOKENS),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_equal_jit(name):
+    model, x = MODELS[name]
+    planned = check(model.init, KEY, x)
+    assert len(planned.groups) < len(planned.leaves)
+
+
+@pytest.mark.parametrize("impl", ["raw", "rbg", "unsafe_rbg"])
+def test_other_keys(impl):
+    model, x = MODELS["gpt2"]
+    key = jax.random.PRNGKey(3) if impl == "raw" else jax.random.key(3, impl=impl)
+    check(model.init, key, x)
+    check(model.init, {"params": key, "dropout": jax.random.split(key)[0]}, x)
+
+
+def test_original_threefry():
+    with jax.threefry_partitionable(False):
+        model, x = MODELS["gpt2"]
+        check(model.init, KEY, x)
+
+
+class Everything(nn.Module):
+    """Collections, sharing, weight norm, arithmetic between draws, lifted layers."""
+
+    @nn.compact
+    def __call__(self, x):
+        shared = nn.Dense(8)
+        x = shared(shared(x))
+        x = nn.WeightNorm(nn.Dense(8))(x)
+        x = nn.BatchNorm(use_running_average=False)(x)
+        x = nn.remat(nn.Dense)(8)(x)
+        heads = nn.vmap(
+            nn.Dense,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=None,
+            axis_size=3,
+        )
+        x = heads(8)(x).mean(0)
+        x = nn.Dropout(0.5, deterministic=False)(x)
+        x = nn.RNN(nn.LSTMCell(8))(x[None])[0]
+        pair = self.param("pair", self.pair, (8, 8))
+        self.variable("state", "count", lambda: jnp.zeros((), jnp.int32))
+        return x @ pair
+
+    @staticmethod
+    def pair(key, shape):
+        a, b = jax.random.split(key)
+        return jax.random.normal(a, shape) - 0.5 * jax.random.uniform(b, shape)
+
+
+def test_linen_features():
+    rngs = {"params": KEY, "dropout": jax.random.key(1)}
+    check(Everything().init, rngs, jnp.ones((5, 8)), tolerance=1e-6)
+
+
+class DataDependent(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        scale = self.param("scale", lambda key: 1 / jnp.std(x, axis=0))
+        return nn.Dense(4)(x * scale)
+
+
+def test_data_dependent_init():
+    x = jax.random.normal(jax.random.key(5), (64, 8))
+    planned = check(DataDependent().init, KEY, x, tolerance=1e-6)
+    scales = [planned(KEY, x * factor)["params"]["scale"] for factor in (1.0, 2.0)]
+    np.testing.assert_allclose(scales[0], 2 * scales[1], rtol=1e-5)
+
+
+def test_every_standard_initializer_of_jax():
+    nn_ = jax.nn.initializers
+    inits = {
+        "normal": nn_.normal(),
+        "uniform": nn_.uniform(),
+        "truncated": nn_.truncated_normal(),
+        "constant": nn_.constant(0.3),
+        "orthogonal": nn_.orthogonal(),
+        **{
+            n: getattr(nn_, n)()
+            for n in ("he_normal", "glorot_uniform", "lecun_normal")
+        },
+    }
+
+    def init(key):
+        keys = jax.random.split(key, len(inits))
+        return {
+            n: f(k, (24, 16)) for k, (n, f) in zip(keys, inits.items(), strict=True)
+        }
+
+    check(init, KEY)
+
+
+def test_every_jaxinit_initializer():
+    from cases import CASES
+
+    def init(key):
+        keys = jax.random.split(key, len(CASES))
+        pairs = zip(keys, CASES, strict=True)
+        return {case.id: case.init(k, case.shape) for k, case in pairs}
+
+    check(init, KEY)
+
+
+def test_control_flow_stays_whole_and_loses_what_is_unused():
+    def init(key, x):
+        def layer(carry, k):
+            return jnp.tanh(carry @ jnp.ones((4, 4))), jax.random.normal(k, (4, 2))
+
+        _, stacked = lax.scan(layer, x, jax.random.split(key, 3))
+        looped = lax.fori_loop(
+            0, 3, lambda i, a: a + jax.random.normal(jax.random.fold_in(key, i), (2,)),
+            jnp.zeros(2),
+        )  # fmt: skip
+        chosen = lax.cond(
+            x[0] > 0,
+            lambda k: jax.random.normal(k, (3,)),
+            lambda k: jax.random.uniform(k, (3,)),
+            key,
+        )
+        return stacked, looped, chosen
+
+    planned = check(init, KEY, jnp.ones(4), tolerance=1e-6)
+    text = "".join(str(n.params) for g in planned.groups for n in g.members[0].nodes)
+    assert "tanh" not in text
+
+
+def test_custom_derivatives_and_shard_map():
+    mesh = jax.make_mesh((1,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    @jax.custom_vjp
+    def double(x):
+        return 2 * x
+
+    double.defvjp(lambda x: (2 * x, None), lambda _, g: (2 * g,))
+
+    def init(key):
+        a = jax.nn.relu(jax.random.normal(key, (8, 4)))
+        b = double(jax.random.uniform(key, (8, 4)))
+        c = jax.shard_map(jnp.sin, mesh=mesh, in_specs=P("i"), out_specs=P("i"))(a)
+        return a, jax.checkpoint(jnp.cos)(b), c
+
+    check(init, KEY, tolerance=1e-6)
+
+
+def test_results_that_are_not_arrays_or_not_computed():
+    class Opaque:
+        pass
+
+    token = Opaque()
+
+    def init(key, x, *, train):
+        assert train is True
+        made = jaxinit.HeNormal()(key, (4, 4))
+        return {
+            "w": made, "tied": made, "key": key, "next": jax.random.split(key)[1],
+            "x": x, "none": None, "fn": jnp.tanh, "token": token, "number": 3,
+            "literal": jnp.float32(2.5) * 2, "array": np.arange(3),
+        }  # fmt: skip
+
+    planned = jaxinit.plan(init, KEY, jnp.ones(2), train=True)
+    out = planned(KEY, jnp.ones(2), train=True)
+    assert out["none"] is None and out["fn"] is jnp.tanh and out["token"] is token
+    assert out["number"] == 3 and isinstance(out["number"], int)
+    assert out["tied"] is out["w"]
+    assert jax.random.key_data(out["key"]).tolist() == jax.random.key_data(KEY).tolist()
+    assert out["next"] == jax.random.split(KEY)[1]
+    np.testing.assert_array_equal(out["literal"], 5.0)
+    np.testing.assert_array_equal(out["array"], np.arange(3))
+    np.testing.assert_array_equal(out["x"], np.ones(2))
+    np.testing.assert_array_equal(out["w"], jaxinit.HeNormal()(KEY, (4, 4)))
+
+
+def test_constants_of_the_closure_are_inputs():
+    tables = [jnp.arange(6.0).reshape(2, 3) * i for i in range(4)]
+
+    def init(key):
+        keys = jax.random.split(key, 4)
+        return [
+            t + jax.random.normal(k, (2, 3)) for k, t in zip(keys, tables, strict=True)
+        ]
+
+    check(init, KEY, groups=1)
+
+
+def test_shared_scalars_do_not_tie_leaves_together():
+    def init(key):
+        scale = jnp.sqrt(jnp.float32(2.0))
+        return [scale * jax.random.normal(k, (4,)) for k in jax.random.split(key, 5)]
+
+    check(init, KEY, groups=1)
+
+
+@pytest.fixture
+def compilations():
+    seen = []
+
+    def listen(event, duration, **kwargs):
+        if event == "/jax/core/compile/backend_compile_duration":
+            seen.append(kwargs.get("fun_name"))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield seen
+    jax.monitoring.clear_event_listeners()
+
+
+def test_compilations_equal_groups_whatever_the_depth(compilations):
+    counts = []
+    for layers in (2, 9):
+        model = GPT(layers=layers, width=40 + 4 * layers, vocab=103)
+        planned = jaxinit.plan(model.init, KEY, TOKENS)
+        assert not compilations, "planning compiles nothing"
+        jax.block_until_ready(planned(KEY, TOKENS))
+        compiled = sum(group.fill is None for group in planned.groups)
+        assert len(compilations) == compiled, compilations
+        jax.block_until_ready(planned(jax.random.key(9), TOKENS))
+        assert len(compilations) == compiled, "a second key compiles nothing"
+        counts.append(len(planned.groups))
+        compilations.clear()
+    assert counts[0] == counts[1]
+
+
+def test_no_forward_pass_and_no_full_size_temporaries():
+    model = GPT(layers=2, width=64, vocab=256)
+    planned = jaxinit.plan(model.init, KEY, TOKENS).compile()
+    used = {n.primitive.name for g in planned.groups for n in g.members[0].nodes}
+    assert not used & {"dot_general", "tanh", "exp", "reduce_sum", "gather"}
+    memory = planned.memory()
+    smallest = min(leaf.bytes for leaf in planned.leaves if len(leaf.shape) == 2)
+    assert memory["temporary"] < smallest / 4
+    assert memory["result"] == sum(leaf.bytes for leaf in planned.leaves)
+
+
+def test_planning_from_abstract_arguments():
+    model, x = MODELS["gpt2"]
+    abstract = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    planned = jaxinit.plan(model.init, jax.eval_shape(lambda: KEY), abstract)
+    assert_same(planned(KEY, x), jax.jit(model.init)(KEY, x))
+
+
+def test_inside_transformations():
+    model, x = MODELS["gpt2"]
+    planned = jaxinit.plan(model.init, KEY, x)
+    assert_same(jax.jit(planned)(KEY, x), jax.jit(model.init)(KEY, x))
+    keys = jax.random.split(KEY, 2)
+    many = jax.vmap(planned, in_axes=(0, None))(keys, x)
+    assert_same(many, jax.vmap(model.init, in_axes=(0, None))(keys, x), 1e-6)
+    shapes = jax.eval_shape(planned, KEY, x)
+    assert jax.tree.structure(shapes) == jax.tree.structure(planned(KEY, x))
+    inner = jax.jit(lambda k: jaxinit.init(model.init, k, x))(KEY)
+    assert_same(inner, planned(KEY, x))
+
+    def scaled(s, key):
+        return s * jax.random.normal(key, (3,))
+
+    gradient = jax.grad(lambda s: jaxinit.plan(scaled, 1.0, KEY)._fn(s, KEY).sum())(2.0)
+    np.testing.assert_allclose(gradient, jax.random.normal(KEY, (3,)).sum(), rtol=1e-6)
+
+
+def test_side_effects_are_compiled_as_they_stand(capfd):
+    def init(key):
+        w = jax.random.normal(key, (4, 4))
+        jax.debug.print("made {}", w.shape[0])
+        return w, jnp.zeros(3)
+
+    planned = check(init, KEY)
+    assert "side effects" in planned.reason and "side effects" in str(planned)
+    jax.effects_barrier()
+    assert "made 4" in capfd.readouterr().out
+
+
+def test_keys_from_floating_point_data_are_compiled_as_they_stand():
+    def init(key, x):
+        key = jax.random.fold_in(key, (x.sum() * 10).astype(jnp.int32))
+        return jax.random.normal(key, (4,))
+
+    planned = check(init, KEY, jnp.arange(3.0))
+    assert "floating-point" in planned.reason
+
+
+def test_progress_and_text():
+    model, x = MODELS["gpt2_bfloat16"]
+    seen = []
+    planned = jaxinit.plan(model.init, KEY, x, progress=lambda *a: seen.append(a))
+    text = str(planned)
+    assert "params/block_0/attention/key/kernel" in text
+    assert "drawn from 8 bits" in text and "jaxinit's" in text
+    assert f"{len(planned.leaves)} arrays" in text
+    planned(KEY, x)
+    compiled = sum(group.fill is None for group in planned.groups)
+    assert seen == [(i + 1, compiled, "compiled") for i in range(compiled)]
+    wide = str(jaxinit.plan(MODELS["gpt2"][0].init, KEY, x))
+    assert "drawn from" not in wide
+
+
+def test_donated_arguments_are_deleted():
+    x = jnp.arange(4.0)
+
+    def init(key, x, y):
+        return jax.random.normal(key, (4,)) + x, y
+
+    y = jnp.ones(2)
+    made = jaxinit.plan(init, KEY, x, y, donate=(1, 2))(KEY, x, y)
+    assert x.is_deleted() and not y.is_deleted() and made[1].tolist() == [1.0, 1.0]
+    with pytest.raises(ValueError, match="donate"):
+        jaxinit.plan(init, KEY, made[0], y, donate=3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda p: p(KEY, jnp.ones((2, 5))),
+            r"argument 1 was float32\[2, 4\].*\[2, 5\]",
+        ),
+        (lambda p: p(KEY, jnp.ones((2, 4), jnp.int32)), "int32"),
+        (
+            lambda p: p(jax.random.key(0, impl="rbg"), jnp.ones((2, 4))),
+            "argument 0.*rbg",
+        ),
+        (lambda p: p(jax.random.PRNGKey(0), jnp.ones((2, 4))), r"uint32\[2\]"),
+        (lambda p: p(KEY), "structure"),
+        (lambda p: p(KEY, {"x": jnp.ones((2, 4))}), "structure"),
+        (lambda p: p(KEY, 3), "argument 1"),
+        (lambda p: p(KEY, jax.ShapeDtypeStruct((2, 4), jnp.float32)), "without values"),
+    ],
+)
+def test_changed_arguments_are_named(call, message):
+    planned = jaxinit.plan(nn.Dense(3).init, KEY, jnp.ones((2, 4)))
+    with pytest.raises(TypeError, match=message):
+        call(planned)
+
+
+def test_changed_static_arguments_are_named():
+    planned = jaxinit.plan(lambda key, *, n: jax.random.normal(key, (n,)), KEY, n=3)
+    with pytest.raises(TypeError, match=r"argument n was 3 .* is 4 now"):
+        planned(KEY, n=4)
+
+
+def test_out_shardings_of_every_form():
+    mesh = jax.make_mesh(
+        (4, 2), ("a", "b"), axis_types=(jax.sharding.AxisType.Auto,) * 2
+    )
+    whole, rows = NamedSharding(mesh, P()), NamedSharding(mesh, P("a"))
+
+    def init(key):
+        k1, k2 = jax.random.split(key)
+        w = {"kernel": jaxinit.HeNormal()(k1, (8, 4)), "bias": jnp.zeros(8)}
+        return {"a": w, "b": {"kernel": jaxinit.HeNormal()(k2, (8, 4))}}
+
+    expected = jax.jit(init)(KEY)
+    forms = {
+        "one": (rows, [rows] * 3),
+        "prefix": ({"a": rows, "b": None}, [rows, rows, None]),
+        "function": (
+            lambda path, leaf: rows if path.endswith("kernel") else whole,
+            [whole, rows, rows],
+        ),
+    }
+    for form, (wanted, found) in forms.items():
+        planned = jaxinit.plan(init, KEY, out_shardings=wanted)
+        assert [leaf.sharding for leaf in planned.leaves] == found, form
+        made = planned(KEY)
+        assert_same(made, expected)
+        for leaf, sharding in zip(jax.tree.leaves(made), found, strict=True):
+            assert sharding is None or leaf.sharding == sharding
+    with jax.set_mesh(mesh):
+        made = jaxinit.init(init, KEY, out_shardings=P("a"))
+        assert made["a"]["kernel"].sharding == rows
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kind", "message"),
+    [
+        (P("a"), ValueError, "needs a mesh"),
+        ({"w": None, "z": None}, ValueError, "prefix of the result"),
+        (lambda path, leaf: 3, TypeError, "at w must be a Sharding"),
+        (
+            lambda path, leaf: NamedSharding(jax.make_mesh((8,), ("a",)), P("a")),
+            ValueError,
+            "at w: .* does not fit shape",
+        ),
+    ],
+)
+def test_shardings_that_do_not_match_are_named(wanted, kind, message):
+    def init(key):
+        return {"w": jax.random.normal(key, (3, 2))}
+
+    with pytest.raises(kind, match=message):
+        jaxinit.plan(init, KEY, out_shardings=wanted)
+
+
+MEMORY = """
+import resource, jax, jax.numpy as jnp, jaxinit, os
+from models import GPT
+model, x, key = GPT(layers=4, width=512, vocab=50257), jnp.zeros((1, 8), int), jax.random.key(0)
+planned = jaxinit.plan(model.init, key, x).compile()
+jax.block_until_ready(jaxinit.HeNormal()(key, (8, 8)))
+def peak():
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+params = jax.block_until_ready(planned(key, x))
+print((peak() - before) / planned.memory()["result"])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kB on Linux")
+def test_peak_memory_is_the_parameters():
+    import pathlib
+
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=pathlib.Path(__file__).parent,
+    )
+    assert 0.7 < float(done.stdout) < 1.3, done.stdout
