@@ -181,7 +181,7 @@ def measure_eager(shape: Shape, quick: bool) -> Times:
         "jaxinit": draw_jaxinit("HeNormal", shape, "float32"),
         "jax.nn eager": draw_jax("HeNormal", shape, "float32", jit=False),
     }
-    return harness.interleaved(cases, 3 if quick else 31)
+    return harness.interleaved(cases, 3 if quick else 101)
 
 
 def is_correct(shape: Shape) -> bool:

@@ -39,7 +39,7 @@ def interleaved(
     for _ in range(repeats):
         for name in order(list(cases), len(cases)):
             samples[name].append(_time(cases[name], calls[name]))
-    return {name: _summary(samples[name]) for name in cases}
+    return {name: summary(samples[name]) for name in cases}
 
 
 def _time(case: Callable[[], Any], calls: int) -> float:
@@ -62,10 +62,10 @@ def fresh(programs: Mapping[str, str], repeats: int) -> dict[str, Timing]:
             command = [sys.executable, "-c", program]
             printed = subprocess.check_output(command, text=True, env=env)
             samples[name].append(float(printed.split()[-1]))
-    return {name: _summary(samples[name][-repeats:]) for name in programs}
+    return {name: summary(samples[name][-repeats:]) for name in programs}
 
 
-def _summary(samples: Sequence[float]) -> Timing:
+def summary(samples: Sequence[float]) -> Timing:
     low, middle, high = min(samples), statistics.median(samples), max(samples)
     return {"median": middle, "min": low, "max": high, "repeats": len(samples)}
 
@@ -106,11 +106,9 @@ def goal(name: str, reached: float, sign: str, required: float) -> dict[str, Any
     return dict(target=name, reached=reached, required=required_, verdict=verdict)
 
 
-def report(title: str, goals: Iterable[Mapping[str, Any]]) -> None:
+def report(title: str, goals: Iterable[dict[str, Any]]) -> None:
     """Prints what each goal reached."""
-    rows = [
-        [g["target"], f"{g['reached']:.3g}", g["required"], g["verdict"]] for g in goals
-    ]
+    rows = [[name, f"{x:.3g}", *rest] for name, x, *rest in map(dict.values, goals)]
     table(title, ["target", "reached", "required", ""], rows)
 
 

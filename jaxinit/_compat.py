@@ -80,6 +80,16 @@ def sub_jaxpr(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
     return getattr(jaxpr, "jaxpr", jaxpr), consts
 
 
+def callees(params: dict[str, Any]) -> list[Any]:
+    """The jaxprs among the parameters of an equation."""
+    return [
+        value
+        for param in params.values()
+        for value in (param if isinstance(param, (tuple, list)) else (param,))
+        if hasattr(value, "eqns")
+    ]
+
+
 def dce_rule(primitive: Any) -> Callable[..., Any] | None:
     """JAX's rule to drop unused outputs of an equation: (used, eqn) -> (used, eqn)."""
     return partial_eval.dce_rules.get(primitive)

@@ -1,11 +1,13 @@
 """Flax Linen: variables onto the shardings that the modules name."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
-from jax.sharding import Mesh
+from flax.linen import spmd
+from jax.sharding import Mesh, NamedSharding
 
 from .model.plan import Plan, Progress
 from .model.structure import FromTree
@@ -48,8 +50,8 @@ def plan(
             return None
         specs = nn.get_partition_spec(variables)
         if rules is None and not nn.get_logical_axis_rules():
-            return jax.tree.map(lambda spec: jax.NamedSharding(mesh, spec), specs)
-        return nn.logical_to_mesh_sharding(specs, mesh, rules)
+            return jax.tree.map(functools.partial(NamedSharding, mesh), specs)
+        return spmd.logical_to_mesh_sharding(specs, mesh, rules)
 
     options: Any = {"out_shardings": FromTree(shardings), "progress": progress}
     return Plan(init, (rngs, *args), kwargs, **options)

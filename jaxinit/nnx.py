@@ -1,12 +1,13 @@
 """Flax NNX: live models, planned instead of drawn one operation at a time."""
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from .model.plan import Plan, Progress
 from .model.structure import FromTree
@@ -52,7 +53,7 @@ def create(
         if mesh is None:
             return None
         specs = nnx.get_partition_spec(result[0])
-        placed = jax.tree.map(lambda spec: jax.NamedSharding(mesh, spec), specs)
+        placed = jax.tree.map(functools.partial(NamedSharding, mesh), specs)
         return placed, None
 
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):

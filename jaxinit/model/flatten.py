@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from .._compat import dce_rule, is_literal, sub_jaxpr
 
@@ -20,24 +20,43 @@ _CALLEES = {
 }
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(eq=False, slots=True)
 class Value:
-    """The number of a value in a flat program."""
+    """A value of a flat program; equal to itself alone."""
 
     id: int
 
 
-Atom = Value | Any  # or a Literal of JAX's
+Atom: TypeAlias = Any  # a Value or a Literal of JAX's
 
 
 @dataclasses.dataclass(slots=True)
 class Node:
-    """One primitive operation."""
+    """One primitive operation: an equation of JAX's on values of a program."""
 
-    primitive: Any
-    params: dict[str, Any]
+    eqn: Any
     inputs: list[Atom]
     outputs: list[Value]
+
+    @property
+    def name(self) -> str:
+        """Name of the primitive."""
+        return self.eqn.primitive.name
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Parameters of the primitive."""
+        return self.eqn.params
+
+    def keep(self, used: Sequence[bool]) -> "Node":
+        """The node without unused outputs and what only they need, if it can."""
+        rule = dce_rule(self.eqn.primitive)
+        if all(used) or rule is None or self.eqn.effects:
+            return self
+        used_inputs, eqn = rule(list(used), self.eqn)
+        inputs = [v for v, use in zip(self.inputs, used_inputs, strict=True) if use]
+        place = dict(zip(map(id, self.eqn.outvars), self.outputs, strict=True))
+        return Node(eqn, inputs, [place[id(v)] for v in eqn.outvars])
 
 
 @dataclasses.dataclass
@@ -58,8 +77,9 @@ def flatten(closed: Any) -> Program:
     outputs that nothing uses and what only they needed inside.
     """
     flat = _Flattener()
-    inputs = [flat.new(v.aval) for v in closed.jaxpr.invars]
-    used = (True,) * len(closed.jaxpr.outvars)
+    jaxpr, _ = sub_jaxpr(closed)
+    inputs = [flat.new(v.aval) for v in jaxpr.invars]
+    used = (True,) * len(jaxpr.outvars)
     outputs = flat.inline(closed, inputs, used)
     return Program(flat.nodes, inputs, outputs, flat.constants, flat.avals)
 
@@ -96,9 +116,7 @@ class _Flattener:
                 outputs = self.inline(eqn.params[callee], inputs, eqn_used)
             else:
                 outputs = [self.new(v.aval) for v in eqn.outvars]
-                self.nodes.append(
-                    Node(eqn.primitive, eqn.params, inputs, list(outputs))
-                )
+                self.nodes.append(Node(eqn, inputs, outputs).keep(eqn_used))
             env.update(zip(eqn.outvars, outputs, strict=True))
         return [v if is_literal(v) else env.get(v) for v in jaxpr.outvars]
 
@@ -116,11 +134,6 @@ def _live(jaxpr: Any, used: tuple[bool, ...]) -> list[tuple[Any, tuple[bool, ...
         eqn_used = tuple(v in needed for v in eqn.outvars)
         if not any(eqn_used) and not eqn.effects:
             continue
-        rule = dce_rule(eqn.primitive)
-        if rule is not None and not all(eqn_used) and not eqn.effects:
-            if eqn.primitive.name not in _CALLEES:
-                _, eqn = rule(list(eqn_used), eqn)
-                eqn_used = tuple(v in needed for v in eqn.outvars)
         needed.update(v for v in eqn.invars if not is_literal(v))
         kept.append((eqn, eqn_used))
     return kept[::-1]

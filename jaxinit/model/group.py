@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding
 
-from .._compat import bind, is_literal, is_threefry, jaxpr_as_fun, read_config
+from .._compat import bind, callees, is_literal, is_threefry, jaxpr_as_fun, read_config
 from .._prng import fused
 from . import key_program
-from .flatten import Node, Program, Value
+from .flatten import Node, Program, Value, flatten
 from .partition import Component, Partition
 
 # Operations that give the same element everywhere if their operand has it.
@@ -102,24 +102,62 @@ def place_fill(value: np.ndarray, aval: Any, sharding: Sharding | None) -> jax.A
 
 def _runner(component: Component, program: Program) -> Callable[..., list[Any]]:
     def run(*operands: Any) -> list[Any]:
-        env: dict[Value, Any] = {}
-        for v, x in zip(component.inputs, operands, strict=True):
-            env[v] = key_program.to_device(x, program.avals[v])
-        for node in component.nodes:
-            inputs = [a.val if is_literal(a) else env[a] for a in node.inputs]
-            env.update(zip(node.outputs, _apply(node, inputs), strict=True))
-        return [env[v] for v in component.outputs]
+        pairs = zip(component.inputs, operands, strict=True)
+        env = {v: key_program.to_device(x, program.avals[v]) for v, x in pairs}
+        return _evaluate(component.nodes, env, component.outputs)
 
     return run
 
 
+def _evaluate(nodes: Sequence[Node], env: dict[Value, Any], outputs: Any) -> list[Any]:
+    """Runs operations on tracers."""
+    for node in nodes:
+        inputs = [a.val if is_literal(a) else env[a] for a in node.inputs]
+        env.update(zip(node.outputs, _apply(node, inputs), strict=True))
+    return [a.val if is_literal(a) else env[a] for a in outputs]
+
+
 def _apply(node: Node, inputs: list[Any]) -> list[Any]:
-    """A primitive on tracers; random bits of one key through the fused Threefry."""
-    if node.primitive.name == "random_bits" and inputs[0].ndim == 0:
-        if is_threefry(inputs[0].aval) and read_config("jax_threefry_partitionable"):
-            bits = jnp.dtype(f"uint{node.params['bit_width']}")
-            return [jax.random.bits(fused(inputs[0]), node.params["shape"], bits)]
-    return bind(node.primitive, inputs, node.params)
+    name, params = node.name, node.params
+    if name == "random_bits" and is_threefry(inputs[0].aval):
+        if read_config("jax_threefry_partitionable"):
+            return [_random_bits(inputs[0], params["shape"], params["bit_width"])]
+    if (
+        name == "scan"
+        and params["num_carry"] == 0
+        and len(inputs) > params["num_consts"]
+    ):
+        return _map(params["jaxpr"], params["num_consts"], inputs)
+    return bind(node.eqn.primitive, inputs, params)
+
+
+def _random_bits(keys: jax.Array, shape: tuple[int, ...], width: int) -> jax.Array:
+    """The same bits, through the Threefry that fuses."""
+
+    def draw(key: jax.Array) -> jax.Array:
+        return jax.random.bits(fused(key), shape, jnp.dtype(f"uint{width}"))
+
+    for _ in range(keys.ndim):
+        draw = jax.vmap(draw)
+    return draw(keys)
+
+
+def _map(body: Any, num_consts: int, inputs: list[Any]) -> list[Any]:
+    """A scan without carry, as over layers, as one batched program.
+
+    Steps do not depend on each other, so the stack can be drawn at once, and a
+    device that holds part of it draws that part alone.
+    """
+    program = flatten(body)
+    consts, stacked = inputs[:num_consts], inputs[num_consts:]
+
+    def step(*xs: Any) -> list[Any]:
+        env = dict(zip(program.inputs, (*consts, *xs), strict=True))
+        env.update(program.constants)
+        made = _evaluate(program.nodes, env, program.outputs)
+        return [jnp.asarray(x) for x in made]
+
+    return jax.vmap(step)(*stacked)
 
 
 def _operand(aval: Any) -> jax.ShapeDtypeStruct:
@@ -141,9 +179,11 @@ def _fill(component: Component, program: Program) -> np.ndarray | None:
                 () if is_literal(a) else program.avals[a].shape for a in node.inputs
             ]
             pairs = zip(inputs, shapes, strict=True)
-            made = bind(node.primitive, [np.reshape(*p) for p in pairs], node.params)
+            made = bind(
+                node.eqn.primitive, [np.reshape(*p) for p in pairs], node.params
+            )
             made = [np.asarray(x).reshape(()) for x in made]
-        elif node.primitive.name in _SPREADING and np.size(inputs[0]) == 1:
+        elif node.name in _SPREADING and np.size(inputs[0]) == 1:
             dtype = program.avals[node.outputs[0]].dtype
             made = [np.asarray(inputs[0]).reshape(()).astype(dtype)]
         else:
@@ -153,10 +193,14 @@ def _fill(component: Component, program: Program) -> np.ndarray | None:
 
 
 def _coarse(component: Component) -> int | None:
-    widths = [
-        node.params["bit_width"]
-        for node in component.nodes
-        if node.primitive.name == "random_bits"
-    ]
-    narrow = min(widths, default=32)
+    narrow = min(_widths(component.nodes), default=32)
     return narrow if narrow < 32 else None
+
+
+def _widths(nodes: Sequence[Node]) -> Iterator[int]:
+    """Bit widths of all random draws, those in loops included."""
+    for node in nodes:
+        if node.name == "random_bits":
+            yield node.params["bit_width"]
+        for inner in callees(node.params):
+            yield from _widths(flatten(inner).nodes)

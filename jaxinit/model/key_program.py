@@ -28,7 +28,7 @@ def evaluate(nodes: Sequence[Node], env: Env, avals: dict[Value, Any]) -> None:
     for node in nodes:
         inputs = [a.val if is_literal(a) else env[a] for a in node.inputs]
         kinds = [a.aval if is_literal(a) else avals[a] for a in node.inputs]
-        rule = _RULES.get(node.primitive.name)
+        rule = _RULES.get(node.name)
         result = None
         if rule is not None and _on_host(inputs, kinds, node, avals):
             result = rule(node, inputs, [_extra(kind) for kind in kinds], avals)
@@ -60,7 +60,7 @@ def _on_device(
     node: Node, inputs: list[Any], kinds: list[Any], avals: Any
 ) -> list[Any]:
     values = [to_device(x, k) for x, k in zip(inputs, kinds, strict=True)]
-    outputs = bind(node.primitive, values, node.params)
+    outputs = bind(node.eqn.primitive, values, node.params)
     return [to_host(x, avals[o]) for x, o in zip(outputs, node.outputs, strict=True)]
 
 

@@ -6,9 +6,10 @@ components that differ in nothing but their inputs form a group.
 """
 
 import dataclasses
+import functools
 import math
 from collections import defaultdict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._compat import is_literal, sub_jaxpr
-from .flatten import Atom, Node, Program, Value
+from .flatten import Atom, Node, Program, Value, flatten
 
 _KEY_OPERATIONS = {
     "random_clone",
@@ -86,7 +87,8 @@ def partition(program: Program) -> Partition:
     Raises:
         Unanalyzable: If keys depend on more than keys and integers.
     """
-    program = dataclasses.replace(program, nodes=_live(program))
+    live = [part for node in _live(program) for part in _unstack(node)]
+    program = dataclasses.replace(program, nodes=live)
     on_keys = _key_nodes(program)
     keys = [n for i, n in enumerate(program.nodes) if i in on_keys]
     rest = [n for i, n in enumerate(program.nodes) if i not in on_keys]
@@ -104,6 +106,21 @@ def _live(program: Program) -> list[Node]:
     return kept[::-1]
 
 
+def _unstack(node: Node) -> list[Node]:
+    """A scan without carry, as over layers, as one scan for each independent leaf."""
+    if node.name != "scan" or node.params["num_carry"] or len(node.outputs) < 2:
+        return [node]
+    body = flatten(node.params["jaxpr"])
+    try:
+        parts = [set(c.outputs) for c in partition(body).components if c.outputs]
+    except Unanalyzable:
+        return [node]
+    made = set().union(*parts) if parts else set()
+    parts.append({v for v in body.outputs if v not in made})
+    masks = [[v in part for v in body.outputs] for part in parts]
+    return [node.keep(mask) for mask in masks if any(mask)]
+
+
 def _key_nodes(program: Program) -> set[int]:
     """Positions of the nodes that compute keys, and all that those need."""
     made_by = {out: i for i, n in enumerate(program.nodes) for out in n.outputs}
@@ -111,7 +128,7 @@ def _key_nodes(program: Program) -> set[int]:
     derived = {v for v in program.inputs if _is_key(avals[v])}
     found: set[int] = set()
     for i, node in enumerate(program.nodes):
-        name = node.primitive.name
+        name = node.name
         values = [v for v in node.inputs if isinstance(v, Value)]
         moves = name in _ON_KEYS and values and all(v in derived for v in values)
         if name in _KEY_OPERATIONS or moves:
@@ -144,10 +161,11 @@ def _components(program: Program, nodes: list[Node]) -> list[Component]:
     # so that a shared constant does not tie leaves together.
     repeated: set[int] = set()
     for i, node in enumerate(nodes):
-        values = [v for v in node.inputs if isinstance(v, Value)]
+        values = (v for v in node.inputs if isinstance(v, Value))
+        if not all(made_by.get(v) in repeated for v in values):
+            continue
         scalar = all(math.prod(program.avals[o].shape) <= 1 for o in node.outputs)
-        constant = all(made_by.get(v) in repeated for v in values)
-        if scalar and constant and not leaves & set(node.outputs):
+        if scalar and leaves.isdisjoint(node.outputs):
             repeated.add(i)
 
     parent = list(range(len(nodes)))
@@ -184,42 +202,55 @@ def _components(program: Program, nodes: list[Node]) -> list[Component]:
     for v in ordered:
         if v in made_in:
             outputs[made_in[v]].append(v)
-    memo: dict[int, Hashable] = {}
+    names = _Names()
     return [
-        _component(program, with_scalars(positions), outputs[i], memo)
+        _component(program, with_scalars(positions), outputs[i], names)
         for i, positions in members.items()
     ]
 
 
+class _Names:
+    """Small integers for what recurs in signatures, so that they compare fast."""
+
+    def __init__(self) -> None:
+        self._meanings: dict[Hashable, int] = {}
+        self._seen: dict[int, int] = {}
+
+    def __call__(self, thing: Any, meaning: Callable[[], Hashable]) -> int:
+        """The number of ``meaning()``, worked out once for each object."""
+        number = self._seen.get(id(thing))
+        if number is None:
+            number = self._meanings.setdefault(meaning(), len(self._meanings))
+            self._seen[id(thing)] = number
+        return number
+
+
 def _component(
-    program: Program,
-    nodes: list[Node],
-    outputs: list[Value],
-    memo: dict[int, Hashable],
+    program: Program, nodes: list[Node], outputs: list[Value], names: _Names
 ) -> Component:
     numbers: dict[Value, int] = {}
     inputs: list[Value] = []
+    avals = program.avals
     lines: list[Hashable] = []
 
     def number(atom: Atom) -> Hashable:
-        if isinstance(atom, Value):
-            if atom not in numbers:
-                numbers[atom] = len(numbers)
-                inputs.append(atom)
-                return numbers[atom], _aval(program.avals[atom])
+        if not isinstance(atom, Value):
+            return "literal", names(atom, lambda: _literal(atom))
+        if atom in numbers:
             return numbers[atom]
-        if id(atom) not in memo:
-            memo[id(atom)] = _literal(atom)
-        return memo[id(atom)]
+        numbers[atom] = len(numbers)
+        inputs.append(atom)
+        return numbers[atom], _aval(avals[atom])
+
+    def line(node: Node) -> Hashable:
+        made = tuple(_aval(avals[out]) for out in node.outputs)
+        return node.name, _params(node.params), made
 
     for node in nodes:
         read = tuple([number(atom) for atom in node.inputs])
         for out in node.outputs:
             numbers[out] = len(numbers)
-        if id(node.params) not in memo:
-            avals = tuple(_aval(program.avals[out]) for out in node.outputs)
-            memo[id(node.params)] = node.primitive.name, _params(node.params), avals
-        lines.append((memo[id(node.params)], read))
+        lines.append((names(node.eqn, functools.partial(line, node)), read))
     results = tuple(numbers[v] for v in outputs)
     return Component(nodes, inputs, outputs, (tuple(lines), results))
 

@@ -266,8 +266,9 @@ def plan(
         >>> len(p.groups), len(p(jax.random.key(1)))
         (1, 3)
     """
-    options = {"out_shardings": out_shardings, "donate": donate, "progress": progress}
-    return Plan(fn, args, kwargs, **options)
+    return Plan(
+        fn, args, kwargs, out_shardings=out_shardings, donate=donate, progress=progress
+    )
 
 
 def init(

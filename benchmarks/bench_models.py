@@ -1,0 +1,204 @@
+"""Building whole models: `jaxinit.plan` beside jit, eager init and PyTorch.
+
+Each figure is the first call in a fresh process, trace and compile included,
+imports excluded; "second" is the next call, with another key. The models are
+those of tests/models.py. Run `python benchmarks/bench_models.py`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ["KERAS_BACKEND"] = "jax"
+
+import harness
+
+TESTS = Path(__file__).parent.parent / "tests"
+SETUP = f"""
+import sys, time
+sys.path.insert(0, {str(TESTS)!r})
+import jax, jax.numpy as jnp
+key, other = jax.block_until_ready((jax.random.key(0), jax.random.key(1)))
+tokens, images = jnp.zeros((1, 16), jnp.int32), jnp.zeros((1, 64, 64, 3))
+jax.block_until_ready((tokens, images))
+"""
+LINEN = "import models; model = models.{model}\nfn = lambda k: model.init(k, {x})\n"
+# A model that NNX builds, with its parameters as a pytree.
+NNX = """
+from flax import nnx
+class Block(nnx.Module):
+    def __init__(self, width, rngs):
+        self.norm1 = nnx.LayerNorm(width, rngs=rngs)
+        self.attention = nnx.MultiHeadAttention(4, width, decode=False, rngs=rngs)
+        self.norm2 = nnx.LayerNorm(width, rngs=rngs)
+        self.up = nnx.Linear(width, 4 * width, rngs=rngs)
+        self.down = nnx.Linear(4 * width, width, rngs=rngs)
+class GPT(nnx.Module):
+    def __init__(self, layers, width, vocab, rngs):
+        self.embed = nnx.Embed(vocab, width, rngs=rngs)
+        self.position = nnx.Embed(64, width, rngs=rngs)
+        self.blocks = nnx.List([Block(width, rngs) for _ in range(layers)])
+        self.norm = nnx.LayerNorm(width, rngs=rngs)
+make = lambda rngs: GPT(48, 256, 50257, rngs)
+streams, others = nnx.Rngs(0), nnx.Rngs(1)
+"""
+HAIKU = """
+import haiku as hk
+init = hk.transform_with_state(
+    lambda x: hk.nets.ResNet50(1000)(x, is_training=True)).init
+fn = lambda k: init(k, images)
+"""
+TORCH = """
+import time, torch
+from torch import nn
+def build():
+    d = 768
+    def block():
+        return nn.ModuleList([nn.LayerNorm(d), nn.Linear(d, 3 * d), nn.Linear(d, d),
+            nn.LayerNorm(d), nn.Linear(d, 4 * d), nn.Linear(4 * d, d)])
+    return nn.ModuleList([nn.Embedding(50257, d), nn.Embedding(64, d),
+        *[block() for _ in range(12)], nn.LayerNorm(d)])
+nn.Linear(2, 2)
+def first(): build()
+def second(): build()
+"""
+CALLS = {
+    "plan": (
+        "import jaxinit; made = []\n"
+        "def first():\n"
+        "    made.append(jaxinit.plan(fn, key)); return made[0](key)\n"
+        "def second(): return made[0](other)"
+    ),
+    "jit": "f = jax.jit(fn)\ndef first(): return f(key)\ndef second(): return f(other)",
+    "eager": "def first(): return fn(key)\ndef second(): return fn(other)",
+}
+NNX_CALLS = {
+    "plan": (
+        "import jaxinit\n"
+        "def first(): return nnx.state(jaxinit.nnx.create(make, streams))\n"
+        "def second(): return nnx.state(jaxinit.nnx.create(make, others))"
+    ),
+    "jit": (
+        "f = nnx.jit(make)\n"
+        "def first(): return nnx.state(f(streams))\n"
+        "def second(): return nnx.state(f(others))"
+    ),
+    "eager": (
+        "def first(): return nnx.state(make(streams))\n"
+        "def second(): return nnx.state(make(others))"
+    ),
+}
+RUN = """
+def timed(f):
+    start = time.perf_counter()
+    made = f()
+    if made is not None: jax.block_until_ready(made)
+    return time.perf_counter() - start
+print(timed(first), timed(second))
+"""
+
+
+def gpt(layers: int, width: int, vocab: int = 50257) -> str:
+    return LINEN.format(model=f"GPT({layers}, {width}, {vocab})", x="tokens")
+
+
+MODELS: dict[str, tuple[str, dict[str, str]]] = {
+    "GPT-2, 12 x 768, Linen": (gpt(12, 768), CALLS),
+    "GPT-2-like, 48 x 256, Linen": (gpt(48, 256), CALLS),
+    "GPT-2-like, 48 x 256, NNX": (NNX, NNX_CALLS),
+    "ResNet-50, Linen": (LINEN.format(model="ResNet()", x="images"), CALLS),
+    "ResNet-50, Haiku": (HAIKU, {k: CALLS[k] for k in ("plan", "jit")}),
+    "one Dense layer": (
+        "import flax.linen as nn\nx = jnp.zeros((1, 8))\n"
+        "fn = lambda k: nn.Dense(8).init(k, x)\n",
+        {k: CALLS[k] for k in ("plan", "jit")},
+    ),
+}
+GOALS = {
+    "GPT-2, 12 x 768, Linen": {"jit": 6, "eager": 3.5, "torch": 1.5},
+    "GPT-2-like, 48 x 256, Linen": {"jit": 20, "eager": 2},
+    "GPT-2-like, 48 x 256, NNX": {"jit": 20, "eager": 1.5},
+    "ResNet-50, Linen": {"jit": 6, "eager": 6},
+    "ResNet-50, Haiku": {"jit": 5},
+    "one Dense layer": {"jit": 1 / 1.1},
+}
+DEPTHS = (6, 12, 24, 48, 96)
+
+
+def measure(programs: dict[str, str], repeats: int) -> dict[str, dict[str, Any]]:
+    """First and second call of each program, in fresh processes taking turns."""
+    samples: dict[str, list[list[float]]] = {name: [] for name in programs}
+    for _ in range(repeats):
+        for name, program in programs.items():
+            command = [sys.executable, "-c", program]
+            printed = subprocess.check_output(command, text=True)
+            samples[name].append([float(x) for x in printed.split()[-2:]])
+    return {
+        name: {
+            "first": harness.summary([first for first, _ in pairs]),
+            "second": harness.summary([second for _, second in pairs]),
+        }
+        for name, pairs in samples.items()
+    }
+
+
+def programs(setup: str, calls: dict[str, str]) -> dict[str, str]:
+    return {name: f"{SETUP}{setup}{call}{RUN}" for name, call in calls.items()}
+
+
+def main() -> None:
+    args = harness.arguments(__doc__)
+    chosen = dict(list(MODELS.items())[-1:]) if args.quick else MODELS
+    repeats = 1 if args.quick else 3
+    results: dict[str, Any] = {}
+    rows = []
+    for name, (setup, calls) in chosen.items():
+        if "Haiku" in name and harness.peer("haiku") is None:
+            continue
+        wanted = programs(setup, calls)
+        if "torch" in GOALS[name] and harness.peer("torch"):
+            wanted["torch"] = f"import jax, time{TORCH}{RUN}"
+        results[name] = measure(wanted, repeats)
+        for peer, times in results[name].items():
+            first, second = (times[k]["median"] for k in ("first", "second"))
+            rows.append([name, peer, f"{first:.3f}", f"{second:.3f}"])
+            print(*rows[-1], flush=True)
+    harness.table("Seconds", ["model", "how", "first call", "second key"], rows)
+
+    depth = {}
+    for layers in () if args.quick else DEPTHS:
+        calls = {name: CALLS[name] for name in ("plan", "jit")}
+        depth[layers] = measure(programs(gpt(layers, 256, 512), calls), 1)
+        print(layers, {k: v["first"]["median"] for k, v in depth[layers].items()})
+
+    reached = []
+    for name, goals in GOALS.items():
+        times = results.get(name, {})
+        for peer, required in goals.items():
+            if peer in times:
+                ratio = (
+                    times[peer]["first"]["median"] / times["plan"]["first"]["median"]
+                )
+                label = f"{name}: first call, {peer} over plan"
+                reached.append(harness.goal(label, ratio, ">=", round(required, 2)))
+        if "jit" in times and "Dense" not in name and "NNX" not in name:
+            ratio = times["jit"]["second"]["median"] / times["plan"]["second"]["median"]
+            label = f"{name}: second key, jit over plan"
+            reached.append(harness.goal(label, ratio, ">=", 2.5))
+    harness.report("Targets", reached)
+    record = {
+        "quick": args.quick,
+        "environment": harness.environment("flax", "dm-haiku", "torch"),
+        "unit": "seconds",
+        "targets": reached,
+        "models": results,
+        "depth": depth,
+    }
+    harness.save(args.out, "models", json.loads(json.dumps(record)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""Plans of NNX, Haiku and Equinox models, and the adapters of Flax."""
+
+import itertools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jaxinit
+from plans import KEY, MODELS, assert_same, check
+
+AUTO = (jax.sharding.AxisType.Auto,) * 2
+
+
+class NnxBlock(nnx.Module):
+    def __init__(self, width: int, *, rngs: nnx.Rngs):
+        self.norm = nnx.LayerNorm(width, rngs=rngs)
+        self.attention = nnx.MultiHeadAttention(4, width, decode=False, rngs=rngs)
+        self.lora = nnx.LoRA(width, 2, width, rngs=rngs)
+        self.dropout = nnx.Dropout(0.1, rngs=rngs)
+        self.batch_norm = nnx.BatchNorm(width, rngs=rngs)
+
+    def __call__(self, x):
+        return x + self.lora(self.batch_norm(self.attention(self.norm(x))))
+
+
+class NnxNetwork(nnx.Module):
+    def __init__(self, width: int, layers: int, *, rngs: nnx.Rngs):
+        self.embed = nnx.Embed(31, width, rngs=rngs)
+        self.shared = nnx.Linear(width, width, rngs=rngs)
+        self.blocks = nnx.List([NnxBlock(width, rngs=rngs) for _ in range(layers)])
+        self.again = self.shared
+
+        @nnx.split_rngs(splits=2)
+        @nnx.vmap(in_axes=(0,), out_axes=0)
+        def stack(rngs):
+            return nnx.Linear(width, width, rngs=rngs)
+
+        self.stack = stack(rngs)
+
+    def __call__(self, tokens):
+        x = self.again(self.shared(self.embed(tokens)))
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def make(rngs):
+    return NnxNetwork(16, 3, rngs=rngs)
+
+
+def test_nnx_create_equals_nnx_jit_and_keeps_streams():
+    rngs, other = nnx.Rngs(0, dropout=1), nnx.Rngs(0, dropout=1)
+    model = jaxinit.nnx.create(make, rngs)
+    expected = nnx.jit(make)(other)
+    assert model.again is model.shared
+    assert nnx.graphdef(model) == nnx.graphdef(expected)
+    assert_same(nnx.state(model), nnx.state(expected))
+    assert_same(nnx.state(rngs), nnx.state(other), 0)
+    assert rngs.params() == other.params()
+    x = model(jnp.ones((2, 5), jnp.int32))
+    np.testing.assert_allclose(x, expected(jnp.ones((2, 5), jnp.int32)), rtol=1e-5)
+
+
+def test_nnx_create_on_a_mesh():
+    mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=AUTO)
+    kernel = nnx.with_partitioning(jaxinit.HeNormal(), ("data", "model"))
+
+    def make(rngs):
+        return nnx.Linear(8, 16, kernel_init=kernel, rngs=rngs)
+
+    model = jaxinit.nnx.create(make, nnx.Rngs(3), mesh=mesh)
+    assert model.kernel[...].sharding == NamedSharding(mesh, P("data", "model"))
+    assert model.bias[...].sharding.is_fully_replicated
+    expected = jaxinit.HeNormal()(nnx.Rngs(3).params(), (8, 16))
+    np.testing.assert_array_equal(model.kernel[...], expected)
+
+
+def test_linen_init_equals_jit():
+    model, x = MODELS["gpt2"]
+    made = jaxinit.linen.init(model, {"params": KEY}, x)
+    assert_same(made, jax.jit(model.init)({"params": KEY}, x))
+
+
+class Named(nn.Module):
+    """Physical names, logical names, no names."""
+
+    logical: bool
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        assert train is False
+        box = nn.with_logical_partitioning if self.logical else nn.with_partitioning
+        names = ("embed", "mlp") if self.logical else ("data", "model")
+        init = box(nn.initializers.lecun_normal(), names)
+        return nn.Dense(16, kernel_init=init)(x)
+
+
+@pytest.mark.parametrize("logical", [False, True])
+def test_linen_init_on_a_mesh(logical):
+    mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=AUTO)
+    rules = (("embed", "data"), ("mlp", "model")) if logical else None
+    model, x = Named(logical), jnp.ones((2, 8))
+    made = jaxinit.linen.init(model, KEY, x, train=False, mesh=mesh, rules=rules)
+    kernel = made["params"]["Dense_0"]["kernel"].value
+    assert kernel.sharding == NamedSharding(mesh, P("data", "model"))
+    assert made["params"]["Dense_0"]["bias"].sharding.is_fully_replicated
+    expected = jax.jit(lambda k: model.init(k, x, train=False))(KEY)
+    assert_same(made, expected)
+    if logical:
+        with nn.logical_axis_rules(rules):
+            again = jaxinit.linen.init(model, KEY, x, train=False, mesh=mesh)
+        assert again["params"]["Dense_0"]["kernel"].value.sharding == kernel.sharding
+
+
+def test_haiku():
+    hk = pytest.importorskip("haiku")
+
+    def forward(x):
+        x = hk.nets.MLP([8, 8, 8], w_init=jaxinit_for_haiku(hk))(x)
+        x = hk.BatchNorm(True, True, 0.9)(x, is_training=True)
+        core = hk.LSTM(8)
+        return core(x, core.initial_state(x.shape[0]))[0]
+
+    x = jnp.ones((2, 4))
+    check(hk.transform_with_state(forward).init, KEY, x, tolerance=1e-6)
+    plain = hk.transform(lambda x: hk.nets.MLP([8] * 6)(x))
+    planned = check(plain.init, jax.random.PRNGKey(0), x)
+    assert len(planned.groups) < len(planned.leaves)
+
+
+def jaxinit_for_haiku(hk):
+    """Haiku's initializers take no key: one is drawn from its stream."""
+    return lambda shape, dtype: jaxinit.HeNormal()(hk.next_rng_key(), shape, dtype)
+
+
+def test_equinox():
+    eqx = pytest.importorskip("equinox")
+
+    def make(key):
+        k1, k2, k3 = jax.random.split(key, 3)
+        return {
+            "mlp": eqx.nn.MLP(4, 3, 8, 5, key=k1),
+            "attention": eqx.nn.MultiheadAttention(2, 8, key=k2),
+            "conv": eqx.nn.Conv2d(3, 4, 3, key=k3),
+            "dropout": eqx.nn.Dropout(0.3),
+        }
+
+    planned = jaxinit.plan(make, KEY)
+    made, expected = planned(KEY), eqx.filter_jit(make)(KEY)
+    assert jax.tree.structure(made) == jax.tree.structure(expected)
+    arrays = [eqx.filter(tree, eqx.is_array) for tree in (made, expected)]
+    assert_same(*arrays)
+    assert made["mlp"].activation is jax.nn.relu and made["dropout"].p == 0.3
+    assert made["mlp"](jnp.ones(4)).shape == (3,)
+    assert len(planned.groups) < len(planned.leaves)
+
+
+def test_hand_written():
+    def init(key, widths):
+        params = []
+        pairs = zip(jax.random.split(key, 4), itertools.pairwise(widths), strict=True)
+        for k, (m, n) in pairs:
+            params.append({"w": jaxinit.HeNormal()(k, (m, n)), "b": jnp.zeros(n)})
+        return params
+
+    check(lambda key: init(key, (8, 16, 16, 16, 4)), KEY, groups=5)

@@ -1,0 +1,135 @@
+"""Plans on meshes: the same values, no communication, no more than the shards."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jaxinit
+from plans import KEY, MODELS, assert_same
+
+HERE = pathlib.Path(__file__).parent
+COLLECTIVES = (
+    "all-gather",
+    "all-reduce",
+    "all-to-all",
+    "collective-permute",
+    "reduce-scatter",
+)
+
+
+def fsdp(mesh):
+    """The largest axis that divides over all devices; small leaves replicated."""
+
+    def sharding(path, leaf):
+        axes = [d for d, n in enumerate(leaf.shape) if n % mesh.size == 0]
+        if not axes:
+            return NamedSharding(mesh, P())
+        best = max(axes, key=lambda d: leaf.shape[d])
+        return NamedSharding(mesh, P(*[None] * best, mesh.axis_names))
+
+    return sharding
+
+
+def tensor_parallel(mesh):
+    """Last axis over "model", the one before over "data", where they divide."""
+    data, model = (mesh.shape[name] for name in mesh.axis_names)
+
+    def sharding(path, leaf):
+        spec = [None] * len(leaf.shape)
+        if spec and leaf.shape[-1] % model == 0:
+            spec[-1] = "model"
+        if len(spec) > 1 and leaf.shape[-2] % data == 0:
+            spec[-2] = "data"
+        return NamedSharding(mesh, P(*spec))
+
+    return sharding
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+@pytest.mark.parametrize("layout", [fsdp, tensor_parallel], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("name", ["gpt2", "llama_scan"])
+def test_sharded_equals_unsharded(name, layout, kind):
+    model, x = MODELS[name]
+    mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(kind,) * 2)
+    planned = jaxinit.plan(model.init, KEY, x, out_shardings=layout(mesh))
+    made = planned(KEY, x)
+    expected = jax.jit(model.init)(KEY, x)
+    for (path, a), (_, b), leaf in zip(
+        jax.tree_util.tree_leaves_with_path(made),
+        jax.tree_util.tree_leaves_with_path(expected),
+        planned.leaves,
+        strict=True,
+    ):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b), str(path))
+        assert a.sharding.is_equivalent_to(leaf.sharding, a.ndim)
+        held = {s.data.shape for s in a.addressable_shards}
+        assert held == {leaf.sharding.shard_shape(a.shape)}
+    for compiled in planned._compiled.values():
+        text = compiled.as_text()
+        assert not [op for op in COLLECTIVES if op in text]
+    memory = planned.memory()
+    assert memory["result"] < sum(leaf.bytes for leaf in planned.leaves)
+
+
+def test_no_device_holds_more_than_its_shards():
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    rows = NamedSharding(mesh, P("data"))
+
+    def init(key):
+        keys = jax.random.split(key, 3)
+        return [jaxinit.HeNormal()(k, (512, 256)) for k in keys], jnp.ones((512, 8))
+
+    planned = jaxinit.plan(init, KEY, out_shardings=rows).compile()
+    assert planned.memory()["result"] == (3 * 512 * 256 + 512 * 8) * 4 // 8
+    assert planned.memory()["temporary"] < 512 * 256 * 4 // 8 // 4
+    for compiled in planned._compiled.values():
+        assert (
+            compiled.memory_analysis().output_size_in_bytes <= 512 * 256 * 4 // 8 + 64
+        )
+    assert_same(planned(KEY), jax.jit(init)(KEY))
+
+
+def processes(mode: str) -> list[subprocess.CompletedProcess]:
+    """Runs processes_worker.py as a job of two processes of two devices."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    running = [
+        subprocess.Popen(
+            [sys.executable, HERE / "processes_worker.py", str(port), str(i), mode],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    done = []
+    for process in running:
+        out, err = process.communicate(timeout=240)
+        code = process.returncode
+        done.append(subprocess.CompletedProcess(process.args, code, out, err))
+    return done
+
+
+def test_two_processes_make_the_same_values():
+    for done in processes("same"):
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stdout.split()[-1] == "equal"
+
+
+@pytest.mark.parametrize("mode", ["keys", "plans"])
+def test_two_processes_that_disagree_all_fail(mode):
+    for done in processes(mode):
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert f"the {mode} of processes 0 and 1 differ" in done.stdout
