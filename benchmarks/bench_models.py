@@ -6,13 +6,10 @@ those of tests/models.py. Run `python benchmarks/bench_models.py`.
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-
-os.environ["KERAS_BACKEND"] = "jax"
 
 import harness
 

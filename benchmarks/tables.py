@@ -79,19 +79,79 @@ def draws() -> Iterator[str]:
     yield f"Medians of interleaved repeats: {where(record)}."
 
 
-TABLES: dict[str, Callable[[], Iterator[str]]] = {"dtypes": dtypes, "draws": draws}
+def models() -> Iterator[str]:
+    record = result("models")
+    yield row("seconds of the first call", "plan", "jit(init)", "eager init")
+    yield row("---", "--:", "--:", "--:")
+    for name, times in record["models"].items():
+        ours = times["plan"]["first"]["median"]
+        cells = [f"{ours:.2f}"]
+        for peer in ("jit", "eager"):
+            seconds = times[peer]["first"]["median"] if peer in times else None
+            cell = f"{seconds:.2f} ({seconds / ours:.1f}x)" if seconds else ""
+            cells.append(cell)
+        yield row(name, *cells)
+    memory = result("memory")["ratio"]
+    peaks = {name: f"{peak['median']:.2f}" for name, peak in memory.items()}
+    name = "peak memory over the parameters, GPT-2 of 163 M"
+    yield row(name, peaks["plan"], peaks["jit"], peaks["eager"])
+    yield ""
+    yield f"Medians of fresh processes: {where(record)}."
+
+
+def llama() -> Iterator[str]:
+    r = result("llama")
+    seconds, size = r["seconds"], r["bytes"]
+    talking = r["programs that communicate"]
+    yield (
+        f"On paper, a Llama of {r['parameters'] / 1e9:.0f} billion parameters on "
+        f"{r['devices']} simulated devices:"
+    )
+    yield (
+        f"planned in {seconds['plan']:.1f} s and compiled in "
+        f"{seconds['compile']:.1f} s as {r['groups']} programs, "
+        f"{talking or 'none'} of which communicates;"
+    )
+    yield (
+        f"{size['result'] / 1e6:.0f} MB on each device, "
+        f"{size['peak'] / 1e6:.0f} MB at the peak."
+    )
+
+
+TABLES: dict[str, Callable[[], Iterator[str]]] = {
+    "dtypes": dtypes,
+    "draws": draws,
+    "models": models,
+    "llama": llama,
+}
 
 
 def render(text: str) -> str:
     """The README with every marked table made anew."""
-    for name, lines in TABLES.items():
-        new = f"<!-- table: {name} -->\n" + "\n".join(lines()) + "\n<!-- end -->"
-        pattern = rf"<!-- table: {name} -->\n.*?<!-- end -->"
-        text, count = re.subn(pattern, lambda _, new=new: new, text, flags=re.S)
-        if count != 1:
-            raise SystemExit(f"README.md has {count} places for the table {name}.")
-    return text
+
+    def new(match: re.Match[str]) -> str:
+        lines = "\n".join(TABLES[match[1]]())
+        return f"<!-- table: {match[1]} -->\n{lines}\n<!-- end -->"
+
+    return re.sub(r"<!-- table: (\w+) -->\n.*?<!-- end -->", new, text, flags=re.S)
+
+
+def plot_depth() -> None:
+    """Seconds of the first call against depth, as results/depth.png."""
+    from matplotlib import pyplot
+
+    depth = result("models")["depth"]
+    layers = [int(n) for n in depth]
+    figure, axes = pyplot.subplots(figsize=(6, 3), layout="constrained")
+    for name, label in (("jit", "jax.jit(model.init)"), ("plan", "jaxinit.plan")):
+        seconds = [times[name]["first"]["median"] for times in depth.values()]
+        axes.plot(layers, seconds, marker="o", label=label)
+    axes.set(xlabel="layers of width 256", ylabel="seconds, first call", ylim=0)
+    axes.legend()
+    figure.savefig(HERE / "results" / "depth.png", dpi=120, metadata={"Software": None})
 
 
 if __name__ == "__main__":
+    if "depth.png" in README.read_text():
+        plot_depth()
     README.write_text(render(README.read_text()))

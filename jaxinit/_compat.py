@@ -1,5 +1,6 @@
 """The only file with semi-public JAX imports and version branches."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -90,15 +91,41 @@ def callees(params: dict[str, Any]) -> list[Any]:
     ]
 
 
-def dce_rule(primitive: Any) -> Callable[..., Any] | None:
-    """JAX's rule to drop unused outputs of an equation: (used, eqn) -> (used, eqn)."""
-    return partial_eval.dce_rules.get(primitive)
+def drop_unused(eqn: Any, used: Sequence[bool]) -> tuple[list[bool], Any] | None:
+    """An equation without its unused outputs, by JAX's rule for its primitive.
+
+    Returns:
+        Which inputs it still needs, and the equation; None if there is no rule.
+    """
+    rule: Any = partial_eval.dce_rules.get(eqn.primitive)
+    if rule is None:
+        return None
+    if len(inspect.signature(rule).parameters) == 2:
+        return rule(list(used), eqn)
+    return rule(list(used), [True] * len(eqn.invars), eqn)  # from JAX 0.11 or so
+
+
+def scan_parts(
+    params: dict[str, Any], inputs: Sequence[Any]
+) -> tuple[list[Any], list[Any], list[Any]]:
+    """The inputs of a scan: constants, carry, and what is scanned over."""
+    if "num_carry" in params:
+        first = params["num_consts"]
+        second = first + params["num_carry"]
+        return list(inputs[:first]), list(inputs[first:second]), list(inputs[second:])
+    consts, carry, xs = params["ft_in"].update(inputs).unpack()
+    return list(consts), list(carry), list(xs)
 
 
 def bind(primitive: Any, inputs: Sequence[Any], params: dict[str, Any]) -> list[Any]:
     """Applies a primitive to values."""
     outputs = primitive.bind(*inputs, **primitive.get_bind_params(params))
     return list(outputs) if primitive.multiple_results else [outputs]
+
+
+def is_key(aval: Any) -> bool:
+    """Whether an abstract value is a typed PRNG key or array of keys."""
+    return jax.numpy.issubdtype(aval.dtype, jax.dtypes.prng_key)
 
 
 def is_threefry(aval: Any) -> bool:

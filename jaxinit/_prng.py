@@ -9,7 +9,9 @@ References:
     Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
 """
 
+import functools
 import math
+from collections.abc import Hashable
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +25,12 @@ _PARITY = np.uint32(0x1BD11BDA)
 _UINT = {8: jnp.uint8, 16: jnp.uint16, 32: jnp.uint32, 64: jnp.uint64}
 
 
-def fused(key: jax.Array) -> jax.Array:
+def fused(key: jax.Array, *, apart: bool = False) -> jax.Array:
     """The same key as a typed one that draws the same bits, faster if it can.
 
     Args:
         key: One PRNG key, typed or raw.
+        apart: Keep the bits out of the fusion of what consumes them.
 
     Returns:
         A typed key: of the fused implementation where ``key`` is Threefry-2x32,
@@ -37,7 +40,8 @@ def fused(key: jax.Array) -> jax.Array:
         key = jax.random.wrap_key_data(key)
     if str(jax.random.key_impl(key)) != "threefry2x32":
         return key
-    return jax.random.wrap_key_data(jax.random.key_data(key), impl=FUSED_THREEFRY)
+    impl = _APART if apart else FUSED_THREEFRY
+    return jax.random.wrap_key_data(jax.random.key_data(key), impl=impl)
 
 
 def _hash(key: jax.Array, counter: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -85,7 +89,9 @@ def _flat_index(shape: tuple[int, ...]) -> jax.Array:
     return index
 
 
-def _random_bits(key: jax.Array, bit_width: int, shape: tuple[int, ...]) -> jax.Array:
+def _random_bits(
+    key: jax.Array, bit_width: int, shape: tuple[int, ...], *, apart: bool = False
+) -> jax.Array:
     size = math.prod(shape)
     if not read_config("jax_threefry_partitionable") or size >= 2**32:
         plain = jax.random.wrap_key_data(key, impl="threefry2x32")
@@ -93,17 +99,24 @@ def _random_bits(key: jax.Array, bit_width: int, shape: tuple[int, ...]) -> jax.
     if size == 0:
         return jnp.zeros(shape, _UINT[bit_width])
     high, low = _hash(key, _flat_index(shape))
+    if apart:
+        high, low = lax.optimization_barrier((high, low))
     if bit_width == 64:
         return (high.astype(jnp.uint64) << np.uint64(32)) | low.astype(jnp.uint64)
     return (high ^ low).astype(_UINT[bit_width])
 
 
-FUSED_THREEFRY = define_prng_impl(
-    key_shape=threefry_prng_impl.key_shape,
-    seed=threefry_prng_impl.seed,
-    split=threefry_prng_impl.split,
-    random_bits=_random_bits,
-    fold_in=threefry_prng_impl.fold_in,
-    name="jaxinit_threefry2x32",
-    tag="jxi",
-)
+def _define(name: str, *, apart: bool) -> Hashable:
+    return define_prng_impl(
+        key_shape=threefry_prng_impl.key_shape,
+        seed=threefry_prng_impl.seed,
+        split=threefry_prng_impl.split,
+        random_bits=functools.partial(_random_bits, apart=apart),
+        fold_in=threefry_prng_impl.fold_in,
+        name=f"jaxinit_threefry2x32{name}",
+        tag=f"jxi{name}",
+    )
+
+
+FUSED_THREEFRY = _define("", apart=False)
+_APART = _define("_apart", apart=True)

@@ -23,12 +23,13 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """GPT-2: learned positions, pre-norm blocks, tied head."""
+    """GPT-2: learned positions, pre-norm blocks, a head tied or of its own."""
 
     layers: int = 12
     width: int = 768
     vocab: int = 256
     dtype: Any = jnp.float32
+    tied: bool = True
 
     @nn.compact
     def __call__(self, tokens):
@@ -40,7 +41,10 @@ class GPT(nn.Module):
         x = embed(tokens) + positions(jnp.arange(tokens.shape[1]))
         for i in range(self.layers):
             x = Block(self.width, self.dtype, name=f"block_{i}")(x)
-        return embed.attend(nn.LayerNorm(param_dtype=self.dtype)(x))
+        x = nn.LayerNorm(param_dtype=self.dtype)(x)
+        if self.tied:
+            return embed.attend(x)
+        return nn.Dense(self.vocab, use_bias=False, param_dtype=self.dtype)(x)
 
 
 class LlamaBlock(nn.Module):

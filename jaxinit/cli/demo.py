@@ -83,7 +83,7 @@ def demo(
         found = os.path.exists(path)  # unlike Path's, never raises
         if found:
             recipe = recipes.read(path, set(recipe))
-        x = jax.ShapeDtypeStruct(*_INPUTS[model])
+        x = jnp.zeros(*_INPUTS[model])
         roles, shapes = survey(make, set(recipe), x)
         size = sum(math.prod(shape) for shape in shapes)
         if size > _MOST_PARAMETERS:
@@ -97,47 +97,74 @@ def demo(
         report.config("read from" if found else "wrote", config, recipe)
 
         key = jax.random.key(seed)
-        # Pays for what everyone needs: tracing Flax's modules, deriving keys.
-        build(make({role: jaxinit.Zeros() for role in recipe}), key, x)
-        first, ours_first = timed(make, checked(recipe, path), key, x)
+        initializers = checked(recipe, path)
+        with report.progress() as progress:
+            planned, first, ours = build(make(initializers), key, x, progress)
         reread = recipes.read(path, set(recipe))
-        second, ours_again = timed(make, checked(reread, path), key, x)
-    changed = [name for name in first if not is_same(first[name], second[name])]
+        _, second, _ = build(make(checked(reread, path)), key, x)
+    changed = different(first, second)
     same_config = recipe == reread
     report.equality(same_config, len(first), changed)
     del second
     table = rows(first, {name: recipe[role] for name, role in roles.items()})
     report.parameters(table)
-    del first
-    flax_first, flax_again = (timed(make, {}, key, x)[1] for _ in range(2))
-    report.timings((ours_first, ours_again), (flax_first, flax_again))
-    passed = same_config and not changed and all(row.is_right for row in table)
+    by_jit, jitted = jit(make(initializers), key, x)
+    unequal = different(first, by_jit)
+    del first, by_jit
+    _, flax = jit(make({}), key, x)
+    report.timings(ours, jitted, flax, len(planned.groups), unequal)
+    passed = same_config and not changed and not unequal
+    passed = passed and all(row.is_right for row in table)
     report.conclusion(passed, time.perf_counter() - start)
     return 0 if passed else 1
 
 
-def build(model: Any, key: jax.Array, x: Any) -> dict[str, jax.Array]:
-    """The parameters of ``model`` by path, without running its forward pass.
+Made = dict[str, np.ndarray]
+Seconds = tuple[float, float]  # of the first call, and of the next
+
+
+def build(
+    model: Any, key: jax.Array, x: jax.Array, progress: Any = None
+) -> tuple[jaxinit.Plan, Made, Seconds]:
+    """Plans ``model.init`` and makes the parameters, twice.
 
     Args:
         model: A Flax Linen module.
         key: PRNG key.
-        x: The model's input, or its shape and dtype.
+        x: The model's input.
+        progress: As for `jaxinit.plan`.
 
     Returns:
-        Arrays, ready.
+        The plan, the parameters by path, and the seconds.
     """
-    return jax.block_until_ready(by_path(model.lazy_init(key, x)["params"]))
-
-
-def timed(
-    make: Make, inits: Inits, key: jax.Array, x: Any
-) -> tuple[dict[str, np.ndarray], float]:
-    """What `build` makes of a new model, as NumPy arrays, and its seconds."""
     start = time.perf_counter()
-    params = build(make(inits), key, x)
-    seconds = time.perf_counter() - start
-    return {path: np.asarray(leaf) for path, leaf in params.items()}, seconds
+    planned = jaxinit.plan(model.init, key, x, progress=progress)
+    params = jax.block_until_ready(planned(key, x))
+    between = time.perf_counter()
+    jax.block_until_ready(planned(key, x))
+    seconds = between - start, time.perf_counter() - between
+    return planned, arrays(params), seconds
+
+
+def jit(model: Any, key: jax.Array, x: jax.Array) -> tuple[Made, Seconds]:
+    """The parameters as ``jax.jit(model.init)`` makes them, twice, and the seconds."""
+    init = jax.jit(model.init)
+    start = time.perf_counter()
+    params = jax.block_until_ready(init(key, x))
+    between = time.perf_counter()
+    jax.block_until_ready(init(key, x))
+    return arrays(params), (between - start, time.perf_counter() - between)
+
+
+def arrays(variables: Any) -> Made:
+    """Parameters by path, as NumPy arrays."""
+    leaves = by_path(variables["params"])
+    return {path: np.asarray(leaf) for path, leaf in leaves.items()}
+
+
+def different(a: Made, b: Made) -> list[str]:
+    """Paths of the arrays that are not equal bit for bit."""
+    return [path for path in a if not is_same(a[path], b[path])]
 
 
 def survey(

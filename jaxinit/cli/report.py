@@ -1,18 +1,21 @@
 """What the demo prints."""
 
+import contextlib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import rich.box
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from .recipes import Recipe
 from .rows import TOLERANCE, Row
 
+Seconds = tuple[float, float]  # of the first call, and of the next
 _WIDTH = 100
 
 
@@ -74,18 +77,32 @@ def parameters(rows: Sequence[Row]) -> None:
     _print()
 
 
-def timings(ours: Sequence[float], flax: Sequence[float]) -> None:
-    """Seconds of first and second call, beside each other."""
+@contextlib.contextmanager
+def progress() -> Generator[Callable[[int, int, str], None]]:
+    """A bar over the programs that a plan compiles, gone when it is done."""
+    console = Console(file=sys.stderr)
+    with Progress(console=console, transient=True) as bars:
+        task = bars.add_task("compiling", total=None)
+
+        def update(done: int, total: int, what: str) -> None:
+            bars.update(task, completed=done, total=total, description=what)
+
+        yield update
+
+
+def timings(
+    ours: Seconds, jitted: Seconds, flax: Seconds, groups: int, unequal: Sequence[str]
+) -> None:
+    """Seconds of first and second call, beside each other, and equality with jit."""
     table = _table("seconds to make them all")
-    for name in ("jaxinit", "Flax's defaults"):
+    for name in ("jaxinit.plan", "jit(init)", "jit(init), Flax's defaults"):
         table.add_column(name, justify="right")
-    for i, name in enumerate(("first time, compiling", "again, compiled")):
-        table.add_row(name, f"{ours[i]:.2f}", f"{flax[i]:.2f}")
+    for i, name in enumerate(("first call, compiling", "again, compiled")):
+        table.add_row(name, *(f"{how[i]:.2f}" for how in (ours, jitted, flax)))
     _print(table)
     _print()
-    _print(
-        "  Eager model.lazy_init, which runs no forward pass, after one build of zeros."
-    )
+    said = "equal, bit for bit" if not unequal else f"DIFFERENT at {unequal[0]}"
+    _print(f"  The plan has {groups} programs; its values and jit(init)'s are {said}.")
     _print()
 
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from .._compat import dce_rule, is_literal, sub_jaxpr
+from .._compat import drop_unused, is_literal, sub_jaxpr
 
 # The parameter that holds the callee of each primitive that only calls it.
 _CALLEES = {
@@ -50,10 +50,10 @@ class Node:
 
     def keep(self, used: Sequence[bool]) -> "Node":
         """The node without unused outputs and what only they need, if it can."""
-        rule = dce_rule(self.eqn.primitive)
-        if all(used) or rule is None or self.eqn.effects:
+        dropped = None if all(used) or self.eqn.effects else drop_unused(self.eqn, used)
+        if dropped is None:
             return self
-        used_inputs, eqn = rule(list(used), self.eqn)
+        used_inputs, eqn = dropped
         inputs = [v for v, use in zip(self.inputs, used_inputs, strict=True) if use]
         place = dict(zip(map(id, self.eqn.outvars), self.outputs, strict=True))
         return Node(eqn, inputs, [place[id(v)] for v in eqn.outvars])

@@ -10,7 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding
 
-from .._compat import bind, callees, is_literal, is_threefry, jaxpr_as_fun, read_config
+from .._compat import (
+    bind,
+    callees,
+    is_literal,
+    is_threefry,
+    jaxpr_as_fun,
+    read_config,
+    scan_parts,
+)
 from .._prng import fused
 from . import key_program
 from .flatten import Node, Program, Value, flatten
@@ -37,7 +45,8 @@ class Group:
         shardings: Shardings of the outputs of each.
         run: The program, as a function of a member's inputs.
         fill: The value of a constant leaf, which needs no program; or None.
-        coarse: Width in bits of its narrowest random draw if below 32.
+        coarse: Width in bits of its narrowest random draw if below 32, and the
+            initializers of jaxinit that would draw it right; or None.
         leaves: Numbers of the leaves that the group makes.
     """
 
@@ -45,7 +54,7 @@ class Group:
     shardings: tuple[Sharding | None, ...]
     run: Callable[..., list[Any]]
     fill: np.ndarray | None
-    coarse: int | None
+    coarse: tuple[int, str] | None
     leaves: list[int] = dataclasses.field(default_factory=list)
 
 
@@ -122,34 +131,35 @@ def _apply(node: Node, inputs: list[Any]) -> list[Any]:
     if name == "random_bits" and is_threefry(inputs[0].aval):
         if read_config("jax_threefry_partitionable"):
             return [_random_bits(inputs[0], params["shape"], params["bit_width"])]
-    if (
-        name == "scan"
-        and params["num_carry"] == 0
-        and len(inputs) > params["num_consts"]
-    ):
-        return _map(params["jaxpr"], params["num_consts"], inputs)
+    if name == "scan":
+        consts, carry, stacked = scan_parts(params, inputs)
+        if stacked and not carry:
+            return _map(params["jaxpr"], consts, stacked)
     return bind(node.eqn.primitive, inputs, params)
 
 
 def _random_bits(keys: jax.Array, shape: tuple[int, ...], width: int) -> jax.Array:
     """The same bits, through the Threefry that fuses."""
+    # XLA may round the inner loop over a few elements differently once it is
+    # fused with the bits; apart, as in jit, it is the same loop.
+    apart = bool(shape) and shape[-1] < 8
 
     def draw(key: jax.Array) -> jax.Array:
-        return jax.random.bits(fused(key), shape, jnp.dtype(f"uint{width}"))
+        bits = jnp.dtype(f"uint{width}")
+        return jax.random.bits(fused(key, apart=apart), shape, bits)
 
     for _ in range(keys.ndim):
         draw = jax.vmap(draw)
     return draw(keys)
 
 
-def _map(body: Any, num_consts: int, inputs: list[Any]) -> list[Any]:
+def _map(body: Any, consts: list[Any], stacked: list[Any]) -> list[Any]:
     """A scan without carry, as over layers, as one batched program.
 
     Steps do not depend on each other, so the stack can be drawn at once, and a
     device that holds part of it draws that part alone.
     """
     program = flatten(body)
-    consts, stacked = inputs[:num_consts], inputs[num_consts:]
 
     def step(*xs: Any) -> list[Any]:
         env = dict(zip(program.inputs, (*consts, *xs), strict=True))
@@ -192,15 +202,23 @@ def _fill(component: Component, program: Program) -> np.ndarray | None:
     return env[component.outputs[0]]
 
 
-def _coarse(component: Component) -> int | None:
-    narrow = min(_widths(component.nodes), default=32)
-    return narrow if narrow < 32 else None
+def _coarse(component: Component) -> tuple[int, str] | None:
+    nodes = list(_all_nodes(component.nodes))
+    widths = [n.params["bit_width"] for n in nodes if n.name == "random_bits"]
+    width = min(widths, default=32)
+    if width >= 32:
+        return None
+    names = {node.name for node in nodes}
+    if "erf_inv" not in names:
+        return width, "RandomUniform, or LecunUniform, GlorotUniform, HeUniform"
+    if names & {"min", "clamp"}:
+        return width, "TruncatedNormal, or LecunNormal, GlorotNormal, HeNormal"
+    return width, "RandomNormal"
 
 
-def _widths(nodes: Sequence[Node]) -> Iterator[int]:
-    """Bit widths of all random draws, those in loops included."""
+def _all_nodes(nodes: Sequence[Node]) -> Iterator[Node]:
+    """Every operation, those inside loops included."""
     for node in nodes:
-        if node.name == "random_bits":
-            yield node.params["bit_width"]
+        yield node
         for inner in callees(node.params):
-            yield from _widths(flatten(inner).nodes)
+            yield from _all_nodes(flatten(inner).nodes)

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._compat import bind, is_literal, is_threefry, read_config
+from .._compat import bind, is_key, is_literal, is_threefry, read_config
 from .._prng import hash_words
 from .flatten import Node, Value
 
@@ -38,8 +38,17 @@ def evaluate(nodes: Sequence[Node], env: Env, avals: dict[Value, Any]) -> None:
 
 
 def to_host(value: Any, aval: Any) -> Any:
-    """An argument in the form that `evaluate` takes."""
-    return np.asarray(jax.random.key_data(value)) if is_threefry(aval) else value
+    """An argument in the form that `evaluate` and any device take.
+
+    Raw keys come to the host, and committed arrays, which every mesh can read
+    from there.
+    """
+    if is_threefry(aval):
+        return np.asarray(jax.random.key_data(value))
+    if isinstance(value, jax.Array) and not is_key(aval):
+        if value.committed or value.dtype == np.uint32:
+            return np.asarray(value)
+    return value
 
 
 def to_device(value: Any, aval: Any) -> jax.Array:
@@ -51,7 +60,7 @@ def to_device(value: Any, aval: Any) -> jax.Array:
 
 def _on_host(inputs: list[Any], kinds: list[Any], node: Node, avals: Any) -> bool:
     all_kinds = [*kinds, *(avals[out] for out in node.outputs)]
-    typed = (k for k in all_kinds if jax.numpy.issubdtype(k.dtype, jax.dtypes.prng_key))
+    typed = filter(is_key, all_kinds)
     plain = all(isinstance(x, (np.ndarray, np.generic, int)) for x in inputs)
     return plain and all(map(is_threefry, typed))
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._compat import is_literal, sub_jaxpr
+from .._compat import is_key, is_literal, scan_parts, sub_jaxpr
 from .flatten import Atom, Node, Program, Value, flatten
 
 _KEY_OPERATIONS = {
@@ -108,7 +108,10 @@ def _live(program: Program) -> list[Node]:
 
 def _unstack(node: Node) -> list[Node]:
     """A scan without carry, as over layers, as one scan for each independent leaf."""
-    if node.name != "scan" or node.params["num_carry"] or len(node.outputs) < 2:
+    if node.name != "scan" or len(node.outputs) < 2:
+        return [node]
+    _, carry, stacked = scan_parts(node.params, node.inputs)
+    if carry or not stacked:
         return [node]
     body = flatten(node.params["jaxpr"])
     try:
@@ -125,7 +128,7 @@ def _key_nodes(program: Program) -> set[int]:
     """Positions of the nodes that compute keys, and all that those need."""
     made_by = {out: i for i, n in enumerate(program.nodes) for out in n.outputs}
     avals = program.avals
-    derived = {v for v in program.inputs if _is_key(avals[v])}
+    derived = {v for v in program.inputs if is_key(avals[v])}
     found: set[int] = set()
     for i, node in enumerate(program.nodes):
         name = node.name
@@ -143,15 +146,9 @@ def _key_nodes(program: Program) -> set[int]:
                 pending.append(i)
     for i in found:
         for out in program.nodes[i].outputs:
-            if not _is_key(avals[out]) and jnp.issubdtype(
-                avals[out].dtype, jnp.inexact
-            ):
+            if not is_key(avals[out]) and jnp.issubdtype(avals[out].dtype, jnp.inexact):
                 raise Unanalyzable("a PRNG key is computed from floating-point data")
     return found
-
-
-def _is_key(aval: Any) -> bool:
-    return jnp.issubdtype(aval.dtype, jax.dtypes.prng_key)
 
 
 def _components(program: Program, nodes: list[Node]) -> list[Component]:

@@ -34,8 +34,8 @@ class Leaf:
         group: Number of the group that makes it; None where it is a key, an
             argument or a scalar that comes back as it is.
         sharding: The sharding asked for, or None.
-        coarse: Width in bits of its random draw where that is 8 or 16, which
-            leaves few distinct values and a bias; else None.
+        coarse: Where its random draw has 8 or 16 bits, which leave few distinct
+            values and a bias: how many, and which initializers would be right.
     """
 
     path: str
@@ -44,7 +44,7 @@ class Leaf:
     bytes: int
     group: int | None
     sharding: jax.sharding.Sharding | None
-    coarse: int | None
+    coarse: tuple[int, str] | None
 
 
 class Plan:
@@ -151,6 +151,10 @@ class Plan:
                 self._compiled[g] = future.result()
                 self._progress(count, len(todo), "compiled")
                 yield g
+
+    def texts(self) -> list[str]:
+        """The compiled text of every program so far, for inspection."""
+        return [compiled.as_text() for compiled in self._compiled.values()]
 
     def memory(self) -> dict[str, int]:
         """Bytes on the device that holds most, from shapes and shardings.

@@ -26,7 +26,11 @@ def render(plan: Any) -> str:
         if group.fill is not None:
             what += f" = {group.fill}"
         if group.coarse is not None:
-            what += f"  ! drawn from {group.coarse} bits: {_cure(group.coarse)}"
+            width, names = group.coarse
+            what += (
+                f"  ! drawn from {width} bits: few distinct values and a bias; "
+                f"jaxinit's {names} draw in float32"
+            )
         lines.append(f"{g:>5} {len(leaves):>6} {total:>9}  {what}")
     kept = [leaf for leaf in plan.leaves if leaf.group is None]
     if kept:
@@ -42,10 +46,3 @@ def size(count: int) -> str:
     while value >= 1000 and len(units) > 1:
         value, units = value / 1000, units[1:]
     return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.3g} {units[0]}"
-
-
-def _cure(width: int) -> str:
-    return (
-        "few distinct values and a bias; jaxinit's initializer of the same name "
-        "draws in float32"
-    )
