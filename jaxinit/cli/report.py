@@ -81,7 +81,8 @@ def parameters(rows: Sequence[Row]) -> None:
 def progress() -> Generator[Callable[[int, int, str], None]]:
     """A bar over the programs that a plan compiles, gone when it is done."""
     console = Console(file=sys.stderr)
-    with Progress(console=console, transient=True) as bars:
+    quiet = not console.is_terminal
+    with Progress(console=console, transient=True, disable=quiet) as bars:
         task = bars.add_task("compiling", total=None)
 
         def update(done: int, total: int, what: str) -> None:
