@@ -172,7 +172,7 @@ def measure_cold(
             name: COLD.format(shape=shape, dtype=dtype, setup=setup, call=call)
             for name, (setup, call) in calls.items()
         }
-        cold["HeNormal", shape, dtype] = harness.fresh(programs, 1 if quick else 7)
+        cold["HeNormal", shape, dtype] = harness.fresh(programs, 1 if quick else 3)
     return cold
 
 

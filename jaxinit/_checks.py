@@ -132,7 +132,7 @@ def check_shape(where: str, shape: Any) -> tuple[int, ...]:
 
 
 def check_dtype(
-    where: str, dtype: Any, kinds: tuple[type, ...] = (jnp.inexact,)
+    where: str, dtype: Any, kinds: tuple[Any, ...] = (jnp.inexact,)
 ) -> np.dtype[Any]:
     """A NumPy dtype of one of ``kinds``; JAX's default float for None."""
     if dtype is None:

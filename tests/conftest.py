@@ -1,7 +1,26 @@
-"""Eight simulated devices for the whole suite, set before JAX starts."""
+"""Eight simulated devices for the whole suite, and what its tests share."""
+
+# ruff: noqa: E402 - the devices are simulated before JAX starts
 
 import os
 
 _FLAG = "--xla_force_host_platform_device_count=8"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+
+
+@pytest.fixture
+def compilations():
+    """Names of the programs that XLA compiled since the test began."""
+    seen = []
+
+    def listen(event, duration, **kwargs):
+        if event == "/jax/core/compile/backend_compile_duration":
+            seen.append(kwargs.get("fun_name"))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield seen
+    jax.monitoring.clear_event_listeners()

@@ -211,19 +211,6 @@ def test_shared_scalars_do_not_tie_leaves_together():
     check(init, KEY, groups=1)
 
 
-@pytest.fixture
-def compilations():
-    seen = []
-
-    def listen(event, duration, **kwargs):
-        if event == "/jax/core/compile/backend_compile_duration":
-            seen.append(kwargs.get("fun_name"))
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield seen
-    jax.monitoring.clear_event_listeners()
-
-
 def test_compilations_equal_groups_whatever_the_depth(compilations):
     counts = []
     for layers in (2, 9):

@@ -14,20 +14,6 @@ PACKAGE = pathlib.Path(jaxinit.__file__).parent
 FAN_SCALED = ("lecun", "glorot", "he")
 
 
-@pytest.fixture
-def compilations():
-    """Names of the programs that XLA compiled since the test began."""
-    seen = []
-
-    def listen(event, duration, **kwargs):
-        if event == "/jax/core/compile/backend_compile_duration":
-            seen.append(kwargs.get("fun_name"))
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield seen
-    jax.monitoring.clear_event_listeners()
-
-
 @pytest.mark.parametrize("distribution", ["normal", "uniform"])
 def test_fan_scaled_classes_share_one_executable(compilations, distribution):
     key = jax.random.key(0)
