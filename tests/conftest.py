@@ -15,6 +15,7 @@ import pytest
 @pytest.fixture
 def compilations():
     """Names of the programs that XLA compiled since the test began."""
+    jax.block_until_ready(jax.random.key(0))  # making keys compiles, once
     seen = []
 
     def listen(event, duration, **kwargs):
