@@ -25,6 +25,14 @@ NARROW = {
 
 
 BOTH = P("a", "b")
+# Operations that a sharded draw must not compile to.
+COLLECTIVES = (
+    "all-gather",
+    "all-reduce",
+    "all-to-all",
+    "collective-permute",
+    "reduce-scatter",
+)
 
 
 @dataclass(frozen=True)

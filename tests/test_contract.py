@@ -11,16 +11,9 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 
 import jaxinit
-from cases import CASES, EXACT, NARROW, RANDOM, Case, ids, ulps
+from cases import CASES, COLLECTIVES, EXACT, NARROW, RANDOM, Case, ids, ulps
 
 KEY = jax.random.key(7)
-COLLECTIVES = (
-    "all-gather",
-    "all-reduce",
-    "all-to-all",
-    "collective-permute",
-    "reduce-scatter",
-)
 
 every = pytest.mark.parametrize("case", CASES, ids=ids(CASES))
 random = pytest.mark.parametrize("case", RANDOM, ids=ids(RANDOM))

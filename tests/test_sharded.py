@@ -14,16 +14,10 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxinit
+from cases import COLLECTIVES
 from plans import KEY, MODELS, assert_same
 
 HERE = pathlib.Path(__file__).parent
-COLLECTIVES = (
-    "all-gather",
-    "all-reduce",
-    "all-to-all",
-    "collective-permute",
-    "reduce-scatter",
-)
 
 
 def fsdp(mesh):
