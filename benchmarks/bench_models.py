@@ -39,6 +39,7 @@ class GPT(nnx.Module):
         self.position = nnx.Embed(64, width, rngs=rngs)
         self.blocks = nnx.List([Block(width, rngs) for _ in range(layers)])
         self.norm = nnx.LayerNorm(width, rngs=rngs)
+        self.head = nnx.Linear(width, vocab, use_bias=False, rngs=rngs)
 make = lambda rngs: GPT(48, 256, 50257, rngs)
 streams, others = nnx.Rngs(0), nnx.Rngs(1)
 """
@@ -57,10 +58,21 @@ def build():
         return nn.ModuleList([nn.LayerNorm(d), nn.Linear(d, 3 * d), nn.Linear(d, d),
             nn.LayerNorm(d), nn.Linear(d, 4 * d), nn.Linear(4 * d, d)])
     return nn.ModuleList([nn.Embedding(50257, d), nn.Embedding(64, d),
-        *[block() for _ in range(12)], nn.LayerNorm(d)])
+        *[block() for _ in range(12)], nn.LayerNorm(d),
+        nn.Linear(d, 50257, bias=False)])
 nn.Linear(2, 2)
 def first(): build()
 def second(): build()
+"""
+# PyTorch's layers draw their defaults as they are built; GPT-2's own
+# initialization then draws again, as its PyTorch implementations do.
+GPT2_IN_TORCH = """
+layers = build
+def draw(module):
+    if isinstance(module, (nn.Linear, nn.Embedding)):
+        nn.init.normal_(module.weight, std=0.02)
+        if getattr(module, "bias", None) is not None: nn.init.zeros_(module.bias)
+def build(): layers().apply(draw)
 """
 CALLS = {
     "plan": (
@@ -99,7 +111,8 @@ print(timed(first), timed(second))
 
 
 def gpt(layers: int, width: int, vocab: int = 50257) -> str:
-    return LINEN.format(model=f"GPT({layers}, {width}, {vocab})", x="tokens")
+    model = f"GPT({layers}, {width}, {vocab}, tied=False)"
+    return LINEN.format(model=model, x="tokens")
 
 
 MODELS: dict[str, tuple[str, dict[str, str]]] = {
@@ -157,7 +170,8 @@ def main() -> None:
             continue
         wanted = programs(setup, calls)
         if "torch" in GOALS[name] and harness.peer("torch"):
-            wanted["torch"] = f"import jax, time{TORCH}{RUN}"
+            wanted["torch"] = f"import jax{TORCH}{GPT2_IN_TORCH}{RUN}"
+            wanted["torch, layers alone"] = f"import jax{TORCH}{RUN}"
         results[name] = measure(wanted, repeats)
         for peer, times in results[name].items():
             first, second = (times[k]["median"] for k in ("first", "second"))

@@ -50,12 +50,21 @@ def _hash(key: jax.Array, counter: jax.Array) -> tuple[jax.Array, jax.Array]:
     x0 = jnp.broadcast_to(schedule[0], counter.shape)
     x1 = counter + schedule[1]
     for group in range(5):
-        for rotation in _ROTATIONS[group % 2]:
-            x0 = x0 + x1
-            x1 = (x1 << np.uint32(rotation)) | (x1 >> np.uint32(32 - rotation))
-            x1 = x0 ^ x1
+        x0, x1 = _four_rounds(x0, x1, rotations=_ROTATIONS[group % 2])
         x0 = x0 + schedule[(group + 1) % 3]
-        x1 = x1 + schedule[(group + 2) % 3] + np.uint32(group + 1)
+        x1 = x1 + (schedule[(group + 2) % 3] + np.uint32(group + 1))
+    return x0, x1
+
+
+# Traced once for each shape and set of rotations instead of five times.
+@functools.partial(jax.jit, static_argnames="rotations")
+def _four_rounds(
+    x0: jax.Array, x1: jax.Array, *, rotations: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array]:
+    for rotation in rotations:
+        x0 = x0 + x1
+        x1 = (x1 << np.uint32(rotation)) | (x1 >> np.uint32(32 - rotation))
+        x1 = x0 ^ x1
     return x0, x1
 
 

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
+from ._compat import is_traced
 from .model.plan import Plan, Progress
 from .model.structure import FromTree
 
@@ -41,11 +43,15 @@ def create(
         (3, 4)
     """
     graph: list[Any] = []
-    stream_graph, streams = nnx.split(rngs)
+    stream_graph, counts, streams = nnx.split(rngs, nnx.RngCount, ...)
 
     def build(streams: Any) -> Any:
-        inside = nnx.merge(stream_graph, streams)
-        graphdef, state = nnx.split(make(inside))
+        own = jax.tree.map(lambda count: count, counts)  # variables of this trace
+        inside = nnx.merge(stream_graph, own, streams)
+        _count_on_host(inside)
+        model = make(inside)
+        _count_as_flax((model, inside))
+        graphdef, state = nnx.split(model)
         graph[:] = [graphdef]
         return state, nnx.state(inside)
 
@@ -67,3 +73,37 @@ def create(
         state, advanced = planned(streams)
     nnx.update(rngs, advanced)
     return nnx.merge(graph[0], state)
+
+
+def _count_on_host(rngs: nnx.Rngs) -> None:
+    """Streams count their keys in Python where the count is known.
+
+    Each key adds one to the count of its stream. Traced, that is an operation a
+    key, and Flax asks tracers for a sharding, which JAX refuses with a message
+    made from all operations so far: quadratic in the number of parameters.
+    """
+    for count in _counts(rngs):
+        if jax.numpy.ndim(count.get_value()) == 0:
+            count.set_metadata(on_get_value=_to_number, on_set_value=_to_array)
+
+
+def _count_as_flax(node: Any) -> None:
+    for count in _counts(node):
+        if count.get_metadata("on_get_value", None) is _to_number:
+            count.del_metadata("on_get_value")
+            count.del_metadata("on_set_value")
+
+
+def _counts(node: Any) -> list[nnx.RngCount]:
+    return [x for _, x in nnx.iter_graph(node) if isinstance(x, nnx.RngCount)]
+
+
+def _to_number(variable: Any, value: Any) -> Any:
+    return value if is_traced(value) else np.asarray(value)[()]
+
+
+def _to_array(variable: Any, value: Any) -> Any:
+    if not isinstance(value, np.generic):
+        return value
+    with jax.ensure_compile_time_eval():
+        return jax.numpy.asarray(value)

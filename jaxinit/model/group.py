@@ -43,6 +43,7 @@ class Group:
     Attributes:
         members: The components; one compilation serves them all.
         shardings: Shardings of the outputs of each.
+        placed: Shardings of the inputs of each that other groups make.
         run: The program, as a function of a member's inputs.
         fill: The value of a constant leaf, which needs no program; or None.
         coarse: Width in bits of its narrowest random draw if below 32, and the
@@ -52,6 +53,7 @@ class Group:
 
     members: list[Component]
     shardings: tuple[Sharding | None, ...]
+    placed: tuple[Sharding | None, ...]
     run: Callable[..., list[Any]]
     fill: np.ndarray | None
     coarse: tuple[int, str] | None
@@ -63,13 +65,15 @@ def group_components(
 ) -> list[Group]:
     """Components of equal signature and shardings, together."""
     found: dict[Hashable, Group] = {}
+    made = {v: shardings.get(v) for c in parts.components for v in c.outputs}
     for component in parts.components:
-        wanted = tuple(shardings.get(v) for v in component.outputs)
-        key = component.signature, wanted
+        wanted = tuple(made[v] for v in component.outputs)
+        placed = tuple(made.get(v) for v in component.inputs)
+        key = component.signature, wanted, placed
         if key not in found:
             run = _runner(component, parts.program)
             fill = _fill(component, parts.program)
-            found[key] = Group([], wanted, run, fill, _coarse(component))
+            found[key] = Group([], wanted, placed, run, fill, _coarse(component))
         found[key].members.append(component)
     return list(found.values())
 
@@ -87,12 +91,14 @@ def opaque_group(closed: Any, program: Program, shardings: Any) -> Group:
     avals.update(zip(outputs, closed.out_avals, strict=True))
     program.outputs[:] = outputs
     member = Component([], list(program.inputs), outputs, None)
-    return Group([member], tuple(shardings), run, None, None)
+    placed = (None,) * len(member.inputs)
+    return Group([member], tuple(shardings), placed, run, None, None)
 
 
 def lower_group(group: Group, program: Program) -> Any:
     """The program of a group, of operands on the host or a device, to compile."""
-    avals = [_operand(program.avals[v]) for v in group.members[0].inputs]
+    inputs = zip(group.members[0].inputs, group.placed, strict=True)
+    avals = [_operand(program.avals[v], sharding) for v, sharding in inputs]
     return jax.jit(group.run, out_shardings=list(group.shardings)).lower(*avals)
 
 
@@ -170,11 +176,13 @@ def _map(body: Any, consts: list[Any], stacked: list[Any]) -> list[Any]:
     return jax.vmap(step)(*stacked)
 
 
-def _operand(aval: Any) -> jax.ShapeDtypeStruct:
+def _operand(aval: Any, sharding: Sharding | None) -> jax.ShapeDtypeStruct:
     if is_threefry(aval):
         return jax.ShapeDtypeStruct((*aval.shape, 2), jnp.uint32)
     weak = bool(getattr(aval, "weak_type", False))
-    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=weak)
+    return jax.ShapeDtypeStruct(
+        aval.shape, aval.dtype, weak_type=weak, sharding=sharding
+    )
 
 
 def _fill(component: Component, program: Program) -> np.ndarray | None:

@@ -7,6 +7,7 @@ components that differ in nothing but their inputs form a group.
 
 import dataclasses
 import functools
+import graphlib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable
@@ -48,6 +49,8 @@ _ON_KEYS = {
     "unstack",
     "xor",
 }
+# Operations that read their operands from memory, whatever made them.
+_READING = {"conv_general_dilated", "dot_general"}
 _CALLABLE_PARAMS = {"jvp_jaxpr_fun", "jvp_jaxpr_thunk", "fwd_jaxpr_thunk", "bwd"}
 
 
@@ -92,7 +95,10 @@ def partition(program: Program) -> Partition:
     on_keys = _key_nodes(program)
     keys = [n for i, n in enumerate(program.nodes) if i in on_keys]
     rest = [n for i, n in enumerate(program.nodes) if i not in on_keys]
-    return Partition(program, keys, _components(program, rest))
+    components = _components(program, rest, apart=True)
+    if not _ordered(components):
+        components = _components(program, rest, apart=False)
+    return Partition(program, keys, components)
 
 
 def _live(program: Program) -> list[Node]:
@@ -151,7 +157,28 @@ def _key_nodes(program: Program) -> set[int]:
     return found
 
 
-def _components(program: Program, nodes: list[Node]) -> list[Component]:
+def _ordered(components: list[Component]) -> bool:
+    """Whether components can be run one after the other."""
+    maker = {v: i for i, c in enumerate(components) for v in c.outputs}
+    needs = {
+        i: {maker[v] for v in c.inputs if v in maker} for i, c in enumerate(components)
+    }
+    try:
+        graphlib.TopologicalSorter(needs).prepare()
+    except graphlib.CycleError:
+        return False
+    return True
+
+
+def _components(program: Program, nodes: list[Node], *, apart: bool) -> list[Component]:
+    """Components, in no order.
+
+    Args:
+        program: The program they are part of.
+        nodes: Its operations without those on keys.
+        apart: Whether a result that is multiplied with data, as by the forward
+            pass of a data-dependent initialization, is made by itself and read.
+    """
     made_by = {out: i for i, n in enumerate(nodes) for out in n.outputs}
     leaves = {v for v in program.outputs if isinstance(v, Value)}
     # Scalars computed from literals alone are repeated wherever they are used,
@@ -174,9 +201,12 @@ def _components(program: Program, nodes: list[Node]) -> list[Component]:
         return i
 
     for i, node in enumerate(nodes):
+        reads = apart and node.name in _READING
         for v in node.inputs:
             j = made_by.get(v) if isinstance(v, Value) else None
-            if j is not None and i not in repeated and j not in repeated:
+            if j is None or (reads and v in leaves):
+                continue
+            if i not in repeated and j not in repeated:
                 parent[root(i)] = root(j)
     members: dict[int, list[int]] = defaultdict(list)
     for i in range(len(nodes)):
@@ -188,7 +218,7 @@ def _components(program: Program, nodes: list[Node]) -> list[Component]:
         while pending:
             for v in nodes[pending.pop()].inputs:
                 j = made_by.get(v) if isinstance(v, Value) else None
-                if j is not None and j not in needed:
+                if j in repeated and j not in needed:
                     needed.add(j)
                     pending.append(j)
         return [nodes[i] for i in sorted(needed)]

@@ -1,10 +1,12 @@
 """Plan: compile each distinct parameter program once, run it for each leaf."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
+import gc
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +17,7 @@ from . import key_program
 from .agreement import check_agreement
 from .flatten import Program, Value, flatten
 from .group import Group, group_components, lower_group, opaque_group, place_fill
-from .partition import Unanalyzable, partition
+from .partition import Component, Unanalyzable, partition
 from .structure import Arguments, Result
 from .table import render
 
@@ -72,12 +74,13 @@ class Plan:
         self._donate = _check_donate(donate, len(args))
         self._arguments = Arguments(args, kwargs)
         self._result = Result()
-        closed = make_jaxpr(self._traced, self._arguments.avals)
-        avals = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in closed.out_avals]
-        self._shardings = self._result.shardings(out_shardings, avals)
-        self._program, self._keys, self.groups, self.reason = self._analyze(closed)
-        self.leaves = self._leaves(avals)
         self._compiled: dict[int, Any] = {}
+        with _collector_paused():
+            closed = make_jaxpr(self._traced, self._arguments.avals)
+            avals = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in closed.out_avals]
+            self._shardings = self._result.shardings(out_shardings, avals)
+            self._program, self._keys, self.groups, self.reason = self._analyze(closed)
+        self.leaves = self._leaves(avals)
 
     def _traced(self, *dynamic: Any) -> list[Any]:
         args, kwargs = self._arguments.unflatten(dynamic)
@@ -130,27 +133,34 @@ class Plan:
             pass
         return self
 
-    def _compiling(self) -> Any:
+    def _compiling(self) -> Iterator[int]:
         """Yields the number of each group as soon as it is ready to run."""
-        ready = [g for g, group in enumerate(self.groups) if group.fill is not None]
-        todo = [g for g in range(len(self.groups)) if g not in ready]
-        yield from ready
-        yield from (g for g in todo if g in self._compiled)
-        todo = [g for g in todo if g not in self._compiled]
-        # The largest program first: it takes the longest, and so does its run.
-        todo.sort(key=lambda g: -len(self.groups[g].members[0].nodes))
+        groups = self.groups
+        todo = {
+            g
+            for g, group in enumerate(groups)
+            if group.fill is None and g not in self._compiled
+        }
+        ready = [g for g in range(len(groups)) if g not in todo]
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             # Lowered here: settings under a context manager are this thread's own.
             futures = {
-                pool.submit(lower_group(self.groups[g], self._program).compile): g
-                for g in todo
+                pool.submit(lower_group(groups[g], self._program).compile): g
+                for g in sorted(todo, key=self._cost, reverse=True)
             }
+            yield from ready
             done = concurrent.futures.as_completed(futures)
             for count, future in enumerate(done, 1):
                 g = futures[future]
                 self._compiled[g] = future.result()
                 self._progress(count, len(todo), "compiled")
                 yield g
+
+    def _cost(self, g: int) -> tuple[int, int]:
+        """How long a group takes to compile, roughly, and then to run."""
+        group = self.groups[g]
+        operations = len(group.members[0].nodes)
+        return operations.bit_length(), sum(self.leaves[i].bytes for i in group.leaves)
 
     def texts(self) -> list[str]:
         """The compiled text of every program so far, for inspection."""
@@ -195,8 +205,10 @@ class Plan:
             env[v] = key_program.to_host(x, program.avals[v])
         key_program.evaluate(self._keys, env, program.avals)
         check_agreement(self.leaves, [env[v] for n in self._keys for v in n.outputs])
+        waiting: list[tuple[int, Component]] = []
         for g in self._compiling():
-            self._run(g, env)
+            waiting += [(g, member) for member in self.groups[g].members]
+            waiting = self._run(waiting, env)
         outputs = [self._output(i, env) for i in range(len(program.outputs))]
         for i in self._donate:
             for x in jax.tree.leaves(args[i]):
@@ -204,15 +216,26 @@ class Plan:
                     x.delete()
         return self._result.join(outputs)
 
-    def _run(self, g: int, env: dict[Value, Any]) -> None:
-        group = self.groups[g]
-        for member in group.members:
-            if group.fill is not None:
-                aval = self._program.avals[member.outputs[0]]
-                made = [place_fill(group.fill, aval, group.shardings[0])]
-            else:
-                made = self._compiled[g](*[env[v] for v in member.inputs])
-            env.update(zip(member.outputs, made, strict=True))
+    def _run(
+        self, waiting: list[tuple[int, Component]], env: dict[Value, Any]
+    ) -> list[tuple[int, Component]]:
+        """Runs the components whose inputs are there; returns the others."""
+        count = len(waiting) + 1
+        while len(waiting) < count:
+            count, later = len(waiting), []
+            for g, member in waiting:
+                group = self.groups[g]
+                if any(v not in env for v in member.inputs):
+                    later.append((g, member))
+                    continue
+                if group.fill is not None:
+                    aval = self._program.avals[member.outputs[0]]
+                    made = [place_fill(group.fill, aval, group.shardings[0])]
+                else:
+                    made = self._compiled[g](*[env[v] for v in member.inputs])
+                env.update(zip(member.outputs, made, strict=True))
+            waiting = later
+        return waiting
 
     def _output(self, i: int, env: dict[Value, Any]) -> Any:
         atom, sharding = self._program.outputs[i], self._shardings[i]
@@ -292,6 +315,18 @@ def init(
         return fn(*args, **kwargs)
     made = plan(fn, *args, out_shardings=out_shardings, progress=progress, **kwargs)
     return made(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Without garbage collection, which walks a growing trace again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _bytes_by_device(leaf: Leaf) -> dict[Any, int]:
