@@ -11,7 +11,6 @@ References:
 
 import functools
 import math
-from collections.abc import Hashable
 
 import jax
 import jax.numpy as jnp
@@ -25,12 +24,11 @@ _PARITY = np.uint32(0x1BD11BDA)
 _UINT = {8: jnp.uint8, 16: jnp.uint16, 32: jnp.uint32, 64: jnp.uint64}
 
 
-def fused(key: jax.Array, *, apart: bool = False) -> jax.Array:
+def fused(key: jax.Array) -> jax.Array:
     """The same key as a typed one that draws the same bits, faster if it can.
 
     Args:
         key: One PRNG key, typed or raw.
-        apart: Keep the bits out of the fusion of what consumes them.
 
     Returns:
         A typed key: of the fused implementation where ``key`` is Threefry-2x32,
@@ -40,8 +38,7 @@ def fused(key: jax.Array, *, apart: bool = False) -> jax.Array:
         key = jax.random.wrap_key_data(key)
     if str(jax.random.key_impl(key)) != "threefry2x32":
         return key
-    impl = _APART if apart else FUSED_THREEFRY
-    return jax.random.wrap_key_data(jax.random.key_data(key), impl=impl)
+    return jax.random.wrap_key_data(jax.random.key_data(key), impl=FUSED_THREEFRY)
 
 
 def _hash(key: jax.Array, counter: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -98,16 +95,37 @@ def _flat_index(shape: tuple[int, ...]) -> jax.Array:
     return index
 
 
-def _random_bits(
-    key: jax.Array, bit_width: int, shape: tuple[int, ...], *, apart: bool = False
+def threefry_bits(
+    words: jax.Array, bit_width: int, shape: tuple[int, ...], *, apart: bool = False
 ) -> jax.Array:
+    """Random bits of a whole array.
+
+    Args:
+        words: The two words of a Threefry-2x32 key.
+        bit_width: 8, 16, 32 or 64.
+        shape: Shape of the array.
+        apart: Keep the bits out of the fusion of what consumes them.
+    """
     size = math.prod(shape)
     if not read_config("jax_threefry_partitionable") or size >= 2**32:
-        plain = jax.random.wrap_key_data(key, impl="threefry2x32")
+        plain = jax.random.wrap_key_data(words, impl="threefry2x32")
         return jax.random.bits(plain, shape, _UINT[bit_width])
     if size == 0:
         return jnp.zeros(shape, _UINT[bit_width])
-    high, low = _hash(key, _flat_index(shape))
+    return _bits(words, _flat_index(shape), bit_width, apart=apart)
+
+
+def threefry_block(
+    words: jax.Array, bit_width: int, start: jax.Array, count: int
+) -> jax.Array:
+    """The same of ``count`` elements from ``start`` on, in row-major order."""
+    return _bits(words, start + lax.iota(jnp.uint32, count), bit_width)
+
+
+def _bits(
+    words: jax.Array, counter: jax.Array, bit_width: int, *, apart: bool = False
+) -> jax.Array:
+    high, low = _hash(words, counter)
     if apart:
         high, low = lax.optimization_barrier((high, low))
     if bit_width == 64:
@@ -115,17 +133,12 @@ def _random_bits(
     return (high ^ low).astype(_UINT[bit_width])
 
 
-def _define(name: str, *, apart: bool) -> Hashable:
-    return define_prng_impl(
-        key_shape=threefry_prng_impl.key_shape,
-        seed=threefry_prng_impl.seed,
-        split=threefry_prng_impl.split,
-        random_bits=functools.partial(_random_bits, apart=apart),
-        fold_in=threefry_prng_impl.fold_in,
-        name=f"jaxinit_threefry2x32{name}",
-        tag=f"jxi{name}",
-    )
-
-
-FUSED_THREEFRY = _define("", apart=False)
-_APART = _define("_apart", apart=True)
+FUSED_THREEFRY = define_prng_impl(
+    key_shape=threefry_prng_impl.key_shape,
+    seed=threefry_prng_impl.seed,
+    split=threefry_prng_impl.split,
+    random_bits=threefry_bits,
+    fold_in=threefry_prng_impl.fold_in,
+    name="jaxinit_threefry2x32",
+    tag="jxi",
+)

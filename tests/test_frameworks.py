@@ -67,6 +67,25 @@ def test_nnx_create_equals_nnx_jit_and_keeps_streams():
     np.testing.assert_allclose(x, expected(jnp.ones((2, 5), jnp.int32)), rtol=1e-5)
 
 
+def test_nnx_streams_of_a_model_count_on():
+    class Noisy(nnx.Module):
+        def __init__(self, rngs):
+            self.linear = nnx.Linear(3, 8, rngs=rngs)
+            self.copy = nnx.clone(rngs)
+            self.last = nnx.Linear(8, 3, rngs=rngs)
+            self.rngs = rngs
+
+    rngs, other = nnx.Rngs(0, noise=1), nnx.Rngs(0, noise=1)
+    model, expected = jaxinit.nnx.create(Noisy, rngs), nnx.jit(Noisy)(other)
+    assert nnx.graphdef(model) == nnx.graphdef(expected)
+    assert_same(nnx.state(model), nnx.state(expected))
+    for name in ("rngs", "copy"):
+        streams, others = getattr(model, name), getattr(expected, name)
+        assert streams.params() == others.params()
+        assert streams.params.count[...] == others.params.count[...]
+        assert isinstance(streams.params.count[...], jax.Array)
+
+
 def test_nnx_create_on_a_mesh():
     mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=AUTO)
     kernel = nnx.with_partitioning(jaxinit.HeNormal(), ("data", "model"))

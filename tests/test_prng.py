@@ -69,7 +69,7 @@ def test_huge_tensors_take_jaxs_own_path():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax.random, "bits", spy)
         jax.eval_shape(
-            lambda k: _prng._random_bits(k, 32, (size,)), jax.random.PRNGKey(0)
+            lambda k: _prng.threefry_bits(k, 32, (size,)), jax.random.PRNGKey(0)
         )
     assert own == [("threefry2x32", (size,))]
     assert plain.out_avals[0].shape == (size,)

@@ -86,6 +86,7 @@ ORDER = [
     "model.flatten",
     "model.key_program",
     "model.partition",
+    "model.law",
     "model.group",
     "model.structure",
     "model.agreement",

@@ -1,6 +1,8 @@
 """Groups: components that are one program, and how that program is compiled."""
 
+import collections
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
@@ -19,9 +21,10 @@ from .._compat import (
     read_config,
     scan_parts,
 )
-from .._prng import fused
+from .._prng import threefry_bits
 from . import key_program
 from .flatten import Node, Program, Value, flatten
+from .law import Law, find_law, lower_block
 from .partition import Component, Partition
 
 # Operations that give the same element everywhere if their operand has it.
@@ -34,6 +37,9 @@ _SPREADING = {
     "squeeze",
     "transpose",
 }
+# Elements that a program has to draw to be compiled for its shape alone: 5 million
+# take about as long to draw as the program takes to compile.
+_WORTH_COMPILING = 5_000_000
 
 
 @dataclasses.dataclass
@@ -42,6 +48,7 @@ class Group:
 
     Attributes:
         members: The components; one compilation serves them all.
+        laws: The law of each, where shapes differ and they share a block's program.
         shardings: Shardings of the outputs of each.
         placed: Shardings of the inputs of each that other groups make.
         run: The program, as a function of a member's inputs.
@@ -52,6 +59,7 @@ class Group:
     """
 
     members: list[Component]
+    laws: list[Law]
     shardings: tuple[Sharding | None, ...]
     placed: tuple[Sharding | None, ...]
     run: Callable[..., list[Any]]
@@ -66,16 +74,43 @@ def group_components(
     """Components of equal signature and shardings, together."""
     found: dict[Hashable, Group] = {}
     made = {v: shardings.get(v) for c in parts.components for v in c.outputs}
-    for component in parts.components:
+    laws = _shared_laws(parts, made)
+    for i, component in enumerate(parts.components):
         wanted = tuple(made[v] for v in component.outputs)
         placed = tuple(made.get(v) for v in component.inputs)
-        key = component.signature, wanted, placed
+        law = laws.get(i)
+        key = law.signature if law else component.signature, wanted, placed
         if key not in found:
             run = _runner(component, parts.program)
             fill = _fill(component, parts.program)
-            found[key] = Group([], wanted, placed, run, fill, _coarse(component))
+            found[key] = Group([], [], wanted, placed, run, fill, _coarse(component))
         found[key].members.append(component)
+        found[key].laws += [law] if law else []
     return list(found.values())
+
+
+def _shared_laws(
+    parts: Partition, shardings: dict[Value, Sharding | None]
+) -> dict[int, Law]:
+    """The laws of components that share one with others of another program."""
+    if jax.default_backend() != "cpu" or read_config("jax_default_device") is not None:
+        return {}
+    avals = parts.program.avals
+    laws: dict[int, Law] = {}
+    programs = collections.defaultdict[Hashable, set[Hashable]](set)
+    elements = collections.Counter[Hashable]()
+    for i, component in enumerate(parts.components):
+        law = find_law(component, avals)
+        if law is not None and shardings[component.outputs[0]] is None:
+            laws[i] = law
+            elements[component.signature] += math.prod(law.shape)
+    for i in list(laws):
+        signature = parts.components[i].signature
+        if elements[signature] > _WORTH_COMPILING:
+            del laws[i]
+        else:
+            programs[laws[i].signature].add(signature)
+    return {i: law for i, law in laws.items() if len(programs[law.signature]) > 1}
 
 
 def opaque_group(closed: Any, program: Program, shardings: Any) -> Group:
@@ -92,11 +127,13 @@ def opaque_group(closed: Any, program: Program, shardings: Any) -> Group:
     program.outputs[:] = outputs
     member = Component([], list(program.inputs), outputs, None)
     placed = (None,) * len(member.inputs)
-    return Group([member], tuple(shardings), placed, run, None, None)
+    return Group([member], [], tuple(shardings), placed, run, None, None)
 
 
 def lower_group(group: Group, program: Program) -> Any:
     """The program of a group, of operands on the host or a device, to compile."""
+    if group.laws:
+        return lower_block(group.laws[0])
     inputs = zip(group.members[0].inputs, group.placed, strict=True)
     avals = [_operand(program.avals[v], sharding) for v, sharding in inputs]
     return jax.jit(group.run, out_shardings=list(group.shardings)).lower(*avals)
@@ -149,14 +186,10 @@ def _random_bits(keys: jax.Array, shape: tuple[int, ...], width: int) -> jax.Arr
     # XLA may round the inner loop over a few elements differently once it is
     # fused with the bits; apart, as in jit, it is the same loop.
     apart = bool(shape) and shape[-1] < 8
-
-    def draw(key: jax.Array) -> jax.Array:
-        bits = jnp.dtype(f"uint{width}")
-        return jax.random.bits(fused(key, apart=apart), shape, bits)
-
+    draw = functools.partial(threefry_bits, shape=shape, bit_width=width, apart=apart)
     for _ in range(keys.ndim):
         draw = jax.vmap(draw)
-    return draw(keys)
+    return draw(jax.random.key_data(keys))
 
 
 def _map(body: Any, consts: list[Any], stacked: list[Any]) -> list[Any]:

@@ -271,7 +271,7 @@ def _component(
 
     def line(node: Node) -> Hashable:
         made = tuple(_aval(avals[out]) for out in node.outputs)
-        return node.name, _params(node.params), made
+        return node.name, describe(node.params), made
 
     for node in nodes:
         read = tuple([number(atom) for atom in node.inputs])
@@ -291,7 +291,8 @@ def _literal(atom: Any) -> Hashable:
     return "literal", value.tobytes(), _aval(atom.aval)
 
 
-def _params(params: dict[str, Any]) -> Hashable:
+def describe(params: dict[str, Any]) -> Hashable:
+    """Parameters of an operation in a form that is equal where the meaning is."""
     return tuple(
         (name, _param(value))
         for name, value in sorted(params.items())
@@ -304,7 +305,7 @@ def _param(value: Any) -> Hashable:
     if hasattr(value, "jaxpr") or hasattr(value, "eqns"):
         return _jaxpr(value)
     if isinstance(value, dict):
-        return _params(value)
+        return describe(value)
     if isinstance(value, (list, tuple)):
         return type(value).__name__, tuple(_param(v) for v in value)
     if isinstance(value, np.ndarray | jax.Array):
@@ -332,6 +333,6 @@ def _jaxpr(closed: Any) -> Hashable:
         for var in eqn.outvars:
             numbers[var] = len(numbers)
         avals = tuple(_aval(v.aval) for v in eqn.outvars)
-        lines.append((eqn.primitive.name, _params(eqn.params), read, avals))
+        lines.append((eqn.primitive.name, describe(eqn.params), read, avals))
     results = tuple(number(atom) for atom in jaxpr.outvars)
     return tuple(lines), results, tuple(_param(c) for c in constants)

@@ -6,7 +6,7 @@ import dataclasses
 import gc
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ from . import key_program
 from .agreement import check_agreement
 from .flatten import Program, Value, flatten
 from .group import Group, group_components, lower_group, opaque_group, place_fill
-from .partition import Component, Unanalyzable, partition
+from .partition import Unanalyzable, partition
 from .structure import Arguments, Result
 from .table import render
 
@@ -205,9 +205,9 @@ class Plan:
             env[v] = key_program.to_host(x, program.avals[v])
         key_program.evaluate(self._keys, env, program.avals)
         check_agreement(self.leaves, [env[v] for n in self._keys for v in n.outputs])
-        waiting: list[tuple[int, Component]] = []
+        waiting: list[tuple[int, int]] = []
         for g in self._compiling():
-            waiting += [(g, member) for member in self.groups[g].members]
+            waiting += [(g, i) for i in range(len(self.groups[g].members))]
             waiting = self._run(waiting, env)
         outputs = [self._output(i, env) for i in range(len(program.outputs))]
         for i in self._donate:
@@ -217,25 +217,30 @@ class Plan:
         return self._result.join(outputs)
 
     def _run(
-        self, waiting: list[tuple[int, Component]], env: dict[Value, Any]
-    ) -> list[tuple[int, Component]]:
-        """Runs the components whose inputs are there; returns the others."""
+        self, waiting: list[tuple[int, int]], env: dict[Value, Any]
+    ) -> list[tuple[int, int]]:
+        """Runs the members of groups whose inputs are there; returns the others."""
         count = len(waiting) + 1
         while len(waiting) < count:
-            count, later = len(waiting), []
-            for g, member in waiting:
-                group = self.groups[g]
+            count, later = len(waiting), list[tuple[int, int]]()
+            for g, i in waiting:
+                member = self.groups[g].members[i]
                 if any(v not in env for v in member.inputs):
-                    later.append((g, member))
-                    continue
-                if group.fill is not None:
-                    aval = self._program.avals[member.outputs[0]]
-                    made = [place_fill(group.fill, aval, group.shardings[0])]
+                    later.append((g, i))
                 else:
-                    made = self._compiled[g](*[env[v] for v in member.inputs])
-                env.update(zip(member.outputs, made, strict=True))
+                    made = self._make(g, i, [env[v] for v in member.inputs])
+                    env.update(zip(member.outputs, made, strict=True))
             waiting = later
         return waiting
+
+    def _make(self, g: int, i: int, inputs: list[Any]) -> list[jax.Array]:
+        group = self.groups[g]
+        if group.fill is not None:
+            aval = self._program.avals[group.members[i].outputs[0]]
+            return [place_fill(group.fill, aval, group.shardings[0])]
+        if group.laws:
+            return [group.laws[i].draw(self._compiled[g], *inputs)]
+        return self._compiled[g](*inputs)
 
     def _output(self, i: int, env: dict[Value, Any]) -> Any:
         atom, sharding = self._program.outputs[i], self._shardings[i]
@@ -318,7 +323,7 @@ def init(
 
 
 @contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
+def _collector_paused() -> Generator[None]:
     """Without garbage collection, which walks a growing trace again and again."""
     enabled = gc.isenabled()
     gc.disable()

@@ -1,0 +1,127 @@
+"""Small leaves of one law share the program of a block."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.nn import initializers as jax_init
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jaxinit
+from jaxinit.model import law
+from plans import KEY, assert_same, check
+
+LECUN = jax_init.lecun_normal()
+
+
+def of_shapes(init, shapes, dtype=jnp.float32):
+    def make(key):
+        return [
+            init(jax.random.fold_in(key, i), s, dtype) for i, s in enumerate(shapes)
+        ]
+
+    return make
+
+
+SHAPES = [
+    (3, 8),
+    (5, 3, 16),
+    (1, law.BLOCK),
+    (2, law.BLOCK // 2),
+    (129, 1031),  # two blocks and a bit
+    (300, 257),
+    (2, 3, 3, 64),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["lecun_normal", "he_uniform", "glorot_normal"])
+def test_one_program_for_every_shape(name, dtype, compilations):
+    make = of_shapes(getattr(jax_init, name)(), SHAPES, dtype)
+    planned = jaxinit.plan(make, KEY)
+    made = planned(KEY)
+    assert len(compilations) == sum(g.fill is None for g in planned.groups)
+    if dtype == "float32":  # narrow scales are part of the program
+        assert len(planned.groups) == 1
+    assert_same(made, jax.jit(make)(KEY))
+
+
+def test_every_scale_is_that_of_jit():
+    shapes = [(fan, 8) for fan in range(1, 400, 7)]
+    for init in (LECUN, jax_init.he_uniform()):
+        check(of_shapes(init, shapes), KEY, groups=1)
+
+
+def test_what_differs_in_more_than_scale_is_apart():
+    # XLA merges the factor of an unbounded normal with the one before it.
+    shapes = [(8, 16), (16, 8), (4, 32)]
+    check(of_shapes(jax_init.normal(0.02), shapes), KEY, groups=1)
+
+    def make(key):
+        a = of_shapes(jax_init.normal(0.02), shapes)(key)
+        return a, of_shapes(jax_init.normal(0.03), shapes)(key)
+
+    check(make, KEY, groups=2)
+
+
+def test_short_minor_axes_and_other_keys_have_their_own_programs():
+    planned = check(of_shapes(LECUN, [(8, 3), (16, 3), (24, 3)]), KEY, groups=3)
+    assert not any(group.laws for group in planned.groups)
+    rbg = jax.random.key(0, impl="rbg")
+    planned = check(of_shapes(LECUN, [(8, 16), (16, 8)]), rbg, groups=2)
+    assert not any(group.laws for group in planned.groups)
+
+
+def test_one_shape_or_much_of_it_has_its_own_program():
+    planned = check(of_shapes(LECUN, [(16, 8)] * 5), KEY, groups=1)
+    assert not planned.groups[0].laws
+    planned = jaxinit.plan(of_shapes(LECUN, [(3000, 2000), (16, 8), (8, 16)]), KEY)
+    assert sorted(len(group.laws) for group in planned.groups) == [0, 2]
+
+
+def test_sharded_leaves_are_drawn_on_their_shards():
+    mesh = jax.make_mesh((8,), ("x",))
+    make = of_shapes(LECUN, [(16, 8), (8, 16)])
+    planned = jaxinit.plan(make, KEY, out_shardings=NamedSharding(mesh, P("x")))
+    assert not any(group.laws for group in planned.groups)
+    assert_same(planned(KEY), jax.jit(make)(KEY))
+
+
+def test_results_are_owned_by_jax():
+    """A later step may donate them, and no two share memory."""
+    made = jaxinit.init(of_shapes(LECUN, [(16, 8), (8, 16), (256, 256)]), KEY)
+    before = [np.array(x) for x in made]
+    double = jax.jit(lambda x: 2 * x, donate_argnums=0)
+    for x, y in zip(made, before, strict=True):
+        np.testing.assert_array_equal(double(x), 2 * y)
+
+
+def test_a_result_that_data_is_multiplied_with_is_made_apart():
+    x = jax.random.normal(jax.random.key(1), (4, 8))
+
+    def make(key):
+        w = LECUN(key, (8, 16))
+        return {"w": w, "scale": 1 / jnp.std(x @ w, axis=0)}
+
+    planned = jaxinit.plan(make, KEY)
+    assert len(planned.groups) == 2
+    made, expected = planned(KEY), jax.jit(make)(KEY)
+    assert_same(made["w"], expected["w"])
+    assert_same(made, expected, 1e-6)
+
+    mesh = jax.make_mesh((8,), ("x",))
+    sharded = jaxinit.init(make, KEY, out_shardings=NamedSharding(mesh, P("x")))
+    assert_same(sharded["w"], expected["w"])
+    assert_same(sharded, expected, 1e-6)
+
+
+def test_results_that_need_each_other_stay_together():
+    x = jnp.ones((8, 8))
+
+    def make(key):
+        w = LECUN(key, (8, 8))
+        s = x @ w
+        return w, s, s @ x + w
+
+    assert_same(check(make, KEY, groups=1, tolerance=1e-6)(KEY)[0], make(KEY)[0], 1e-6)
