@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+GPT2 = "GPT-2, 12 x 768, Linen"
 README = HERE.parent / "README.md"
 
 
@@ -81,20 +82,25 @@ def draws() -> Iterator[str]:
 
 def models() -> Iterator[str]:
     record = result("models")
-    yield row("seconds of the first call", "plan", "jit(init)", "eager init")
-    yield row("---", "--:", "--:", "--:")
+    peers = {"jit": "jit(init)", "eager": "eager init", "torch": "PyTorch"}
+    yield row("seconds of the first call", "plan", *peers.values())
+    yield row("---", "--:", *(["--:"] * len(peers)))
     for name, times in record["models"].items():
         ours = times["plan"]["first"]["median"]
         cells = [f"{ours:.2f}"]
-        for peer in ("jit", "eager"):
+        for peer in peers:
             seconds = times[peer]["first"]["median"] if peer in times else None
-            cell = f"{seconds:.2f} ({seconds / ours:.1f}x)" if seconds else ""
-            cells.append(cell)
+            cells.append(f"{seconds:.2f} ({seconds / ours:.1f}x)" if seconds else "")
         yield row(name, *cells)
+    ours = record["models"][GPT2]["plan"]["second"]["median"]
+    cells = [f"{ours:.2f}"]
+    for peer in peers:
+        seconds = record["models"][GPT2][peer]["second"]["median"]
+        cells.append(f"{seconds:.2f} ({seconds / ours:.1f}x)")
+    yield row(f"{GPT2}: another key", *cells)
     memory = result("memory")["ratio"]
-    peaks = {name: f"{peak['median']:.2f}" for name, peak in memory.items()}
-    name = "peak memory over the parameters, GPT-2 of 163 M"
-    yield row(name, peaks["plan"], peaks["jit"], peaks["eager"])
+    peaks = [f"{memory[name]['median']:.2f}" for name in ("plan", "jit", "eager")]
+    yield row(f"{GPT2}: peak memory over its parameters", *peaks, "")
     yield ""
     yield f"Medians of fresh processes: {where(record)}."
 
