@@ -8,11 +8,17 @@ from .initializers.glorot import glorot_normal as glorot_normal
 from .initializers.glorot import glorot_uniform as glorot_uniform
 from .initializers.he import he_normal as he_normal
 from .initializers.he import he_uniform as he_uniform
+from .initializers.icnr import icnr as icnr
+from .initializers.identity import dirac as dirac
 from .initializers.identity import identity as identity
 from .initializers.lecun import lecun_normal as lecun_normal
 from .initializers.lecun import lecun_uniform as lecun_uniform
 from .initializers.random import random_normal as random_normal
 from .initializers.random import random_uniform as random_uniform
 from .initializers.random import truncated_normal as truncated_normal
+from .initializers.resampling import bilinear_upsampling as bilinear_upsampling
+from .initializers.resampling import linear_downsampling as linear_downsampling
+from .initializers.sparse import sparse as sparse
 from .initializers.stft import stft as stft
 from .initializers.variance_scaling import variance_scaling as variance_scaling
+from .initializers.zer_o import zer_o as zer_o

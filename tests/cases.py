@@ -45,7 +45,8 @@ class Case:
     spec: P = BOTH  # of a 4 x 2 mesh, for the small shape
     empty: tuple[int, ...] = (0, 16)
     # Random: the law of a real entry for `many`, and of |w - mean|^2 for a
-    # complex one (None: complex dtypes are refused).
+    # complex one (None: complex dtypes are refused). Without a law, entries are
+    # dependent or have atoms, and the file of their module tests their law.
     law: Any = None
     modulus2: Any = None
     many: tuple[int, ...] = (1000, 1000)
@@ -113,6 +114,36 @@ def _eye(shape: tuple[int, ...]) -> np.ndarray:
     return np.broadcast_to(np.eye(shape[-2], shape[-1]), shape)
 
 
+def _dirac(groups: int) -> Callable[[tuple[int, ...]], np.ndarray]:
+    def values(shape: tuple[int, ...]) -> np.ndarray:
+        out = np.zeros(shape)
+        per_group = shape[-1] // groups
+        center = tuple((k - 1) // 2 for k in shape[:-2])
+        for group in range(groups):
+            for d in range(min(shape[-2], per_group)):
+                out[(*center, d, group * per_group + d)] = 1
+        return out
+
+    return values
+
+
+def _hadamard(shape: tuple[int, ...]) -> np.ndarray:
+    h = np.ones((1, 1))
+    while len(h) < shape[1]:
+        h = np.block([[h, h], [h, -h]])
+    return h[: shape[0], : shape[1]] / np.sqrt(len(h))
+
+
+def _tent(shape: tuple[int, ...]) -> np.ndarray:
+    """(1, 3, ..., k - 1, k - 1, ..., 3, 1) / k along each spatial axis of even k."""
+    out = np.eye(*shape[-2:])
+    for k in reversed(shape[:-2]):
+        ramp = (np.arange(k // 2) + 0.5) / (k // 2)
+        tent = np.concatenate([ramp, ramp[::-1]])
+        out = tent.reshape(-1, *(1,) * out.ndim) * out
+    return out
+
+
 _ROW = np.linspace(-1.0, 2.0, 16)
 _BLOCK = np.arange(24.0 * 16).reshape(24, 16) / 64  # exact in bfloat16 and wider
 
@@ -134,6 +165,67 @@ CASES = [
         spec=P("a", None, "b"),
         empty=(0, 6, 8),
         values=lambda s: 0.5 * _eye(s),
+    ),
+    Case(
+        "identity_shift",
+        jaxinit.Identity(shift=19),
+        values=lambda s: np.roll(np.eye(*s), 19, axis=1),
+    ),
+    Case(
+        "dirac",
+        jaxinit.Dirac(),
+        shape=(3, 4, 8, 16),
+        spec=P(None, None, "a", "b"),
+        empty=(3, 0, 8, 16),
+        values=_dirac(1),
+    ),
+    Case(
+        "dirac_groups",
+        jaxinit.Dirac(groups=2),
+        shape=(5, 8, 32),
+        spec=P(None, "a", "b"),
+        empty=(5, 8, 0),
+        values=_dirac(2),
+    ),
+    Case("zer_o", jaxinit.ZerO(), values=_eye),
+    Case("zer_o_hadamard", jaxinit.ZerO(), shape=(16, 24), values=_hadamard),
+    Case(
+        "bilinear_upsampling",
+        jaxinit.BilinearUpsampling(),
+        shape=(4, 6, 8, 8),
+        spec=P("a", None, None, "b"),
+        empty=(4, 0, 8, 8),
+        values=_tent,
+    ),
+    Case(
+        "linear_downsampling",
+        jaxinit.LinearDownsampling(),
+        shape=(4, 6, 8, 8),
+        spec=P("a", None, None, "b"),
+        empty=(4, 6, 0, 0),
+        values=lambda s: _tent(s) / (s[0] * s[1] / 4),
+    ),
+    Case("sparse", jaxinit.Sparse(0.3), spec=P(None, ("a", "b"))),
+    Case(
+        "sparse_axes",
+        jaxinit.Sparse(0.8, 0.5, axis=(0, -2)),
+        shape=(3, 8, 16),
+        spec=P(None, None, "a"),
+        empty=(0, 8, 16),
+    ),
+    Case(
+        "icnr",
+        jaxinit.ICNR("he_normal"),
+        shape=(3, 3, 8, 16),
+        spec=P(None, None, ("a", "b")),
+        empty=(3, 3, 0, 16),
+    ),
+    Case(
+        "icnr_pixel_shuffle",
+        jaxinit.ICNR(jaxinit.RandomUniform(0.5, 3.0), 3, "pixel_shuffle"),
+        shape=(5, 8, 12),
+        spec=P(None, "a"),
+        empty=(0, 8, 12),
     ),
     Case(
         "stft",
@@ -252,6 +344,7 @@ CASES = [
 ]
 RANDOM = [case for case in CASES if case.law is not None]
 EXACT = [case for case in CASES if case.values is not None]
+DRAWN = [case for case in CASES if case.values is None]
 
 
 def ids(cases: list[Case]) -> list[str]:

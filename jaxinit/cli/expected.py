@@ -54,6 +54,21 @@ def expected_stddev(
         return float(np.broadcast_to(np.asarray(init.value), shape).std())
     if kind is jaxinit.Identity:
         return _identity(init, shape)
+    if kind is jaxinit.Dirac:
+        taps = init.groups * min(shape[-2], shape[-1] // init.groups)
+        return _two_valued(init.gain, taps, shape)
+    if kind is jaxinit.ZerO:
+        return _zer_o(shape)
+    if kind is jaxinit.Sparse:
+        return _sparse(init, shape)
+    if kind is jaxinit.BilinearUpsampling:
+        return _resampling(shape, mean=False)
+    if kind is jaxinit.LinearDownsampling:
+        return _resampling(shape, mean=True)
+    if kind is jaxinit.ICNR:
+        channels = shape[-1] // init.factor ** (len(shape) - 2)
+        kernel = (*shape[:-1], channels)
+        return expected_stddev(init.initializer, kernel, on_complex=on_complex)
     return None
 
 
@@ -82,5 +97,55 @@ def _truncated(init: Any, on_complex: bool) -> float:
 def _identity(init: Any, shape: tuple[int, ...]) -> float:
     batch = np.atleast_1d(np.asarray(init.batch_axis, int)) % len(shape)
     rows, columns = (d for axis, d in enumerate(shape) if axis not in batch)
-    share = min(rows, columns) / max(1, rows * columns)  # of entries on the diagonal
-    return abs(init.gain) * math.sqrt(share * (1 - share))
+    return _two_valued(init.gain, min(rows, columns), (rows, columns))
+
+
+def _two_valued(value: float, count: int, shape: tuple[int, ...]) -> float:
+    """Of zeros and ``count`` entries of ``value``."""
+    share = count / max(1, math.prod(shape))
+    return abs(value) * math.sqrt(share * (1 - share))
+
+
+def _zer_o(shape: tuple[int, ...]) -> float:
+    rows, columns = shape[-2:]
+    if columns <= rows:
+        return _two_valued(1.0, columns, shape)
+    order = 2 ** math.ceil(math.log2(columns))
+    size = math.prod(shape)
+    mean = _hadamard_sum(rows, columns, order) / math.sqrt(order) / size
+    return math.sqrt(rows * columns / order / size - mean**2)
+
+
+def _hadamard_sum(rows: int, columns: int, order: int) -> int:
+    """Sum over the first rows and columns of [[H, H], [H, -H]], H of half the order."""
+    if rows <= 0 or columns <= 0:
+        return 0
+    if rows >= order or columns >= order:
+        return order  # whole columns sum to 0, but for the first
+    half = order // 2
+    top, left = min(rows, half), min(columns, half)
+    return (
+        _hadamard_sum(top, left, half)
+        + _hadamard_sum(top, columns - half, half)
+        + _hadamard_sum(rows - half, left, half)
+        - _hadamard_sum(rows - half, columns - half, half)
+    )
+
+
+def _sparse(init: Any, shape: tuple[int, ...]) -> float:
+    n = math.prod(np.asarray(shape)[np.atleast_1d(init.axis)].tolist())
+    return init.stddev * math.sqrt(1 - math.ceil(init.sparsity * n) / n)
+
+
+def _resampling(shape: tuple[int, ...], *, mean: bool) -> float:
+    *spatial, _, outputs = shape
+    total = squares = 1.0
+    for k in spatial:
+        half, center = (k + 1) // 2, (k - 1) / 2
+        taps = np.interp(
+            np.arange(k), [center - half, center, center + half], [0, 1, 0]
+        )
+        taps = taps / taps.sum() if mean else taps
+        total, squares = total * taps.sum(), squares * (taps**2).sum()
+    share = outputs / math.prod(shape)  # a filter per output, of all entries
+    return math.sqrt(share * squares - (share * total) ** 2)

@@ -4,12 +4,16 @@ from .base import Initializer as Initializer
 from .constant import Constant, FromArray, Ones, Zeros
 from .glorot import GlorotNormal, GlorotUniform
 from .he import HeNormal, HeUniform
-from .identity import Identity
+from .icnr import ICNR
+from .identity import Dirac, Identity
 from .lecun import LecunNormal, LecunUniform
 from .random import RandomNormal, RandomUniform, TruncatedNormal
 from .registry import register
+from .resampling import BilinearUpsampling, LinearDownsampling
+from .sparse import Sparse
 from .stft import STFT
 from .variance_scaling import VarianceScaling
+from .zer_o import ZerO
 
 BUILT_IN: tuple[type[Initializer], ...] = (
     Zeros,
@@ -27,6 +31,12 @@ BUILT_IN: tuple[type[Initializer], ...] = (
     LecunNormal,
     LecunUniform,
     Identity,
+    Dirac,
+    ZerO,
+    Sparse,
+    BilinearUpsampling,
+    LinearDownsampling,
+    ICNR,
     STFT,
 )
 
@@ -35,18 +45,24 @@ for _cls in BUILT_IN:
 
 # Names of functions elsewhere, of classes here, as in Keras: he_normal().
 stft = STFT
+bilinear_upsampling = BilinearUpsampling
 constant = Constant
+dirac = Dirac
 from_array = FromArray
 glorot_normal = xavier_normal = GlorotNormal
 glorot_uniform = xavier_uniform = GlorotUniform
 he_normal = kaiming_normal = HeNormal
 he_uniform = kaiming_uniform = HeUniform
+icnr = ICNR
 identity = Identity
 lecun_normal = LecunNormal
 lecun_uniform = LecunUniform
+linear_downsampling = LinearDownsampling
 ones = Ones
 random_normal = RandomNormal
 random_uniform = RandomUniform
+sparse = Sparse
 truncated_normal = TruncatedNormal
 variance_scaling = VarianceScaling
+zer_o = ZerO
 zeros = Zeros
