@@ -7,6 +7,7 @@ import pytest
 from jax import lax
 
 import jaxinit
+from jaxinit.cli.expected import expected_stddev
 
 KEY = jax.random.key(3)
 ORDERS = ("depth_to_space", "pixel_shuffle")
@@ -58,8 +59,10 @@ def test_to_space_is_that_of_torch():
 
 
 def test_fans_are_those_of_the_kernel_before_copying():
-    w = jaxinit.ICNR("glorot_normal")(KEY, (3, 3, 200, 400))
+    init = jaxinit.ICNR("glorot_normal")
+    w = init(KEY, (3, 3, 200, 400))
     expected = 2 / (9 * (200 + 100))
+    assert expected_stddev(init, w.shape) == pytest.approx(expected**0.5)
     n = w.size / 4
     assert abs(float(w.var()) / expected - 1) < 5 * (2 / n) ** 0.5
 

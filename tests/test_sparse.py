@@ -12,6 +12,7 @@ from scipy import stats
 
 import jaxinit
 from cases import NARROW
+from jaxinit.cli.expected import expected_stddev
 from jaxinit.initializers.sparse import _least
 
 KEY = jax.random.key(5)
@@ -59,7 +60,9 @@ def test_every_subset_is_equally_likely_and_columns_are_independent():
 
 
 def test_other_entries_are_normal():
-    w = np.asarray(jaxinit.Sparse(0.25, 0.3)(KEY, (1000, 1200)), np.float64)
+    init = jaxinit.Sparse(0.25, 0.3)
+    assert expected_stddev(init, (1000, 1200)) == pytest.approx(0.3 * 0.75**0.5)
+    w = np.asarray(init(KEY, (1000, 1200)), np.float64)
     values = w[w != 0]
     assert values.size == 750 * 1200
     assert stats.kstest(values, stats.norm(0, 0.3).cdf).pvalue > 1e-3

@@ -55,8 +55,7 @@ def icnr(
         True
 
     References:
-        Aitken et al., "Checkerboard artifact free sub-pixel convolution", 2017,
-        section 3.
+        Aitken et al., "Checkerboard artifact free sub-pixel convolution", 2017.
     """
     where = "icnr"
     a = _check_icnr(where, initializer=initializer, factor=factor, order=order)

@@ -124,7 +124,7 @@ def dirac(
         Array([0., 1., 2., 3., 4.], dtype=float32)
 
     References:
-        Zagoruyko and Komodakis, "DiracNets", 2017, section 3.
+        Zagoruyko and Komodakis, "DiracNets", 2017.
     """
     where = "dirac"
     arguments = _check_dirac(where, groups=groups, gain=gain)

@@ -33,10 +33,10 @@ def sparse(
     every such choice being equally likely, and each vector's choice independent;
     the others are N(0, stddev^2). So E|W_i|^2 = stddev^2 (1 - ceil(sparsity n) / n).
 
-    In ``(in, out)`` the default zeros inputs of each output unit, which so has as
-    many connections as any other (Martens). ``torch.nn.init.sparse_`` too zeros
-    along the rows of the array, but PyTorch's rows are outputs: axis=-1 drops
-    outputs of each input, as it does in a ``torch.nn.Linear``.
+    In a kernel ``(in, out)`` the default axis=-2 zeros inputs of each output unit, so
+    that all units have the same number of connections. ``torch.nn.init.sparse_`` also
+    zeros along the first axis, but a ``torch.nn.Linear`` is ``(out, in)``: it drops
+    outputs of each input, which is axis=-1 here.
 
     Args:
         key: PRNG key, typed or raw, never reused by this function.
@@ -61,7 +61,7 @@ def sparse(
         Array([7, 7, 7], dtype=int32)
 
     References:
-        Martens, "Deep learning via Hessian-free optimization", 2010, section 5.
+        Martens, "Deep learning via Hessian-free optimization", 2010.
     """
     where = "sparse"
     a = _check_sparse(where, sparsity=sparsity, stddev=stddev, axis=axis)
@@ -83,9 +83,8 @@ def _sparse(key, shape, dtype, zeros, stddev, *, axes):
 def _least(bits: jax.Array, count: Any, axes: tuple[int, ...]) -> jax.Array:
     """Where ``bits`` are among the ``count`` least along ``axes``.
 
-    Equal ones go by their index. By bisection, bit by bit, of the largest one
-    within, which needs sums along ``axes`` alone: XLA's sort takes twenty times as
-    long on CPU, and gathers what is sharded along ``axes``.
+    Equal ones go by their index. The last one within is found by bisection, bit by
+    bit, which needs sums along ``axes`` and no sort, sharded or not.
     """
     count = jnp.asarray(count, jnp.int32)
 

@@ -25,12 +25,10 @@ def zer_o(
     """Partial identity; rows of a Hadamard matrix where the outputs are more.
 
     W[i, j] = (i == j) if out <= in, else 2^(-m / 2) H[i, j] with m = ceil(log2 out)
-    and H[i, j] = (-1)^popcount(i & j), Sylvester's Hadamard matrix. Its factor,
-    which makes H orthogonal, is that of the authors' code; the paper's text has
-    2^(-(m - 1) / 2). Rows are orthonormal if out is a power of two.
-
-    A convolution kernel has that matrix at the tap (k - 1) // 2 of each spatial
-    axis, and zeros at the others; the authors give no code for it.
+    and H[i, j] = (-1)^popcount(i & j), Sylvester's Hadamard matrix. The factor is
+    that of the authors' code and makes H orthogonal, so that the rows of W are
+    orthonormal if out is a power of two. A convolution kernel has W at the tap
+    (k - 1) // 2 of each spatial axis, and zeros at the others.
 
     Args:
         key: Unused; may be None.
@@ -50,7 +48,7 @@ def zer_o(
                [ 0.5, -0.5,  0.5, -0.5]], dtype=float32)
 
     References:
-        Zhao et al., "ZerO initialization", 2022, algorithm 1.
+        Zhao et al., "ZerO initialization", 2022, and its code.
     """
     where = "zer_o"
     shape = check_shape(where, shape)
