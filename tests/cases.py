@@ -341,6 +341,87 @@ CASES = [
         many=(500, 4, 500),
         **_scaled(1 / 500, "truncated_normal"),
     ),
+    Case(
+        "scaled", jaxinit.Scaled("he_normal", -0.5), **_scaled(5e-4, "truncated_normal")
+    ),
+    Case(
+        "depth_scaled",
+        jaxinit.DepthScaled(jaxinit.RandomNormal(stddev=0.02), 12),
+        **_normal(0, 0.02 / math.sqrt(24)),
+    ),
+    Case(
+        "depth_scaled_index",
+        jaxinit.DepthScaled("lecun_uniform", 12, 1, mode="index", index=7),
+        **_scaled(1e-3 / 8, "uniform"),
+    ),
+    Case(
+        "depth_scaled_stacked",
+        jaxinit.DepthScaled(jaxinit.Stacked("he_normal", 1), 4, mode="index", axis=1),
+        shape=(8, 4, 6),
+        spec=P("a", None, "b"),
+        empty=(0, 4, 6),
+    ),
+    Case(
+        "normalized",
+        jaxinit.Normalized("normal", axis=-1, norm=32.0),
+        spec=P(("a", "b")),
+        law=stats.beta(499.5, 499.5, -32, 64),
+        modulus2=stats.beta(1, 999, 0, 1024),
+    ),
+    Case(
+        "masked", jaxinit.Masked("random_normal", np.arange(16) % 3 > 0), empty=(0, 16)
+    ),
+    Case("masked_sparsity", jaxinit.Masked("he_normal", sparsity=0.4)),
+    Case("clipped", jaxinit.Clipped(jaxinit.RandomNormal(stddev=1.0), -1.5, 1.5)),
+    Case("as_dtype", jaxinit.AsDtype("he_normal", "bfloat16")),
+    Case(
+        "stacked",
+        jaxinit.Stacked("he_normal"),
+        shape=(4, 6, 8),
+        spec=P("a", None, "b"),
+        empty=(0, 6, 8),
+        many=(10, 200, 500),
+        **_scaled(2 / 200, "truncated_normal"),
+    ),
+    Case(
+        "stacked_twice",
+        jaxinit.Stacked(jaxinit.Stacked("glorot_uniform", axis=-1), axis=1),
+        shape=(8, 4, 6, 2),
+        spec=P(("a", "b")),
+        empty=(8, 4, 0, 2),
+        many=(300, 3, 200, 6),
+        **_scaled(2 / 500, "uniform"),
+    ),
+    Case(
+        "blocks",
+        jaxinit.Blocks("glorot_normal", 3),
+        shape=(16, 24),
+        spec=P("a"),
+        empty=(0, 24),
+        many=(500, 2001),
+        **_scaled(2 / (500 + 667), "truncated_normal"),
+    ),
+    Case(
+        "blocks_sizes",
+        jaxinit.Blocks("he_normal", (12, 4), axis=1),
+        spec=P(("a", "b")),
+        many=(62_500, 16),
+        **_scaled(2 / 62_500, "truncated_normal"),
+    ),
+    Case(
+        "concatenate",
+        jaxinit.Concatenate(
+            (jaxinit.RandomNormal(stddev=0.3), jaxinit.Scaled("normal", 6)), axis=0
+        ),
+        spec=P(None, ("a", "b")),
+        **_normal(0, 0.3),
+    ),
+    Case(
+        "concatenate_constants",
+        jaxinit.Concatenate(("zeros", "ones", jaxinit.Constant(0.3)), (4, 4, 8)),
+        spec=P(("a", "b")),
+        values=lambda s: np.broadcast_to(np.repeat([0, 1, 0.3], [4, 4, 8]), s),
+    ),
 ]
 RANDOM = [case for case in CASES if case.law is not None]
 EXACT = [case for case in CASES if case.values is not None]

@@ -4,6 +4,7 @@ Computed from the definition of each law, not by the code that draws it, so
 that comparing the two means something.
 """
 
+import itertools
 import math
 from typing import Any
 
@@ -21,6 +22,18 @@ _SCALED = {
     jaxinit.LecunNormal: (1.0, "fan_in"),
     jaxinit.LecunUniform: (1.0, "fan_in"),
 }
+# What holds one initializer, and is symmetric about 0 where that is; Clipped, whose
+# bounds need not be, has no formula here.
+_HOLDERS = (
+    jaxinit.AsDtype,
+    jaxinit.Blocks,
+    jaxinit.DepthScaled,
+    jaxinit.ICNR,
+    jaxinit.Masked,
+    jaxinit.Normalized,
+    jaxinit.Scaled,
+    jaxinit.Stacked,
+)
 
 
 def expected_stddev(
@@ -65,10 +78,8 @@ def expected_stddev(
         return _resampling(shape, mean=False)
     if kind is jaxinit.LinearDownsampling:
         return _resampling(shape, mean=True)
-    if kind is jaxinit.ICNR:
-        channels = shape[-1] // init.factor ** (len(shape) - 2)
-        kernel = (*shape[:-1], channels)
-        return expected_stddev(init.initializer, kernel, on_complex=on_complex)
+    if kind in (jaxinit.Concatenate, *_HOLDERS):
+        return _composed(init, shape, on_complex)
     return None
 
 
@@ -130,6 +141,63 @@ def _hadamard_sum(rows: int, columns: int, order: int) -> int:
         + _hadamard_sum(rows - half, left, half)
         - _hadamard_sum(rows - half, columns - half, half)
     )
+
+
+def _composed(init: Any, shape: tuple[int, ...], on_complex: bool) -> float | None:
+    """Of an initializer that holds others.
+
+    Where their parts or layers differ in variance, it is the mean square that has a
+    formula: the answer if all are symmetric about 0.
+    """
+
+    def stddev(held: Any, shape: tuple[int, ...]) -> float:
+        found = expected_stddev(held, shape, on_complex=on_complex)
+        return math.nan if found is None else found
+
+    held, kind = getattr(init, "initializer", None), type(init)
+    found = math.nan
+    if kind is jaxinit.ICNR:
+        copies = init.factor ** (len(shape) - 2)
+        found = stddev(held, (*shape[:-1], shape[-1] // copies))
+    elif kind is jaxinit.AsDtype:
+        found = stddev(held, shape)
+    elif kind is jaxinit.Scaled:
+        found = abs(init.factor) * stddev(held, shape)
+    elif kind is jaxinit.DepthScaled:
+        n = init.num_layers if init.mode == "depth" else (init.index or 0) + 1
+        if init.mode == "depth" or init.index is not None:
+            found = stddev(held, shape) / math.sqrt(init.per_block * n)
+    elif kind is jaxinit.Stacked:
+        axis = init.axis % len(shape)
+        found = stddev(held, (*shape[:axis], *shape[axis + 1 :]))
+    elif kind is jaxinit.Masked and init.mask is None and _is_centered(held):
+        found = stddev(held, shape) * math.sqrt(1 - init.sparsity)
+    elif kind is jaxinit.Normalized and _is_centered(held):
+        found = init.norm / math.sqrt(np.take(shape, init.axis).prod())
+    elif kind in (jaxinit.Blocks, jaxinit.Concatenate) and _is_centered(init):
+        axis = init.axis % len(shape)
+        parts = init.initializers if held is None else [held]
+        sizes = len(parts) if init.sizes is None else init.sizes
+        sizes = [shape[axis] // sizes] * sizes if isinstance(sizes, int) else sizes
+        squares = (
+            size * stddev(part, (*shape[:axis], size, *shape[axis + 1 :])) ** 2
+            for size, part in zip(sizes, itertools.cycle(parts), strict=False)
+        )
+        found = math.sqrt(sum(squares) / shape[axis])
+    return None if math.isnan(found) else found
+
+
+def _is_centered(init: Any) -> bool:
+    """Whether its law is known to be symmetric about 0."""
+    if isinstance(init, jaxinit.RandomNormal):
+        return init.mean == 0
+    if isinstance(init, jaxinit.RandomUniform):
+        return init.minval == -init.maxval
+    if isinstance(init, jaxinit.Concatenate):
+        return all(map(_is_centered, init.initializers))
+    if isinstance(init, _HOLDERS):
+        return _is_centered(init.initializer)
+    return isinstance(init, (*_SCALED, jaxinit.VarianceScaling, jaxinit.Sparse))
 
 
 def _sparse(init: Any, shape: tuple[int, ...]) -> float:

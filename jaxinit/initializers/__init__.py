@@ -1,7 +1,9 @@
 """Every built-in initializer class, registered under its identifiers."""
 
 from .base import Initializer as Initializer
+from .blocks import Blocks, Concatenate, Stacked
 from .constant import Constant, FromArray, Ones, Zeros
+from .entrywise import AsDtype, Clipped, Masked
 from .glorot import GlorotNormal, GlorotUniform
 from .he import HeNormal, HeUniform
 from .icnr import ICNR
@@ -10,6 +12,7 @@ from .lecun import LecunNormal, LecunUniform
 from .random import RandomNormal, RandomUniform, TruncatedNormal
 from .registry import register
 from .resampling import BilinearUpsampling, LinearDownsampling
+from .scaled import DepthScaled, Normalized, Scaled
 from .sparse import Sparse
 from .stft import STFT
 from .variance_scaling import VarianceScaling
@@ -38,6 +41,15 @@ BUILT_IN: tuple[type[Initializer], ...] = (
     LinearDownsampling,
     ICNR,
     STFT,
+    Scaled,
+    DepthScaled,
+    Normalized,
+    Masked,
+    Clipped,
+    AsDtype,
+    Stacked,
+    Blocks,
+    Concatenate,
 )
 
 for _cls in BUILT_IN:
@@ -45,8 +57,13 @@ for _cls in BUILT_IN:
 
 # Names of functions elsewhere, of classes here, as in Keras: he_normal().
 stft = STFT
+as_dtype = AsDtype
 bilinear_upsampling = BilinearUpsampling
+blocks = Blocks
+clipped = Clipped
+concatenate = Concatenate
 constant = Constant
+depth_scaled = DepthScaled
 dirac = Dirac
 from_array = FromArray
 glorot_normal = xavier_normal = GlorotNormal
@@ -58,10 +75,14 @@ identity = Identity
 lecun_normal = LecunNormal
 lecun_uniform = LecunUniform
 linear_downsampling = LinearDownsampling
+masked = Masked
+normalized = Normalized
 ones = Ones
 random_normal = RandomNormal
 random_uniform = RandomUniform
+scaled = Scaled
 sparse = Sparse
+stacked = Stacked
 truncated_normal = TruncatedNormal
 variance_scaling = VarianceScaling
 zer_o = ZerO

@@ -10,7 +10,7 @@ from .._checks import check_choice, check_int, error
 from .._compat import OutSharding, Shape
 from .._program import program
 from .base import Initializer
-from .nested import as_those_held, check_initializer, check_nested, draw
+from .nested import ANY_KIND, as_those_held, check_initializer, check_nested, draw
 
 
 def icnr(
@@ -60,8 +60,7 @@ def icnr(
     where = "icnr"
     a = _check_icnr(where, initializer=initializer, factor=factor, order=order)
     held = a["initializer"]
-    kinds = (jnp.number, jnp.bool_)
-    args = check_nested(where, (held,), key, shape, dtype, out_sharding, kinds=kinds)
+    args = check_nested(where, (held,), key, shape, dtype, out_sharding, kinds=ANY_KIND)
     shape = args[1]
     spatial = max(1, len(shape) - 2)
     copies = a["factor"] ** spatial

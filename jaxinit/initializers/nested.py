@@ -16,6 +16,9 @@ from .._checks import (
 from .._compat import OutSharding
 from . import registry
 
+# Of what is moved about but not computed with.
+ANY_KIND = (jnp.number, jnp.bool_)
+
 
 def check_initializer(where: str, name: str, value: Any) -> Any:
     """An initializer from whatever `jaxinit.get` takes, but None."""
@@ -69,11 +72,12 @@ def draw(
     return values
 
 
-def _holds_no_draw(self: Any) -> bool:
+def holds_no_draw(self: Any) -> bool:
+    """Whether every initializer among the fields may be called without a key."""
     held = vars(self).values()
     flat = (x for v in held for x in (v if isinstance(v, tuple) else (v,)))
     return all(is_deterministic(x) for x in flat if callable(x))
 
 
 # Of a class that adds no draw of its own to those of the initializers it holds.
-as_those_held = property(_holds_no_draw)
+as_those_held = property(holds_no_draw)
