@@ -372,7 +372,7 @@ CASES = [
         "masked", jaxinit.Masked("random_normal", np.arange(16) % 3 > 0), empty=(0, 16)
     ),
     Case("masked_sparsity", jaxinit.Masked("he_normal", sparsity=0.4)),
-    Case("clipped", jaxinit.Clipped(jaxinit.RandomNormal(stddev=1.0), -1.5, 1.5)),
+    Case("clipped", jaxinit.Clipped(jaxinit.RandomNormal(stddev=1.0), -2.5, 2.5)),
     Case("as_dtype", jaxinit.AsDtype("he_normal", "bfloat16")),
     Case(
         "stacked",

@@ -30,6 +30,8 @@ def test_factors_share_one_executable_and_may_be_traced(compilations):
     scaled = jaxinit.functional.scaled
     swept = jax.vmap(lambda f: scaled(KEY, shape, initializer=HE, factor=f))
     np.testing.assert_allclose(swept(jnp.array([0.5, 2.0])), plain, rtol=1e-6)
+    total = jax.grad(lambda f: scaled(KEY, shape, initializer=HE, factor=f).sum())
+    np.testing.assert_allclose(total(0.5), HE(KEY, shape).sum(), rtol=1e-4)
 
 
 def test_depth_makes_all_additions_together_as_large_as_one():

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from .._checks import (
     Axes,
@@ -185,7 +186,10 @@ def normalized(
 @program
 def _scaled(key, shape, dtype, factor, *, initializer):
     values = draw(initializer, key, shape, dtype)
-    return values * jnp.asarray(factor, jnp.finfo(dtype).dtype)
+    # Known inside jit, it would be multiplied with the factors of the draw first,
+    # which rounds otherwise than in an eager call.
+    factor = lax.optimization_barrier(jnp.asarray(factor, jnp.finfo(dtype).dtype))
+    return values * factor
 
 
 @program
