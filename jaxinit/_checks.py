@@ -57,6 +57,24 @@ def check_number(
     return number
 
 
+def check_fraction(where: str, name: str, value: Any) -> float:
+    """A real number from 0 to 1; traced scalars pass."""
+    fraction = check_number(where, name, value)
+    if not (is_traced(fraction) or 0 <= fraction <= 1):
+        raise error(ValueError, where, name, "a number from 0 to 1", value)
+    return fraction
+
+
+def check_int(where: str, name: str, value: Any, *, minimum: int | None = None) -> int:
+    """An int, at least ``minimum``."""
+    number = _as_int(value)
+    if number is None:
+        raise error(TypeError, where, name, "an int", value)
+    if minimum is not None and number < minimum:
+        raise error(ValueError, where, name, f"at least {minimum}", value)
+    return number
+
+
 def check_bound(where: str, name: str, value: Any) -> float:
     """A real number or an infinity, not NaN."""
     if isinstance(value, (float, np.floating)) and math.isinf(value):

@@ -1,18 +1,33 @@
 """Every pure function: ``f(key, shape, dtype=None, *, ..., out_sharding=None)``."""
 
+from .initializers.blocks import blocks as blocks
+from .initializers.blocks import concatenate as concatenate
+from .initializers.blocks import stacked as stacked
 from .initializers.constant import constant as constant
 from .initializers.constant import from_array as from_array
 from .initializers.constant import ones as ones
 from .initializers.constant import zeros as zeros
+from .initializers.entrywise import as_dtype as as_dtype
+from .initializers.entrywise import clipped as clipped
+from .initializers.entrywise import masked as masked
 from .initializers.glorot import glorot_normal as glorot_normal
 from .initializers.glorot import glorot_uniform as glorot_uniform
 from .initializers.he import he_normal as he_normal
 from .initializers.he import he_uniform as he_uniform
+from .initializers.icnr import icnr as icnr
+from .initializers.identity import dirac as dirac
 from .initializers.identity import identity as identity
 from .initializers.lecun import lecun_normal as lecun_normal
 from .initializers.lecun import lecun_uniform as lecun_uniform
 from .initializers.random import random_normal as random_normal
 from .initializers.random import random_uniform as random_uniform
 from .initializers.random import truncated_normal as truncated_normal
+from .initializers.resampling import bilinear_upsampling as bilinear_upsampling
+from .initializers.resampling import linear_downsampling as linear_downsampling
+from .initializers.scaled import depth_scaled as depth_scaled
+from .initializers.scaled import normalized as normalized
+from .initializers.scaled import scaled as scaled
+from .initializers.sparse import sparse as sparse
 from .initializers.stft import stft as stft
 from .initializers.variance_scaling import variance_scaling as variance_scaling
+from .initializers.zer_o import zer_o as zer_o

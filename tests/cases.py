@@ -45,7 +45,8 @@ class Case:
     spec: P = BOTH  # of a 4 x 2 mesh, for the small shape
     empty: tuple[int, ...] = (0, 16)
     # Random: the law of a real entry for `many`, and of |w - mean|^2 for a
-    # complex one (None: complex dtypes are refused).
+    # complex one (None: complex dtypes are refused). Without a law, entries are
+    # dependent or have atoms, and the file of their module tests their law.
     law: Any = None
     modulus2: Any = None
     many: tuple[int, ...] = (1000, 1000)
@@ -113,6 +114,36 @@ def _eye(shape: tuple[int, ...]) -> np.ndarray:
     return np.broadcast_to(np.eye(shape[-2], shape[-1]), shape)
 
 
+def _dirac(groups: int) -> Callable[[tuple[int, ...]], np.ndarray]:
+    def values(shape: tuple[int, ...]) -> np.ndarray:
+        out = np.zeros(shape)
+        per_group = shape[-1] // groups
+        center = tuple((k - 1) // 2 for k in shape[:-2])
+        for group in range(groups):
+            for d in range(min(shape[-2], per_group)):
+                out[(*center, d, group * per_group + d)] = 1
+        return out
+
+    return values
+
+
+def _hadamard(shape: tuple[int, ...]) -> np.ndarray:
+    h = np.ones((1, 1))
+    while len(h) < shape[1]:
+        h = np.block([[h, h], [h, -h]])
+    return h[: shape[0], : shape[1]] / np.sqrt(len(h))
+
+
+def _tent(shape: tuple[int, ...]) -> np.ndarray:
+    """(1, 3, ..., k - 1, k - 1, ..., 3, 1) / k along each spatial axis of even k."""
+    out = np.eye(*shape[-2:])
+    for k in reversed(shape[:-2]):
+        ramp = (np.arange(k // 2) + 0.5) / (k // 2)
+        tent = np.concatenate([ramp, ramp[::-1]])
+        out = tent.reshape(-1, *(1,) * out.ndim) * out
+    return out
+
+
 _ROW = np.linspace(-1.0, 2.0, 16)
 _BLOCK = np.arange(24.0 * 16).reshape(24, 16) / 64  # exact in bfloat16 and wider
 
@@ -134,6 +165,67 @@ CASES = [
         spec=P("a", None, "b"),
         empty=(0, 6, 8),
         values=lambda s: 0.5 * _eye(s),
+    ),
+    Case(
+        "identity_shift",
+        jaxinit.Identity(shift=19),
+        values=lambda s: np.roll(np.eye(*s), 19, axis=1),
+    ),
+    Case(
+        "dirac",
+        jaxinit.Dirac(),
+        shape=(3, 4, 8, 16),
+        spec=P(None, None, "a", "b"),
+        empty=(3, 0, 8, 16),
+        values=_dirac(1),
+    ),
+    Case(
+        "dirac_groups",
+        jaxinit.Dirac(groups=2),
+        shape=(5, 8, 32),
+        spec=P(None, "a", "b"),
+        empty=(5, 8, 0),
+        values=_dirac(2),
+    ),
+    Case("zer_o", jaxinit.ZerO(), values=_eye),
+    Case("zer_o_hadamard", jaxinit.ZerO(), shape=(16, 24), values=_hadamard),
+    Case(
+        "bilinear_upsampling",
+        jaxinit.BilinearUpsampling(),
+        shape=(4, 6, 8, 8),
+        spec=P("a", None, None, "b"),
+        empty=(4, 0, 8, 8),
+        values=_tent,
+    ),
+    Case(
+        "linear_downsampling",
+        jaxinit.LinearDownsampling(),
+        shape=(4, 6, 8, 8),
+        spec=P("a", None, None, "b"),
+        empty=(4, 6, 0, 0),
+        values=lambda s: _tent(s) / (s[0] * s[1] / 4),
+    ),
+    Case("sparse", jaxinit.Sparse(0.3), spec=P(None, ("a", "b"))),
+    Case(
+        "sparse_axes",
+        jaxinit.Sparse(0.8, 0.5, axis=(0, -2)),
+        shape=(3, 8, 16),
+        spec=P(None, None, "a"),
+        empty=(0, 8, 16),
+    ),
+    Case(
+        "icnr",
+        jaxinit.ICNR("he_normal"),
+        shape=(3, 3, 8, 16),
+        spec=P(None, None, ("a", "b")),
+        empty=(3, 3, 0, 16),
+    ),
+    Case(
+        "icnr_pixel_shuffle",
+        jaxinit.ICNR(jaxinit.RandomUniform(0.5, 3.0), 3, "pixel_shuffle"),
+        shape=(5, 8, 12),
+        spec=P(None, "a"),
+        empty=(0, 8, 12),
     ),
     Case(
         "stft",
@@ -249,9 +341,91 @@ CASES = [
         many=(500, 4, 500),
         **_scaled(1 / 500, "truncated_normal"),
     ),
+    Case(
+        "scaled", jaxinit.Scaled("he_normal", -0.5), **_scaled(5e-4, "truncated_normal")
+    ),
+    Case(
+        "depth_scaled",
+        jaxinit.DepthScaled(jaxinit.RandomNormal(stddev=0.02), 12),
+        **_normal(0, 0.02 / math.sqrt(24)),
+    ),
+    Case(
+        "depth_scaled_index",
+        jaxinit.DepthScaled("lecun_uniform", 12, 1, mode="index", index=7),
+        **_scaled(1e-3 / 8, "uniform"),
+    ),
+    Case(
+        "depth_scaled_stacked",
+        jaxinit.DepthScaled(jaxinit.Stacked("he_normal", 1), 4, mode="index", axis=1),
+        shape=(8, 4, 6),
+        spec=P("a", None, "b"),
+        empty=(0, 4, 6),
+    ),
+    Case(
+        "normalized",
+        jaxinit.Normalized("normal", axis=-1, norm=32.0),
+        spec=P(("a", "b")),
+        law=stats.beta(499.5, 499.5, -32, 64),
+        modulus2=stats.beta(1, 999, 0, 1024),
+    ),
+    Case(
+        "masked", jaxinit.Masked("random_normal", np.arange(16) % 3 > 0), empty=(0, 16)
+    ),
+    Case("masked_sparsity", jaxinit.Masked("he_normal", sparsity=0.4)),
+    Case("clipped", jaxinit.Clipped(jaxinit.RandomNormal(stddev=1.0), -2.5, 2.5)),
+    Case("as_dtype", jaxinit.AsDtype("he_normal", "bfloat16")),
+    Case(
+        "stacked",
+        jaxinit.Stacked("he_normal"),
+        shape=(4, 6, 8),
+        spec=P("a", None, "b"),
+        empty=(0, 6, 8),
+        many=(10, 200, 500),
+        **_scaled(2 / 200, "truncated_normal"),
+    ),
+    Case(
+        "stacked_twice",
+        jaxinit.Stacked(jaxinit.Stacked("glorot_uniform", axis=-1), axis=1),
+        shape=(8, 4, 6, 2),
+        spec=P(("a", "b")),
+        empty=(8, 4, 0, 2),
+        many=(300, 3, 200, 6),
+        **_scaled(2 / 500, "uniform"),
+    ),
+    Case(
+        "blocks",
+        jaxinit.Blocks("glorot_normal", 3),
+        shape=(16, 24),
+        spec=P("a"),
+        empty=(0, 24),
+        many=(500, 2001),
+        **_scaled(2 / (500 + 667), "truncated_normal"),
+    ),
+    Case(
+        "blocks_sizes",
+        jaxinit.Blocks("he_normal", (12, 4), axis=1),
+        spec=P(("a", "b")),
+        many=(62_500, 16),
+        **_scaled(2 / 62_500, "truncated_normal"),
+    ),
+    Case(
+        "concatenate",
+        jaxinit.Concatenate(
+            (jaxinit.RandomNormal(stddev=0.3), jaxinit.Scaled("normal", 6)), axis=0
+        ),
+        spec=P(None, ("a", "b")),
+        **_normal(0, 0.3),
+    ),
+    Case(
+        "concatenate_constants",
+        jaxinit.Concatenate(("zeros", "ones", jaxinit.Constant(0.3)), (4, 4, 8)),
+        spec=P(("a", "b")),
+        values=lambda s: np.broadcast_to(np.repeat([0, 1, 0.3], [4, 4, 8]), s),
+    ),
 ]
 RANDOM = [case for case in CASES if case.law is not None]
 EXACT = [case for case in CASES if case.values is not None]
+DRAWN = [case for case in CASES if case.values is None]
 
 
 def ids(cases: list[Case]) -> list[str]:

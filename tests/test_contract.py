@@ -11,12 +11,12 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 
 import jaxinit
-from cases import CASES, COLLECTIVES, EXACT, NARROW, RANDOM, Case, ids, ulps
+from cases import CASES, COLLECTIVES, DRAWN, EXACT, NARROW, Case, ids, ulps
 
 KEY = jax.random.key(7)
 
 every = pytest.mark.parametrize("case", CASES, ids=ids(CASES))
-random = pytest.mark.parametrize("case", RANDOM, ids=ids(RANDOM))
+random = pytest.mark.parametrize("case", DRAWN, ids=ids(DRAWN))
 
 
 def test_every_registered_class_has_a_record():
@@ -61,7 +61,7 @@ def test_default_dtype_is_float32_and_repeats(case: Case):
 def test_another_key_gives_other_values(case: Case):
     a = np.asarray(case.init(KEY, case.shape))
     b = np.asarray(case.init(jax.random.key(8), case.shape))
-    assert (a == b).mean() < 0.01
+    assert (a == b)[a != 0].mean() < 0.01  # zeros are some initializers' own
 
 
 @every
@@ -73,7 +73,7 @@ def test_jit_equals_eager(case: Case, dtype):
 
 @random
 def test_complex_jit_equals_eager(case: Case):
-    if case.modulus2 is None:
+    if case.law is not None and case.modulus2 is None:
         with pytest.raises(ValueError, match="complex"):
             case.init(KEY, case.shape, jnp.complex64)
         return
@@ -157,7 +157,7 @@ def test_rbg_keys(case: Case):
     a = np.asarray(case.init(key, case.shape))
     np.testing.assert_array_equal(a, case.init(key, case.shape))
     b = np.asarray(case.init(KEY, case.shape))
-    assert (a == b).mean() < 0.01
+    assert (a == b)[a != 0].mean() < 0.01  # zeros are some initializers' own
     assert abs(a.mean() - b.mean()) < 5 * b.std() / np.sqrt(b.size / 2)
     assert 0.7 < a.std() / b.std() < 1.4
 

@@ -1,15 +1,22 @@
 """Every built-in initializer class, registered under its identifiers."""
 
 from .base import Initializer as Initializer
+from .blocks import Blocks, Concatenate, Stacked
 from .constant import Constant, FromArray, Ones, Zeros
+from .entrywise import AsDtype, Clipped, Masked
 from .glorot import GlorotNormal, GlorotUniform
 from .he import HeNormal, HeUniform
-from .identity import Identity
+from .icnr import ICNR
+from .identity import Dirac, Identity
 from .lecun import LecunNormal, LecunUniform
 from .random import RandomNormal, RandomUniform, TruncatedNormal
 from .registry import register
+from .resampling import BilinearUpsampling, LinearDownsampling
+from .scaled import DepthScaled, Normalized, Scaled
+from .sparse import Sparse
 from .stft import STFT
 from .variance_scaling import VarianceScaling
+from .zer_o import ZerO
 
 BUILT_IN: tuple[type[Initializer], ...] = (
     Zeros,
@@ -27,7 +34,22 @@ BUILT_IN: tuple[type[Initializer], ...] = (
     LecunNormal,
     LecunUniform,
     Identity,
+    Dirac,
+    ZerO,
+    Sparse,
+    BilinearUpsampling,
+    LinearDownsampling,
+    ICNR,
     STFT,
+    Scaled,
+    DepthScaled,
+    Normalized,
+    Masked,
+    Clipped,
+    AsDtype,
+    Stacked,
+    Blocks,
+    Concatenate,
 )
 
 for _cls in BUILT_IN:
@@ -35,18 +57,33 @@ for _cls in BUILT_IN:
 
 # Names of functions elsewhere, of classes here, as in Keras: he_normal().
 stft = STFT
+as_dtype = AsDtype
+bilinear_upsampling = BilinearUpsampling
+blocks = Blocks
+clipped = Clipped
+concatenate = Concatenate
 constant = Constant
+depth_scaled = DepthScaled
+dirac = Dirac
 from_array = FromArray
 glorot_normal = xavier_normal = GlorotNormal
 glorot_uniform = xavier_uniform = GlorotUniform
 he_normal = kaiming_normal = HeNormal
 he_uniform = kaiming_uniform = HeUniform
+icnr = ICNR
 identity = Identity
 lecun_normal = LecunNormal
 lecun_uniform = LecunUniform
+linear_downsampling = LinearDownsampling
+masked = Masked
+normalized = Normalized
 ones = Ones
 random_normal = RandomNormal
 random_uniform = RandomUniform
+scaled = Scaled
+sparse = Sparse
+stacked = Stacked
 truncated_normal = TruncatedNormal
 variance_scaling = VarianceScaling
+zer_o = ZerO
 zeros = Zeros

@@ -47,7 +47,7 @@ class Initializer:
     # Names under which the library's own classes are registered.
     identifiers: ClassVar[tuple[str, ...]] = ()
     registered_name: ClassVar[str | None] = None
-    deterministic: ClassVar[bool] = False
+    deterministic: ClassVar[bool | property] = False
     """Whether a call without key and seed is allowed."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -123,7 +123,7 @@ def get(identifier: Any) -> Any:
         return _classes["FromArray"](identifier)
     if isinstance(identifier, type) and hasattr(identifier, "from_config"):
         return identifier()
-    if callable(identifier):
+    if callable(identifier) and not isinstance(identifier, type):
         _check_signature(identifier)
         return identifier
     raise TypeError(

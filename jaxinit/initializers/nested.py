@@ -1,0 +1,83 @@
+"""Initializers inside initializers: which are taken, and how they are called."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._checks import (
+    check_dtype,
+    check_key,
+    check_out_sharding,
+    check_shape,
+    error,
+)
+from .._compat import OutSharding
+from . import registry
+
+# Of what is moved about but not computed with.
+ANY_KIND = (jnp.number, jnp.bool_)
+
+
+def check_initializer(where: str, name: str, value: Any) -> Any:
+    """An initializer from whatever `jaxinit.get` takes, but None."""
+    if value is None:
+        rule = "an initializer, or the name or config of one"
+        raise error(TypeError, where, name, rule, value)
+    try:
+        found = registry.get(value)
+        hash(found)
+    except (TypeError, ValueError) as e:
+        kind = TypeError if isinstance(e, TypeError) else ValueError
+        raise kind(f"{where}({name}=...): {e}") from None
+    return found
+
+
+def is_deterministic(initializer: Any) -> bool:
+    """Whether it may be called without a key."""
+    return bool(getattr(initializer, "deterministic", False))
+
+
+def check_nested(
+    where: str,
+    held: tuple[Any, ...],
+    key: Any,
+    shape: Any,
+    dtype: Any,
+    out_sharding: Any,
+    *,
+    kinds: tuple[Any, ...] = (jnp.inexact,),
+) -> tuple[jax.Array | None, tuple[int, ...], np.dtype[Any], OutSharding]:
+    """As `check_draw`; the key may be None where all of ``held`` do without."""
+    keyless = key is None and all(map(is_deterministic, held))
+    key = None if keyless else check_key(where, key)
+    shape = check_shape(where, shape)
+    dtype = check_dtype(where, dtype, kinds)
+    return key, shape, dtype, check_out_sharding(where, out_sharding, len(shape))
+
+
+def draw(
+    initializer: Any,
+    key: jax.Array | None,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+) -> jax.Array:
+    """What a held initializer gives, inside the program of its holder."""
+    values = jnp.asarray(initializer(key, shape, dtype))
+    if values.shape != shape:
+        name = getattr(initializer, "__name__", type(initializer).__name__)
+        rule = f"an array of the shape asked for, {shape}"
+        raise error(ValueError, name, "return", rule, values.shape)
+    return values
+
+
+def holds_no_draw(self: Any) -> bool:
+    """Whether every initializer among the fields may be called without a key."""
+    held = vars(self).values()
+    flat = (x for v in held for x in (v if isinstance(v, tuple) else (v,)))
+    return all(is_deterministic(x) for x in flat if callable(x))
+
+
+# Of a class that adds no draw of its own to those of the initializers it holds.
+as_those_held = property(holds_no_draw)

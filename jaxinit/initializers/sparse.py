@@ -1,0 +1,148 @@
+"""Normal with a fixed number of zeros in every column."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from .. import _draws
+from .._checks import Axes, check_axes, check_draw, check_fraction, check_number
+from .._compat import OutSharding, Shape, is_traced
+from .._fans import resolve_axes
+from .._program import program
+from .base import Initializer
+
+
+def sparse(
+    key: jax.Array,
+    shape: Shape,
+    dtype: Any = None,
+    *,
+    sparsity: float,
+    stddev: float = 0.01,
+    axis: Axes = -2,
+    out_sharding: OutSharding = None,
+) -> jax.Array:
+    """Normal, with the same number of zeros in every vector along ``axis``.
+
+    Of the n entries of each vector along ``axis``, ceil(sparsity * n) are zero,
+    every such choice being equally likely, and each vector's choice independent;
+    the others are N(0, stddev^2). So E|W_i|^2 = stddev^2 (1 - ceil(sparsity n) / n).
+
+    In a kernel ``(in, out)`` the default axis=-2 zeros inputs of each output unit, so
+    that all units have the same number of connections. ``torch.nn.init.sparse_`` also
+    zeros along the first axis, but a ``torch.nn.Linear`` is ``(out, in)``: it drops
+    outputs of each input, which is axis=-1 here.
+
+    Args:
+        key: PRNG key, typed or raw, never reused by this function.
+        shape: Any shape that has ``axis``.
+        dtype: Floating or complex dtype.
+        sparsity: Fraction of zeros in each vector, from 0 to 1.
+        stddev: Standard deviation of the other entries, at least 0.
+        axis: Axis or axes that a vector extends along; ``(0, 1, 2)`` for the
+            connections of an output of a kernel ``(height, width, in, out)``.
+        out_sharding: Sharding of the result.
+
+    Returns:
+        Array of ``shape`` and ``dtype``.
+
+    Raises:
+        ValueError: If ``sparsity`` is not from 0 to 1, ``stddev`` negative, or
+            ``axis`` not of the shape.
+
+    Example:
+        >>> w = sparse(jax.random.key(0), (10, 3), sparsity=0.65)
+        >>> (w == 0).sum(0)
+        Array([7, 7, 7], dtype=int32)
+
+    References:
+        Martens, "Deep learning via Hessian-free optimization", 2010.
+    """
+    where = "sparse"
+    a = _check_sparse(where, sparsity=sparsity, stddev=stddev, axis=axis)
+    draw = check_draw(where, key, shape, dtype, out_sharding)
+    axes = tuple(sorted(resolve_axes(where, "axis", a["axis"], draw[1])))
+    expected = a["sparsity"] * math.prod(draw[1][axis] for axis in axes)
+    zeros = jnp.ceil(expected) if is_traced(expected) else math.ceil(expected)
+    return _sparse(*draw, zeros, a["stddev"], axes=axes)
+
+
+@program
+def _sparse(key, shape, dtype, zeros, stddev, *, axes):
+    values_key, zeros_key = jax.random.split(key)
+    values = _draws.normal(values_key, shape, dtype, None, 0.0, stddev)
+    bits = jax.random.bits(zeros_key, shape, jnp.uint32)
+    return jnp.where(_least(bits, zeros, axes), jnp.zeros_like(values), values)
+
+
+def _least(bits: jax.Array, count: Any, axes: tuple[int, ...]) -> jax.Array:
+    """Where ``bits`` are among the ``count`` least along ``axes``.
+
+    Equal ones go by their index. The last one within is found by bisection, bit by
+    bit, which needs sums along ``axes`` and no sort, sharded or not.
+    """
+    count = jnp.asarray(count, jnp.int32)
+
+    def sum_(where: jax.Array) -> jax.Array:
+        return jnp.sum(where, axes, jnp.int32, keepdims=True)
+
+    def last(width: int, below: Any, count: jax.Array) -> jax.Array:
+        """The largest number of ``width`` bits with fewer than ``count`` below."""
+
+        def bit(i: jax.Array, found: jax.Array) -> jax.Array:
+            larger = found | (np.uint32(1) << (width - 1 - i).astype(jnp.uint32))
+            return jnp.where(sum_(below(larger)) < count, larger, found)
+
+        none = jnp.zeros_like(sum_(bits), jnp.uint32)
+        return lax.fori_loop(0, width, bit, none)
+
+    index = jnp.zeros(bits.shape, jnp.uint32)
+    stride = 1
+    for axis in axes:
+        index += lax.broadcasted_iota(jnp.uint32, bits.shape, axis) * np.uint32(stride)
+        stride *= bits.shape[axis]
+    limit = last(32, lambda x: bits < x, count)
+    tied = bits == limit
+    rest = count - sum_(bits < limit)
+    latest = last((stride - 1).bit_length(), lambda x: tied & (index < x), rest)
+    return (count > 0) & ((bits < limit) | (tied & (index <= latest)))
+
+
+def _check_sparse(
+    where: str, *, sparsity: Any, stddev: Any, axis: Any
+) -> dict[str, Any]:
+    return {
+        "sparsity": check_fraction(where, "sparsity", sparsity),
+        "stddev": check_number(where, "stddev", stddev, minimum=0.0),
+        "axis": check_axes(where, "axis", axis),
+    }
+
+
+@dataclass(frozen=True, repr=False)
+class Sparse(Initializer):
+    """Fixed number of zeros per column: the class of `jaxinit.functional.sparse`.
+
+    Attributes:
+        sparsity: Fraction of zeros in each vector along ``axis``.
+        stddev: Standard deviation of the other entries.
+        axis: Axis or axes that a vector extends along.
+        seed: Seed of the key to use where a call passes none.
+
+    Example:
+        >>> Sparse(0.5)(jax.random.key(0), (4, 3)).shape
+        (4, 3)
+    """
+
+    sparsity: float
+    stddev: float = 0.01
+    axis: Axes = -2
+    seed: int | None = None
+
+    function = staticmethod(sparse)
+    check = staticmethod(_check_sparse)
+    identifiers = ("sparse",)
