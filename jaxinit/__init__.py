@@ -54,7 +54,7 @@ from .model.plan import plan as plan
 
 __version__ = version("jaxinit")
 
-_EXTRAS = {"linen": "flax", "nnx": "flax"}
+_EXTRAS = {"keras": "keras", "linen": "flax", "nnx": "flax"}
 
 
 def __getattr__(name: str) -> object:
