@@ -20,6 +20,8 @@ from .initializers import LecunUniform as LecunUniform
 from .initializers import Ones as Ones
 from .initializers import RandomNormal as RandomNormal
 from .initializers import RandomUniform as RandomUniform
+from .initializers import TorchBias as TorchBias
+from .initializers import TorchKernel as TorchKernel
 from .initializers import TruncatedNormal as TruncatedNormal
 from .initializers import VarianceScaling as VarianceScaling
 from .initializers import Zeros as Zeros
@@ -38,6 +40,8 @@ from .initializers import ones as ones
 from .initializers import random_normal as random_normal
 from .initializers import random_uniform as random_uniform
 from .initializers import stft as stft
+from .initializers import torch_bias as torch_bias
+from .initializers import torch_kernel as torch_kernel
 from .initializers import truncated_normal as truncated_normal
 from .initializers import variance_scaling as variance_scaling
 from .initializers import xavier_normal as xavier_normal
@@ -64,7 +68,7 @@ def __getattr__(name: str) -> object:
     try:
         return importlib.import_module(f".{name}", __name__)
     except ModuleNotFoundError as e:
-        extra = _EXTRAS[name]
-        raise ImportError(
-            f"jaxinit.{name} needs {e.name}: pip install 'jaxinit[{extra}]'."
-        ) from e
+        cure = f"pip install 'jaxinit[{_EXTRAS[name]}]'"
+        if name == "keras" and e.name != "keras":
+            cure = "it is Keras's backend, and KERAS_BACKEND=jax chooses another"
+        raise ImportError(f"jaxinit.{name} needs {e.name}: {cure}.") from e

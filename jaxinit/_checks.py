@@ -101,6 +101,16 @@ def check_seed(where: str, name: str, value: Any) -> int | None:
     return seed
 
 
+def check_size(where: str, name: str, value: Any) -> int:
+    """An int of at least 1."""
+    size = _as_int(value)
+    if size is None:
+        raise error(TypeError, where, name, "an int", value)
+    if size < 1:
+        raise error(ValueError, where, name, "at least 1", value)
+    return size
+
+
 def check_axes(where: str, name: str, value: Any) -> Axes:
     """An int, or a tuple of distinct ints."""
     rule = "an int or a tuple of ints"

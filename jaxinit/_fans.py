@@ -66,7 +66,8 @@ def compute_fans(
     """The same for a caller named ``where``, with a checked shape and axes."""
     if in_axis is None or out_axis is None:
         if len(shape) < 2:
-            return (math.prod(shape),) * 2
+            n = math.prod(shape)
+            return n, n
         in_axis, out_axis = -2, -1
     if len(shape) < 2 and in_axis == -2:
         cure = "Pass in_axis=0, out_axis=() to count the only axis as inputs."

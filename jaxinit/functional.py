@@ -15,4 +15,6 @@ from .initializers.random import random_normal as random_normal
 from .initializers.random import random_uniform as random_uniform
 from .initializers.random import truncated_normal as truncated_normal
 from .initializers.stft import stft as stft
+from .initializers.torch import torch_bias as torch_bias
+from .initializers.torch import torch_kernel as torch_kernel
 from .initializers.variance_scaling import variance_scaling as variance_scaling

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import jax
+import jax.numpy as jnp
 import keras
 import numpy as np
 
@@ -233,13 +234,13 @@ class KerasInitializer(keras.initializers.Initializer):
             self._uses += 1
         else:
             data = np.array([seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF], np.uint32)
-        return jax.random.wrap_key_data(data, impl="threefry2x32")
+        return jax.random.wrap_key_data(jnp.asarray(data), impl="threefry2x32")
 
 
 def _read(config: Mapping[str, Any]) -> Any:
     """What the config of an initializer, a layer or a model describes."""
     found = {} if _is_initializer(config) else keras_configs.initializers(config)
-    if "class_name" in config and not found:
+    if not found and ("class_name" in config or "name" not in config):
         return registry.deserialize(config)  # or an error that says what is wrong
     made: dict[str, Any] = {}
     for path, value in found.items():

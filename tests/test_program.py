@@ -79,6 +79,7 @@ ORDER = [
     "initializers.random",
     "initializers.stft",
     "initializers.variance_scaling",
+    "initializers.torch",
     "initializers.glorot",
     "initializers.he",
     "initializers.lecun",

@@ -9,6 +9,7 @@ from .lecun import LecunNormal, LecunUniform
 from .random import RandomNormal, RandomUniform, TruncatedNormal
 from .registry import register
 from .stft import STFT
+from .torch import TorchBias, TorchKernel
 from .variance_scaling import VarianceScaling
 
 BUILT_IN: tuple[type[Initializer], ...] = (
@@ -28,6 +29,8 @@ BUILT_IN: tuple[type[Initializer], ...] = (
     LecunUniform,
     Identity,
     STFT,
+    TorchKernel,
+    TorchBias,
 )
 
 for _cls in BUILT_IN:
@@ -47,6 +50,8 @@ lecun_uniform = LecunUniform
 ones = Ones
 random_normal = RandomNormal
 random_uniform = RandomUniform
+torch_bias = TorchBias
+torch_kernel = TorchKernel
 truncated_normal = TruncatedNormal
 variance_scaling = VarianceScaling
 zeros = Zeros

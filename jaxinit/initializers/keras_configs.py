@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .._checks import short
+from .._checks import check_seed, short
 
 # Where Keras's configs say that their built-in initializers live.
 MODULES = ("keras", "tf_keras", "tensorflow.keras", "tensorflow.python.keras")
@@ -75,13 +75,13 @@ def read_seed(name: str, seed: Any) -> Any:
     if integer is not None:
         warnings.warn(
             f"{name}: a Keras SeedGenerator gives other values at each use; what is "
-            f"kept of it is its integer, {short(integer)}. Pass a key to each call.",
+            f"kept of it is its integer, {integer}. Pass a key to each call.",
             stacklevel=2,
         )
     return integer
 
 
-def generator_seed(name: str, config: Mapping[str, Any]) -> Any:
+def generator_seed(name: str, config: Mapping[str, Any]) -> int | None:
     """The integer in the config of a SeedGenerator."""
     module, fields = config.get("module"), config.get("config")
     known = module is None or (isinstance(module, str) and is_keras_module(module))
@@ -89,7 +89,7 @@ def generator_seed(name: str, config: Mapping[str, Any]) -> Any:
     if not is_generator or not isinstance(fields, Mapping):
         rule = "an int, None or the config of a SeedGenerator"
         raise ValueError(f"{name}: 'seed' must be {rule}; got {short(config)}.")
-    return fields.get("seed")
+    return check_seed("SeedGenerator", "seed", fields.get("seed"))
 
 
 def write(initializer: Any) -> dict[str, Any]:

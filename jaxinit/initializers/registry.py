@@ -225,9 +225,7 @@ def _build(config: Mapping[str, Any]) -> Any:
         )
     module = config.get("module")
     if not isinstance(module, str | None):
-        raise TypeError(
-            f"config['module'] must be a str or None; got {short(module)}."
-        )
+        raise TypeError(f"config['module'] must be a str or None; got {short(module)}.")
     if name == keras_configs.WRAPPER:
         return _unwrap(fields)
     cls = _find(name)
