@@ -11,8 +11,10 @@ import keras
 import numpy as np
 
 from ._checks import check_seed, error, short
+from ._compat import is_traced
 from .initializers import keras_configs, registry
 
+_NO_MESH = jax.sharding.AbstractMesh((), ())
 _DEPTH = 256  # of the config of a model; each model inside one takes four
 
 
@@ -50,7 +52,7 @@ def from_keras(x: Any) -> Any:
     if isinstance(x, type) and issubclass(x, keras.initializers.Initializer):
         x = x()
     if isinstance(x, keras.initializers.Initializer):
-        x = keras.initializers.serialize(x)
+        x = _serialize(x)
     elif isinstance(x, str) and x.lstrip()[:1] in ("{", "["):
         x = keras_configs.parse(x)
     if isinstance(x, str):
@@ -226,8 +228,11 @@ class KerasInitializer(keras.initializers.Initializer):
             return None
         seed = self.seed
         if isinstance(seed, keras.random.SeedGenerator):
-            data = seed.next()
-            if keras.backend.backend() != "jax":
+            # Keras calls initializers in the mesh of their layout, which is not
+            # that of its seeds.
+            with jax.sharding.use_abstract_mesh(_NO_MESH):
+                data = seed.next()
+            if not is_traced(data):
                 data = np.asarray(keras.ops.convert_to_numpy(data), np.uint32)
         elif seed is None:
             data = np.array([self._start, self._uses], np.uint32)
@@ -235,6 +240,13 @@ class KerasInitializer(keras.initializers.Initializer):
         else:
             data = np.array([seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF], np.uint32)
         return jax.random.wrap_key_data(jnp.asarray(data), impl="threefry2x32")
+
+
+def _serialize(theirs: Any) -> dict[str, Any]:
+    config = keras.initializers.serialize(theirs)
+    if type(theirs) is keras.initializers.Identity:  # its config lacks the gain
+        config["config"] = {"gain": theirs.gain}
+    return config
 
 
 def _read(config: Mapping[str, Any]) -> Any:

@@ -62,9 +62,7 @@ def _array(value, dtype="float32", name="__numpy__"):
 
 def _generator(seed, module="keras.random"):
     fields = {"seed": seed, "name": "x"}
-    return _he(
-        seed={"module": module, "class_name": "SeedGenerator", "config": fields}
-    )
+    return _he(seed={"module": module, "class_name": "SeedGenerator", "config": fields})
 
 
 INITIALIZERS = {
