@@ -243,7 +243,7 @@ class KerasInitializer(keras.initializers.Initializer):
 
 
 def _serialize(theirs: Any) -> dict[str, Any]:
-    config = keras.initializers.serialize(theirs)
+    config: Any = keras.initializers.serialize(theirs)
     if type(theirs) is keras.initializers.Identity:  # its config lacks the gain
         config["config"] = {"gain": theirs.gain}
     return config

@@ -27,8 +27,9 @@ def _deep(levels, kind):
 
 
 def _cycle():
-    config = {"class_name": "Constant", "config": {}}
-    config["config"]["value"] = config
+    fields = {}
+    config = {"class_name": "Constant", "config": fields}
+    fields["value"] = config
     return config
 
 

@@ -46,7 +46,8 @@ def test_an_instance_draws_anew_for_each_variable():
     shared = to_keras(jaxinit.HeNormal())
     first = keras.layers.Dense(8, kernel_initializer=shared)
     second = keras.layers.Dense(8, kernel_initializer=shared)
-    first.build((None, 16)), second.build((None, 16))
+    first.build((None, 16))
+    second.build((None, 16))
     assert (np.asarray(first.kernel) == np.asarray(second.kernel)).mean() < 0.01
     draws = [np.asarray(shared((8, 8))) for _ in range(10)]
     assert len({draw.tobytes() for draw in draws}) == 10
