@@ -47,7 +47,8 @@ def from_keras(x: Any) -> Any:
         Zeros()
     """
     if isinstance(x, KerasInitializer):
-        seed = keras_configs.read_seed("from_keras", x.get_seed_config())
+        seed = keras.saving.serialize_keras_object(x.seed)
+        seed = keras_configs.read_seed("from_keras", seed)
         return registry.with_seed(x.initializer, seed)
     if isinstance(x, type) and issubclass(x, keras.initializers.Initializer):
         x = x()
@@ -203,12 +204,8 @@ class KerasInitializer(keras.initializers.Initializer):
         """The configs of initializer and seed, plain data."""
         return {
             "initializer": registry.serialize(self.initializer),
-            "seed": self.get_seed_config(),
+            "seed": keras.saving.serialize_keras_object(self.seed),
         }
-
-    def get_seed_config(self) -> Any:
-        """The seed as plain data."""
-        return keras.saving.serialize_keras_object(self.seed)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:

@@ -236,7 +236,7 @@ def test_our_configs_come_back(case):
     [
         (jaxinit.TorchKernel(), "initializer TorchKernel"),
         (jaxinit.FromArray([1.0]), "initializer FromArray"),
-        (jaxinit.HeNormal(batch_axis=0), "batch=0"),
+        (jaxinit.HeNormal(batch_axis=0), "batch_axis=0"),
         (jaxinit.HeNormal(in_axis=1, out_axis=0), r"in_axis=1, out_axis=0"),
         (jaxinit.VarianceScaling(mode="fan_geo_avg"), "fan_geo_avg"),
         (jaxinit.VarianceScaling(0.0), "scale=0.0"),

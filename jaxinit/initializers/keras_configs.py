@@ -29,6 +29,9 @@ _SHARED: dict[str, tuple[str, ...]] = {
     "RandomUniform": ("minval", "maxval", "seed"),
     "TruncatedNormal": ("mean", "stddev", "seed"),
     "Orthogonal": ("gain", "seed"),
+}
+# Those whose fans have axes, under other names there and here.
+_SCALED: dict[str, tuple[str, ...]] = {
     "VarianceScaling": ("scale", "mode", "distribution", "seed"),
     "GlorotNormal": ("seed",),
     "GlorotUniform": ("seed",),
@@ -37,7 +40,8 @@ _SHARED: dict[str, tuple[str, ...]] = {
     "LecunNormal": ("seed",),
     "LecunUniform": ("seed",),
 }
-CLASSES = tuple(_SHARED)
+_ARGUMENTS = _SHARED | _SCALED
+CLASSES = tuple(_ARGUMENTS)
 _OUR_AXES = ("in_axis", "out_axis", "batch_axis")
 _KERAS_AXES = ("input_axes", "output_axes")
 # Keras lower-cases the names, and "normal" has always been the truncated one.
@@ -53,7 +57,7 @@ def is_keras_module(module: str) -> bool:
 def read(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of Keras's class ``name`` as those of ours."""
     fields = {key: _number(value) for key, value in fields.items()}
-    if name not in _SHARED:
+    if name not in CLASSES:
         return fields
     dtype = fields.pop("dtype", None)  # Keras 2: that of a call without one
     if not isinstance(dtype, str | None):
@@ -64,7 +68,7 @@ def read(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(distribution, str):
         distribution = distribution.lower()
         fields["distribution"] = _DISTRIBUTIONS.get(distribution, distribution)
-    return _with_axes(name, fields) if _has_axes(name) else fields
+    return _with_axes(name, fields) if name in _SCALED else fields
 
 
 def read_seed(name: str, seed: Any) -> Any:
@@ -106,19 +110,18 @@ def write(initializer: Any) -> dict[str, Any]:
             "jaxinit.keras.to_keras keeps it, for models that load with jaxinit."
         )
 
-    if name not in _SHARED:
+    if name not in CLASSES:
         raise refuse(f"initializer {name}")
     fields = initializer.get_config()
-    config = {key: fields.pop(key) for key in _SHARED[name]}
-    if _has_axes(name):
-        axes = tuple(getattr(initializer, axis) for axis in _OUR_AXES)
-        config |= _axes(axes, refuse)
+    config = {key: fields.pop(key) for key in _ARGUMENTS[name]}
+    if name in _SCALED:
+        config |= _axes([getattr(initializer, key) for key in _OUR_AXES], refuse)
+        fields = {key: fields[key] for key in fields if key not in _OUR_AXES}
     defaults = {f.name: f.default for f in dataclasses.fields(initializer)}
     for key in fields:
-        if key not in _OUR_AXES[: 3 * _has_axes(name)] and (
-            getattr(initializer, key) != defaults[key]
-        ):
-            raise refuse(f"{key}={getattr(initializer, key)!r} in {name}")
+        value = getattr(initializer, key)
+        if value != defaults[key]:
+            raise refuse(f"{key}={value!r} in {name}")
     if name == "VarianceScaling":
         if config["mode"] == "fan_geo_avg" or not config["scale"]:
             raise refuse(f"mode={config['mode']!r} with scale={config['scale']}")
@@ -198,10 +201,6 @@ def _is_initializer(value: Any) -> bool:
     )
 
 
-def _has_axes(name: str) -> bool:
-    return name.startswith(("VarianceScaling", "Glorot", "He", "Lecun"))
-
-
 def _with_axes(name: str, fields: dict[str, Any]) -> dict[str, Any]:
     axes = [fields.pop(key, None) for key in _KERAS_AXES]
     ours = [key for key in _OUR_AXES if key in fields]
@@ -218,12 +217,13 @@ def _with_axes(name: str, fields: dict[str, Any]) -> dict[str, Any]:
     return fields | {"in_axis": axes[0], "out_axis": axes[1], "batch_axis": "rest"}
 
 
-def _axes(axes: tuple[Any, ...], refuse: Any) -> dict[str, Any]:
-    if axes in ((None, None, ()), (-2, -1, ())):
+def _axes(axes: list[Any], refuse: Any) -> dict[str, Any]:
+    if axes in ([None, None, ()], [-2, -1, ()]):
         return dict.fromkeys(_KERAS_AXES)
     inputs, outputs, batch = axes
     if batch != "rest":
-        raise refuse(f"fans with in_axis={inputs}, out_axis={outputs} and {batch=}")
+        given = ", ".join(map("{}={!r}".format, _OUR_AXES, axes))
+        raise refuse(f"fans of {given}")
     return {"input_axes": _sequence(inputs), "output_axes": _sequence(outputs)}
 
 
