@@ -34,6 +34,8 @@ from .initializers import RandomUniform as RandomUniform
 from .initializers import Scaled as Scaled
 from .initializers import Sparse as Sparse
 from .initializers import Stacked as Stacked
+from .initializers import TorchBias as TorchBias
+from .initializers import TorchKernel as TorchKernel
 from .initializers import TruncatedNormal as TruncatedNormal
 from .initializers import VarianceScaling as VarianceScaling
 from .initializers import ZerO as ZerO
@@ -67,6 +69,8 @@ from .initializers import scaled as scaled
 from .initializers import sparse as sparse
 from .initializers import stacked as stacked
 from .initializers import stft as stft
+from .initializers import torch_bias as torch_bias
+from .initializers import torch_kernel as torch_kernel
 from .initializers import truncated_normal as truncated_normal
 from .initializers import variance_scaling as variance_scaling
 from .initializers import xavier_normal as xavier_normal
@@ -84,7 +88,7 @@ from .model.plan import plan as plan
 
 __version__ = version("jaxinit")
 
-_EXTRAS = {"linen": "flax", "nnx": "flax"}
+_EXTRAS = {"keras": "keras", "linen": "flax", "nnx": "flax"}
 
 
 def __getattr__(name: str) -> object:
@@ -94,7 +98,7 @@ def __getattr__(name: str) -> object:
     try:
         return importlib.import_module(f".{name}", __name__)
     except ModuleNotFoundError as e:
-        extra = _EXTRAS[name]
-        raise ImportError(
-            f"jaxinit.{name} needs {e.name}: pip install 'jaxinit[{extra}]'."
-        ) from e
+        cure = f"pip install 'jaxinit[{_EXTRAS[name]}]'"
+        if name == "keras" and e.name != "keras":
+            cure = "it is Keras's backend, and KERAS_BACKEND=jax chooses another"
+        raise ImportError(f"jaxinit.{name} needs {e.name}: {cure}.") from e

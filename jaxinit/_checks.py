@@ -21,6 +21,7 @@ import numpy as np
 from ._compat import OutSharding, PartitionSpec, Sharding, is_traced, read_config
 
 Axes: TypeAlias = int | tuple[int, ...]
+FanAxis: TypeAlias = Axes | None
 BatchAxes: TypeAlias = int | tuple[int, ...] | Literal["rest"]
 
 _repr = reprlib.Repr()
@@ -31,8 +32,16 @@ def error(
     kind: type[Exception], where: str, name: str, rule: str, value: object, cure=""
 ) -> Exception:
     """An exception in the house form: where, argument, rule, value, cure."""
-    message = f"{where}({name}=...) must be {rule}; got {_repr.repr(value)}."
+    message = f"{where}({name}=...) must be {rule}; got {short(value)}."
     return kind(f"{message} {cure}".rstrip())
+
+
+def short(value: object) -> str:
+    """A repr of bounded length, for messages."""
+    try:
+        return _repr.repr(value)
+    except ValueError:  # an int of more digits than Python prints
+        return f"a {type(value).__name__} too large to print"
 
 
 def check_number(
@@ -108,6 +117,16 @@ def check_seed(where: str, name: str, value: Any) -> int | None:
     if not -(2**63) <= seed < 2**63:
         raise error(ValueError, where, name, rule, value)
     return seed
+
+
+def check_size(where: str, name: str, value: Any) -> int:
+    """An int of at least 1."""
+    size = _as_int(value)
+    if size is None:
+        raise error(TypeError, where, name, "an int", value)
+    if size < 1:
+        raise error(ValueError, where, name, "at least 1", value)
+    return size
 
 
 def check_axes(where: str, name: str, value: Any) -> Axes:

@@ -3,13 +3,21 @@
 import math
 from typing import Any
 
-from ._checks import Axes, BatchAxes, check_axes, check_batch_axes, check_shape, error
+from ._checks import (
+    Axes,
+    BatchAxes,
+    FanAxis,
+    check_axes,
+    check_batch_axes,
+    check_shape,
+    error,
+)
 
 
 def fans(
     shape: Any,
-    in_axis: Axes = -2,
-    out_axis: Axes = -1,
+    in_axis: FanAxis = -2,
+    out_axis: FanAxis = -1,
     batch_axis: BatchAxes = (),
 ) -> tuple[int, int]:
     """Number of inputs of an output unit, and of outputs of an input unit.
@@ -22,7 +30,8 @@ def fans(
 
     Args:
         shape: Shape of the weight.
-        in_axis: Axis or axes of input features.
+        in_axis: Axis or axes of input features. None, for both, is Keras's rule:
+            -2 and -1, and for fewer than two dimensions both fans are the size.
         out_axis: Axis or axes of output features.
         batch_axis: Axis or axes of independent weights stacked in one tensor
             (layers, experts), left out of both fans. ``"rest"``: every axis
@@ -41,19 +50,25 @@ def fans(
         >>> fans((8, 512, 256), batch_axis=0)
         (512, 256)
     """
-    return compute_fans(
-        "fans", check_shape("fans", shape), in_axis, out_axis, batch_axis
+    axes = check_fan_axes(
+        "fans", in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis
     )
+    return compute_fans("fans", check_shape("fans", shape), **axes)
 
 
 def compute_fans(
     where: str,
     shape: tuple[int, ...],
-    in_axis: Axes,
-    out_axis: Axes,
+    in_axis: FanAxis,
+    out_axis: FanAxis,
     batch_axis: BatchAxes,
 ) -> tuple[int, int]:
-    """The same for a caller named ``where``, with a checked shape."""
+    """The same for a caller named ``where``, with a checked shape and axes."""
+    if in_axis is None or out_axis is None:
+        if len(shape) < 2:
+            n = math.prod(shape)
+            return n, n
+        in_axis, out_axis = -2, -1
     if len(shape) < 2 and in_axis == -2:
         cure = "Pass in_axis=0, out_axis=() to count the only axis as inputs."
         if not shape:
@@ -139,6 +154,11 @@ def check_fan_axes(
     where: str, *, in_axis: Any, out_axis: Any, batch_axis: Any
 ) -> dict[str, Any]:
     """The three axis arguments in plain form, as far as no shape is needed."""
+    if in_axis is None or out_axis is None:
+        if (in_axis, out_axis, batch_axis) != (None, None, ()):
+            rule = "None together with in_axis, and with no batch_axis"
+            raise error(ValueError, where, "out_axis", rule, out_axis)
+        return {"in_axis": None, "out_axis": None, "batch_axis": ()}
     return {
         "in_axis": check_axes(where, "in_axis", in_axis),
         "out_axis": check_axes(where, "out_axis", out_axis),

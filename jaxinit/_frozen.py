@@ -28,14 +28,14 @@ class FrozenArray:
         try:
             if isinstance(value, Mapping):
                 value, dtype = value["config"]["value"], value["config"]["dtype"]
-                dtype = jnp.dtype(dtype) if isinstance(dtype, str) else None
                 if isinstance(value, Mapping):
                     value = np.array(value["real"]) + 1j * np.array(value["imag"])
-            array = np.array(value, dtype)
+            array = np.array(value)
+            if _is_numeric(array.dtype) and dtype is not None:
+                array = _converted(array, dtype)
         except (TypeError, ValueError, KeyError, OverflowError):
             raise error(ValueError, where, name, rule, value) from None
-        number = jnp.issubdtype(array.dtype, jnp.number) or array.dtype == np.bool_
-        if not number:
+        if not _is_numeric(array.dtype):
             raise error(TypeError, where, name, rule, value)
         return cls(array)
 
@@ -79,3 +79,22 @@ class FrozenArray:
 
     def _identity(self) -> tuple[Any, ...]:
         return self._array.shape, self._array.dtype.name, self._array.tobytes()
+
+
+def _is_numeric(dtype: np.dtype) -> bool:
+    return dtype == np.bool_ or jnp.issubdtype(dtype, jnp.number)
+
+
+def _converted(array: np.ndarray, name: str) -> np.ndarray:
+    """The same numbers in the dtype of this name."""
+    dtype = jnp.dtype(name)
+    # What else NumPy takes, such as "S9999999", is no name.
+    if dtype.name != name or not _is_numeric(dtype):
+        raise ValueError(name)
+    if array.dtype.kind == "c" and not jnp.issubdtype(dtype, jnp.complexfloating):
+        raise ValueError(name)
+    with np.errstate(invalid="ignore"):
+        converted = array.astype(dtype)
+    if not jnp.issubdtype(dtype, jnp.inexact) and not (converted == array).all():
+        raise ValueError(name)
+    return converted

@@ -29,5 +29,7 @@ from .initializers.scaled import normalized as normalized
 from .initializers.scaled import scaled as scaled
 from .initializers.sparse import sparse as sparse
 from .initializers.stft import stft as stft
+from .initializers.torch import torch_bias as torch_bias
+from .initializers.torch import torch_kernel as torch_kernel
 from .initializers.variance_scaling import variance_scaling as variance_scaling
 from .initializers.zer_o import zer_o as zer_o

@@ -332,6 +332,17 @@ CASES = [
         many=(500, 2000),
         **_scaled(0.5 / 1000, "uniform"),
     ),
+    Case("torch_kernel", jaxinit.TorchKernel(), **_uniform(-(1e-3**0.5), 1e-3**0.5)),
+    Case("torch_bias", jaxinit.TorchBias(fan_in=25), **_uniform(-0.2, 0.2)),
+    Case(
+        "lecun_normal_any_rank",
+        jaxinit.LecunNormal(in_axis=None, out_axis=None),
+        shape=(48,),
+        spec=P(("a", "b")),
+        empty=(0,),
+        many=(1_000_000,),
+        **_scaled(1e-6, "truncated_normal"),
+    ),
     Case(
         "variance_scaling_attention",
         jaxinit.VarianceScaling(in_axis=0, out_axis=(1, 2)),

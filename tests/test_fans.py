@@ -23,6 +23,9 @@ from jaxinit import einsum_axes, fans
         ((10,), {"in_axis": 0, "out_axis": ()}, (10, 1)),
         ((), {"in_axis": (), "out_axis": ()}, (1, 1)),
         ((0, 4), {}, (0, 4)),
+        ((3, 3, 64, 128), {"in_axis": None, "out_axis": None}, (576, 1152)),
+        ((10,), {"in_axis": None, "out_axis": None}, (10, 10)),
+        ((), {"in_axis": None, "out_axis": None}, (1, 1)),
     ],
 )
 def test_fans(shape, axes, expected):
@@ -50,6 +53,12 @@ def test_fans_agree_with_jax(shape, mode):
         ((3, 4, 5), {"batch_axis": 1}, r"batch_axis=.*disjoint from in_axis"),
         ((3, 4, 5), {"batch_axis": -1}, r"batch_axis=.*disjoint from out_axis"),
         ((3, 4, 5), {"in_axis": (0, -3)}, r"distinct axes"),
+        ((3, 4), {"in_axis": None}, r"out_axis=.*None together with in_axis"),
+        (
+            (3, 4),
+            {"in_axis": None, "out_axis": None, "batch_axis": 0},
+            r"no batch_axis",
+        ),
     ],
 )
 def test_wrong_axes_name_argument_and_cure(shape, axes, message):

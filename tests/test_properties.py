@@ -134,6 +134,8 @@ def test_fans_partition_the_shape(shape, in_axis, out_axis, batch_axis):
         axes = [axes] if isinstance(axes, int) else axes
         return math.prod(shape[a] for a in axes)
 
+    if in_axis is None:  # Keras's rule
+        in_axis, out_axis = (-2, -1) if len(shape) > 1 else ((), ())
     # fan_in / in = fan_out / out = receptive field
     assert fan_in * size(out_axis) == fan_out * size(in_axis)
     if batch_axis == "rest":

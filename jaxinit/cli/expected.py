@@ -21,6 +21,7 @@ _SCALED = {
     jaxinit.HeUniform: (2.0, "fan_in"),
     jaxinit.LecunNormal: (1.0, "fan_in"),
     jaxinit.LecunUniform: (1.0, "fan_in"),
+    jaxinit.TorchKernel: (1 / 3, "fan_in"),
 }
 # What holds one initializer, and is symmetric about 0 where that is; Clipped, whose
 # bounds need not be, has no formula here.
@@ -61,6 +62,8 @@ def expected_stddev(
         return (init.maxval - init.minval) / math.sqrt(12)
     if kind is jaxinit.TruncatedNormal:
         return _truncated(init, on_complex)
+    if kind is jaxinit.TorchBias:
+        return 1 / math.sqrt(3 * init.fan_in)
     if kind in (jaxinit.Zeros, jaxinit.Ones):
         return 0.0
     if kind in (jaxinit.Constant, jaxinit.FromArray):

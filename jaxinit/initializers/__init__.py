@@ -15,6 +15,7 @@ from .resampling import BilinearUpsampling, LinearDownsampling
 from .scaled import DepthScaled, Normalized, Scaled
 from .sparse import Sparse
 from .stft import STFT
+from .torch import TorchBias, TorchKernel
 from .variance_scaling import VarianceScaling
 from .zer_o import ZerO
 
@@ -50,6 +51,8 @@ BUILT_IN: tuple[type[Initializer], ...] = (
     Stacked,
     Blocks,
     Concatenate,
+    TorchKernel,
+    TorchBias,
 )
 
 for _cls in BUILT_IN:
@@ -83,6 +86,8 @@ random_uniform = RandomUniform
 scaled = Scaled
 sparse = Sparse
 stacked = Stacked
+torch_bias = TorchBias
+torch_kernel = TorchKernel
 truncated_normal = TruncatedNormal
 variance_scaling = VarianceScaling
 zer_o = ZerO

@@ -16,6 +16,7 @@ from .._checks import (
     check_seed,
     check_shape,
     error,
+    short,
 )
 from .._compat import OutSharding, Shape
 from .._frozen import FrozenArray
@@ -152,12 +153,13 @@ class Initializer:
             raise error(
                 TypeError, cls.__name__ + ".from_config", "config", "a dict", config
             )
+        registry.check_extent(config)
         known = [f for f in dataclasses.fields(cls) if f.init]  # pyright: ignore
         names = [f.name for f in known]
         unknown = [k for k in config if k not in names]
         if unknown:
             raise ValueError(
-                f"{cls.__name__} has no field {', '.join(map(repr, unknown))}; "
+                f"{cls.__name__} has no field {', '.join(map(short, unknown[:5]))}; "
                 f"its fields are {names}."
             )
         missing = [

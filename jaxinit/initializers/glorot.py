@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from .._checks import Axes, BatchAxes
+from .._checks import BatchAxes, FanAxis
 from .._compat import OutSharding, Shape
 from .._fans import check_fan_axes
 from .base import Initializer
@@ -17,8 +17,8 @@ def glorot_normal(
     shape: Shape,
     dtype: Any = None,
     *,
-    in_axis: Axes = -2,
-    out_axis: Axes = -1,
+    in_axis: FanAxis = -2,
+    out_axis: FanAxis = -1,
     batch_axis: BatchAxes = (),
     out_sharding: OutSharding = None,
 ) -> jax.Array:
@@ -59,8 +59,8 @@ class GlorotNormal(Initializer):
         (3, 4)
     """
 
-    in_axis: Axes = -2
-    out_axis: Axes = -1
+    in_axis: FanAxis = -2
+    out_axis: FanAxis = -1
     batch_axis: BatchAxes = ()
     seed: int | None = None
 
@@ -77,8 +77,8 @@ def glorot_uniform(
     shape: Shape,
     dtype: Any = None,
     *,
-    in_axis: Axes = -2,
-    out_axis: Axes = -1,
+    in_axis: FanAxis = -2,
+    out_axis: FanAxis = -1,
     batch_axis: BatchAxes = (),
     out_sharding: OutSharding = None,
 ) -> jax.Array:
@@ -118,8 +118,8 @@ class GlorotUniform(Initializer):
         (3, 4)
     """
 
-    in_axis: Axes = -2
-    out_axis: Axes = -1
+    in_axis: FanAxis = -2
+    out_axis: FanAxis = -1
     batch_axis: BatchAxes = ()
     seed: int | None = None
 

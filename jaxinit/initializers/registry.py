@@ -4,6 +4,7 @@ Loading a config builds registered classes from plain data and does nothing
 else: no import, no evaluation, no unpickling, whatever the config says.
 """
 
+import dataclasses
 import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -12,19 +13,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from .._checks import short
 from .._frozen import FrozenArray
+from . import keras_configs
 
 _DEPTH = 32  # nested initializers, axes and arrays stay far below
 _SIZE = 2_000_000  # values of one config, array elements included
 _ENVELOPE = {"module", "class_name", "config", "registered_name"}
-# Where Keras's configs say that their built-in initializers live.
-_MODULES = (
-    "jaxinit",
-    "keras",
-    "tf_keras",
-    "tensorflow.keras",
-    "tensorflow.python.keras",
-)
 
 _classes: dict[str, type] = {}
 
@@ -128,7 +123,7 @@ def get(identifier: Any) -> Any:
         return identifier
     raise TypeError(
         "get(identifier=...) must be a name, a config, a class, a callable "
-        f"(key, shape, dtype), an array or None; got {identifier!r}."
+        f"(key, shape, dtype), an array or None; got {short(identifier)}."
     )
 
 
@@ -170,9 +165,11 @@ def deserialize(config: str | Mapping[str, Any]) -> Any:
     """The initializer that a config describes.
 
     Reads what `serialize` writes, Keras 3's form, the legacy ``{"class_name",
-    "config"}`` and a bare name, with nested initializers. In a Keras config
-    the distribution ``"normal"`` means truncated and ``input_axes`` and
-    ``output_axes`` leave every other axis out of the fans, as in Keras.
+    "config"}`` and a bare name, with nested initializers. In a Keras config,
+    which is one without ``"module": "jaxinit"``, the distribution ``"normal"``
+    means truncated, ``input_axes`` and ``output_axes`` leave every other axis
+    out of the fans, and without them the fans are Keras's for any shape:
+    ``in_axis=None, out_axis=None``.
 
     Args:
         config: A dict of plain data, or a registered name.
@@ -186,23 +183,25 @@ def deserialize(config: str | Mapping[str, Any]) -> Any:
             the config too deep or too large.
 
     Example:
-        >>> deserialize({"class_name": "he_normal", "config": {"seed": 3}})
-        HeNormal(seed=3)
+        >>> deserialize({"class_name": "HeNormal", "config": {"seed": 3}})
+        HeNormal(in_axis=None, out_axis=None, seed=3)
+        >>> deserialize(serialize(get("he_normal")))
+        HeNormal()
     """
     if isinstance(config, str):
         return _find(config)()
     if not isinstance(config, Mapping):
         raise TypeError(
-            f"deserialize(config=...) must be a dict or a name; got {config!r}."
+            f"deserialize(config=...) must be a dict or a name; got {short(config)}."
         )
-    _check_extent(config)
+    check_extent(config)
     return _build(config)
 
 
 def decode(value: Any) -> Any:
     """A config value with every nested initializer and array built."""
     if isinstance(value, Mapping) and "class_name" in value:
-        if value["class_name"] in ("__numpy__", "__tensor__"):  # Keras's arrays
+        if value["class_name"] in keras_configs.ARRAYS:
             return FrozenArray.from_plain("deserialize", "config", value)
         return _build(value)
     if isinstance(value, list | tuple):
@@ -215,48 +214,64 @@ def _build(config: Mapping[str, Any]) -> Any:
     if "class_name" not in config or unknown:
         raise ValueError(
             "A config must have 'class_name' and may have 'config', 'module' and "
-            f"'registered_name'; got keys {sorted(map(str, config))}."
+            f"'registered_name'; got keys {short(sorted(config))}."
         )
     name = config.get("registered_name") or config["class_name"]
-    cls = _find(name)
-    module = config.get("module")
-    if module is not None and not isinstance(module, str):
-        raise TypeError(f"config['module'] must be a str or None; got {module!r}.")
-    builtin = "identifiers" in cls.__dict__
-    if builtin and module is not None and not _is_known_module(module):
-        raise ValueError(
-            f"config['module'] is {module!r}, which is not read: no config makes "
-            "jaxinit import a module. Register the class with @jaxinit.register "
-            "and name it in 'registered_name'."
-        )
     fields = config.get("config")
     fields = {} if fields is None else fields
     if not isinstance(fields, Mapping):
-        raise TypeError(f"config['config'] of {name!r} must be a dict; got {fields!r}.")
-    if builtin and module != "jaxinit":
-        fields = _from_keras(cls, fields)
+        raise TypeError(
+            f"config['config'] of {short(name)} must be a dict; got {short(fields)}."
+        )
+    module = config.get("module")
+    if not isinstance(module, str | None):
+        raise TypeError(f"config['module'] must be a str or None; got {short(module)}.")
+    if name == keras_configs.WRAPPER:
+        return _unwrap(fields)
+    cls = _find(name)
+    builtin = "identifiers" in cls.__dict__
+    ours = module is not None and f"{module}.".startswith("jaxinit.")
+    if builtin and not ours:
+        _check_module(module, cls.__name__)
+        fields = keras_configs.read(cls.__name__, fields)
     return cls.from_config(fields)
 
 
-def _is_known_module(module: str) -> bool:
-    return any(module == m or module.startswith(m + ".") for m in _MODULES)
+def _check_module(module: str | None, name: str) -> None:
+    if module is None:
+        return
+    if not keras_configs.is_keras_module(module):
+        raise ValueError(
+            f"config['module'] is {short(module)}, which is not read: no config makes "
+            "jaxinit import a module. Register the class with @jaxinit.register "
+            "and name it in 'registered_name'."
+        )
+    if name not in keras_configs.CLASSES:
+        raise ValueError(f"Keras, config['module'], has no initializer {name}.")
 
 
-def _from_keras(cls: type, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Keras's arguments as ours."""
-    fields = dict(fields)
-    if fields.get("distribution") == "normal":
-        fields["distribution"] = "truncated_normal"
-    axes = [fields.pop(name, None) for name in ("input_axes", "output_axes")]
-    # Keras looks at them only when both are given.
-    if None not in axes:
-        fields |= {"in_axis": axes[0], "out_axis": axes[1], "batch_axis": "rest"}
-    return fields
+def _unwrap(fields: Mapping[str, Any]) -> Any:
+    """The initializer, and its seed, inside one that `to_keras` made."""
+    inner = fields.get("initializer")
+    if not isinstance(inner, Mapping) or set(fields) - {"initializer", "seed"}:
+        raise ValueError(
+            f"The config of {keras_configs.WRAPPER} must be a dict of 'initializer', a "
+            f"config, and 'seed'; got {short(fields)}."
+        )
+    seed = keras_configs.read_seed(keras_configs.WRAPPER, fields.get("seed"))
+    return with_seed(_build(inner), seed)
+
+
+def with_seed(initializer: Any, seed: Any) -> Any:
+    """The initializer with another seed, if it takes one and there is one."""
+    if seed is None or not hasattr(initializer, "seed"):
+        return initializer
+    return dataclasses.replace(initializer, seed=seed)
 
 
 def _find(name: Any) -> type:
     if not isinstance(name, str):
-        raise TypeError(f"An initializer's name must be a str; got {name!r}.")
+        raise TypeError(f"An initializer's name must be a str; got {short(name)}.")
     if name in _classes:
         return _classes[name]
     close = difflib.get_close_matches(name[:80], _classes, n=3, cutoff=0.6)
@@ -268,11 +283,11 @@ def _find(name: Any) -> type:
     )
 
 
-def _check_extent(config: Mapping[str, Any]) -> None:
+def check_extent(config: Mapping[str, Any], depth: int = _DEPTH) -> None:
     """Bounds depth and size before anything recursive looks at the config."""
     level: list[Any] = [config]
     size = 0
-    for _ in range(_DEPTH):
+    for _ in range(depth):
         below: list[Any] = []
         for value in level:
             below.extend(_children(value))
@@ -282,13 +297,13 @@ def _check_extent(config: Mapping[str, Any]) -> None:
             return
         size += len(below)
         level = below
-    raise ValueError(f"The config is nested more than {_DEPTH} levels deep.")
+    raise ValueError(f"The config is nested more than {depth} levels deep.")
 
 
 def _children(value: Any) -> Sequence[Any]:
     if isinstance(value, Mapping):
         if not all(isinstance(k, str) for k in value):
-            raise TypeError(f"Keys of a config must be str; got {list(value)[:5]!r}.")
+            raise TypeError(f"Keys of a config must be str; got {short(list(value))}.")
         return list(value.values())
     return value if isinstance(value, list | tuple) else ()
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from .. import _draws
-from .._checks import Axes, BatchAxes, check_choice, check_draw, check_number
+from .._checks import BatchAxes, FanAxis, check_choice, check_draw, check_number
 from .._compat import OutSharding, Shape
 from .._fans import check_fan_axes, compute_fans
 from .base import Initializer
@@ -31,8 +31,8 @@ def variance_scaling(
     scale: float = 1.0,
     mode: str = "fan_in",
     distribution: str = "truncated_normal",
-    in_axis: Axes = -2,
-    out_axis: Axes = -1,
+    in_axis: FanAxis = -2,
+    out_axis: FanAxis = -1,
     batch_axis: BatchAxes = (),
     out_sharding: OutSharding = None,
 ) -> jax.Array:
@@ -53,7 +53,7 @@ def variance_scaling(
         mode: ``"fan_in"``, ``"fan_out"``, ``"fan_avg"`` or ``"fan_geo_avg"``.
         distribution: ``"truncated_normal"``, ``"normal"`` (or its alias
             ``"untruncated_normal"``) or ``"uniform"``.
-        in_axis: Axis or axes of input features.
+        in_axis: Axis or axes of input features; None: see `jaxinit.fans`.
         out_axis: Axis or axes of output features.
         batch_axis: Axis or axes of stacked weights, as `jaxinit.fans`.
         out_sharding: Sharding of the result.
@@ -145,7 +145,7 @@ class VarianceScaling(Initializer):
         scale: Numerator of the variance.
         mode: Which fan is n.
         distribution: ``"truncated_normal"``, ``"normal"`` or ``"uniform"``.
-        in_axis: Axis or axes of input features.
+        in_axis: Axis or axes of input features; None: see `jaxinit.fans`.
         out_axis: Axis or axes of output features.
         batch_axis: Axis or axes of stacked weights.
         seed: Seed of the key to use where a call passes none.
@@ -158,8 +158,8 @@ class VarianceScaling(Initializer):
     scale: float = 1.0
     mode: str = "fan_in"
     distribution: str = "truncated_normal"
-    in_axis: Axes = -2
-    out_axis: Axes = -1
+    in_axis: FanAxis = -2
+    out_axis: FanAxis = -1
     batch_axis: BatchAxes = ()
     seed: int | None = None
 

@@ -1,0 +1,142 @@
+"""PyTorch's defaults: uniform between -1 / sqrt(fan_in) and 1 / sqrt(fan_in)."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from .. import _draws
+from .._checks import BatchAxes, FanAxis, check_draw, check_size
+from .._compat import OutSharding, Shape
+from .._fans import check_fan_axes
+from .base import Initializer
+from .variance_scaling import scaled
+
+
+def torch_kernel(
+    key: jax.Array,
+    shape: Shape,
+    dtype: Any = None,
+    *,
+    in_axis: FanAxis = -2,
+    out_axis: FanAxis = -1,
+    batch_axis: BatchAxes = (),
+    out_sharding: OutSharding = None,
+) -> jax.Array:
+    """Uniform of variance ``1 / (3 fan_in)``, as PyTorch's layers draw kernels.
+
+    W_i ~ U[-L, L) with L = 1 / sqrt(fan_in).
+    Arguments, result and errors are those of `variance_scaling`; the default
+    axes are those of JAX. For PyTorch's own layout (out, in, taps...) they are
+    ``in_axis=1, out_axis=0``. Its transposed convolutions, of layout (in, out,
+    taps...), scale by the outputs: ``in_axis=-1, out_axis=-2`` for (..., in, out).
+
+    Example:
+        >>> w = torch_kernel(jax.random.key(0), (100, 300))
+        >>> bool(abs(w).max() <= 0.1)
+        True
+
+    References:
+        PyTorch, ``torch.nn.Linear`` and ``torch.nn.Conv2d``.
+    """
+    return scaled(
+        "torch_kernel",
+        (key, shape, dtype, out_sharding),
+        scale=1 / 3,
+        mode="fan_in",
+        distribution="uniform",
+        in_axis=in_axis,
+        out_axis=out_axis,
+        batch_axis=batch_axis,
+    )
+
+
+def torch_bias(
+    key: jax.Array,
+    shape: Shape,
+    dtype: Any = None,
+    *,
+    fan_in: int,
+    out_sharding: OutSharding = None,
+) -> jax.Array:
+    """Uniform of variance ``1 / (3 fan_in)``, as PyTorch's layers draw biases.
+
+    b_i ~ U[-L, L) with L = 1 / sqrt(fan_in). The fan-in is that of the kernel
+    beside, which the shape of a bias does not tell.
+
+    Args:
+        key: PRNG key, typed or raw, never reused by this function.
+        shape: Any shape.
+        dtype: Floating or complex dtype.
+        fan_in: Fan-in of the kernel, as `jaxinit.fans` gives it, at least 1.
+        out_sharding: Sharding of the result.
+
+    Returns:
+        Array of ``shape`` and ``dtype``.
+
+    Raises:
+        ValueError: If ``fan_in`` is below 1.
+
+    Example:
+        >>> b = torch_bias(jax.random.key(0), (300,), fan_in=100)
+        >>> bool(abs(b).max() <= 0.1)
+        True
+
+    References:
+        PyTorch, ``torch.nn.Linear`` and ``torch.nn.Conv2d``.
+    """
+    where = "torch_bias"
+    limit = 1 / math.sqrt(_check_bias(where, fan_in=fan_in)["fan_in"])
+    draw = check_draw(where, key, shape, dtype, out_sharding)
+    return _draws.uniform(*draw, -limit, limit)
+
+
+def _check_bias(where: str, *, fan_in: Any) -> dict[str, Any]:
+    return {"fan_in": check_size(where, "fan_in", fan_in)}
+
+
+@dataclass(frozen=True, repr=False)
+class TorchKernel(Initializer):
+    """PyTorch's kernels: the class of `jaxinit.functional.torch_kernel`.
+
+    Attributes:
+        in_axis: Axis or axes of input features.
+        out_axis: Axis or axes of output features.
+        batch_axis: Axis or axes of stacked weights.
+        seed: Seed of the key to use where a call passes none.
+
+    Example:
+        >>> TorchKernel()(jax.random.key(0), (3, 4)).shape
+        (3, 4)
+    """
+
+    in_axis: FanAxis = -2
+    out_axis: FanAxis = -1
+    batch_axis: BatchAxes = ()
+    seed: int | None = None
+
+    function = staticmethod(torch_kernel)
+    check = staticmethod(check_fan_axes)
+    identifiers = ("torch_kernel",)
+
+
+@dataclass(frozen=True, repr=False)
+class TorchBias(Initializer):
+    """PyTorch's biases: the class of `jaxinit.functional.torch_bias`.
+
+    Attributes:
+        fan_in: Fan-in of the kernel.
+        seed: Seed of the key to use where a call passes none.
+
+    Example:
+        >>> TorchBias(784)(jax.random.key(0), (256,)).shape
+        (256,)
+    """
+
+    fan_in: int
+    seed: int | None = None
+
+    function = staticmethod(torch_bias)
+    check = staticmethod(_check_bias)
+    identifiers = ("torch_bias",)
