@@ -77,7 +77,7 @@ def base_key(args: Sequence[Any], kwargs: Mapping[str, Any]) -> jax.Array:
     Raises:
         TypeError: If there is no such key.
     """
-    first = args[0] if args else None
+    first: Any = args[0] if args else None
     if isinstance(first, Mapping):
         first = first.get("params", first.get("default"))
     if _is_key(first) or _is_raw(first):

@@ -204,7 +204,7 @@ def manifest(
         >>> for difference in made.verify({"w": params["w"].at[0, 1].set(2.0)}):
         ...     print(difference)
         b: missing
-        w: values 0f5ba92c5e12ad30 instead of 6e2b2a0fa1e6c5ec
+        w: values b9c4cca855fc2b43 instead of e090a8c3e2457850
     """
     leaves = _leaves(params)
     if rules is not None:

@@ -55,8 +55,8 @@ def pattern_config(pattern: Pattern) -> dict[str, Any]:
         flags = {"flags": letters} if letters else {}
         return {"regex": pattern.pattern, **flags}
     raise TypeError(
-        f"A config cannot hold the predicate {describe(pattern)}: it is code. Write the "
-        "rule as a glob or a regular expression."
+        f"A config cannot hold the predicate {describe(pattern)}, which is code: write "
+        "a glob or a regular expression."
     )
 
 
@@ -88,7 +88,7 @@ def pattern_from_config(config: Mapping[str, Any]) -> Pattern:
 
 
 def _glob(pattern: str) -> Matches:
-    levels = [_level(name) for name in pattern.split("/")]
+    levels = [_level(name) for name in pattern.split("/")] if pattern else []
 
     def matches(path: str, leaf: Any) -> bool:
         return _match(levels, path.split("/") if path else [])

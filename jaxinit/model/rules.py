@@ -117,8 +117,8 @@ class Rules:
         unknown = [name for name in config if name not in _FIELDS]
         if unknown:
             raise ValueError(
-                f"The config of Rules has no field {', '.join(map(repr, unknown))}; its "
-                f"fields are {list(_FIELDS)}."
+                f"The config of Rules has no field {', '.join(map(repr, unknown))}; "
+                f"its fields are {list(_FIELDS)}."
             )
         strict = config.get("strict", True)
         if not isinstance(strict, bool):
@@ -186,13 +186,12 @@ def redraw(key: jax.Array, tree: Any, rules: Rules) -> Any:
 
 
 def _rule(number: int, pair: Any) -> tuple[Pattern, Any]:
-    try:
-        pattern, initializer = pair
-    except (TypeError, ValueError):
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise TypeError(
             f"Rules(rules=...): rule {number} must be a pair (pattern, initializer); "
             f"got {pair!r}."
-        ) from None
+        )
+    pattern, initializer = pair
     try:
         compile_pattern(pattern)
         return pattern, registry.get(initializer)

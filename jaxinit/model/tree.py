@@ -116,7 +116,7 @@ def fill_missing(
 
     Example:
         >>> loaded = {"body": jnp.ones((2, 2))}
-        >>> shapes = {"body": loaded["body"], "head": jax.ShapeDtypeStruct((2,), "int8")}
+        >>> shapes = loaded | {"head": jax.ShapeDtypeStruct((2,), jnp.int8)}
         >>> new = fill_missing(loaded, shapes, {"head": "zeros"}, jax.random.key(0))
         >>> new["body"] is loaded["body"], new["head"].tolist()
         (True, [0, 0])
