@@ -1,8 +1,8 @@
 """Digests of arrays that do not depend on where their elements are.
 
 Version 1. An array is words: one of 32 bits for an element of up to 4 bytes (its
-bits, extended by zeros; int4 and its like as int8), two for 8 bytes, low one
-first, and real before imaginary. Word w of plane p (0 but for elements of several
+bits, extended by zeros; int4 as int8, float4 as float8_e4m3fn), two for 8 bytes, low
+one first, and real before imaginary. Word w of plane p (0 but for elements of several
 words) of the element at flat row-major index i gives, with M and N two mixers that
 are one-to-one on 32 bits,
 
@@ -59,6 +59,10 @@ def _plain(leaf: Any) -> Any:
     """A NumPy array to digest on the host, or a JAX array to digest where it is."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
+    if jnp.issubdtype(leaf.dtype, jnp.integer) and jnp.iinfo(leaf.dtype).bits < 8:
+        leaf = leaf.astype(jnp.int8)
+    elif jnp.issubdtype(leaf.dtype, jnp.floating) and jnp.finfo(leaf.dtype).bits < 8:
+        leaf = leaf.astype(jnp.float8_e4m3fn)
     if not isinstance(leaf, jax.Array):
         leaf = np.asarray(leaf, leaf.dtype.newbyteorder("="))
     elif not leaf.is_fully_addressable:
@@ -122,10 +126,6 @@ def _planes(x: Any) -> list[Any]:
         return [*_planes(x.real), *_planes(x.imag)]
     if x.dtype == np.bool_:
         return [x.astype(np.uint32)]
-    if jnp.issubdtype(x.dtype, jnp.integer) and jnp.iinfo(x.dtype).bits < 8:
-        x = x.astype(np.int8)
-    elif jnp.issubdtype(x.dtype, jnp.floating) and jnp.finfo(x.dtype).bits < 8:
-        x = x.astype(np.float32)
     bits = x.view(f"uint{8 * x.dtype.itemsize}")
     if bits.dtype.itemsize < 8:
         return [bits.astype(np.uint32)]

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Sharding
 
 from .._checks import check_key
-from .._compat import is_traced
+from .._compat import is_staging, is_traced
 from .assignment import Assignment, Row, listed
 from .paths import parts_of, unique_paths
 from .plan import Progress, init
@@ -165,10 +165,13 @@ def _make(
     def draw(key: jax.Array) -> dict[str, jax.Array]:
         return {row.path: assignment.draw(row, key) for row in rows}
 
-    wanted = {row.path: _sharding(leaves[row.index]) for row in rows}
-    made = init(
-        draw, key, out_shardings=lambda path, leaf: wanted[path], progress=progress
-    )
+    if is_staging():
+        made = draw(key)
+    else:
+        wanted = {row.path: _sharding(leaves[row.index]) for row in rows}
+        made = init(
+            draw, key, out_shardings=lambda path, leaf: wanted[path], progress=progress
+        )
     for row in rows:
         leaves[row.index] = made[row.path]
     return jax.tree.unflatten(structure, leaves)
