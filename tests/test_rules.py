@@ -6,6 +6,7 @@ import fnmatch
 import json
 import pickle
 import re
+import sys
 from typing import Any
 
 import equinox as eqx
@@ -526,6 +527,13 @@ def test_files_that_are_refused(tmp_path, name):
     with pytest.raises((TypeError, ValueError), match=message) as e:
         jaxinit.Rules.load(path)
     assert name in str(e.value)
+
+
+def test_yaml_is_optional(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(ImportError, match=r"jaxinit\[yaml\]"):
+        some_rules().save(tmp_path / "rules.yaml")
+    some_rules().save(tmp_path / "rules.json")
 
 
 def test_code_is_not_written(tmp_path):

@@ -96,7 +96,7 @@ def demo(
                 f"this model has {size:,} parameters; the demo stops at "
                 f"{_MOST_PARAMETERS:,}"
             )
-        made = {name: recipe[role] for name, role in roles.items()}
+        made: dict[str, Any] = {name: recipe[role] for name, role in roles.items()}
         if governed is not None:
             made |= ruled(governed, make({}), x)
         if not found:

@@ -49,10 +49,11 @@ def init_tree(
         >>> init_tree(jax.random.key(0), shapes, {"w": "he_normal"})["w"].dtype
         dtype(bfloat16)
     """
+    key = check_key("init_tree", key)
     assignment = as_rules(rules).assign(abstract_params)
-    rows = assignment.rows
-    _check_covered("init_tree", rows)
-    return _make("init_tree", key, abstract_params, assignment, rows, progress)
+    _check_covered("init_tree", assignment.rows)
+    assignment.check()
+    return _make(key, abstract_params, assignment, assignment.rows, progress)
 
 
 def reinit(
@@ -79,9 +80,11 @@ def reinit(
         >>> new["body"] is params["body"], float(new["head"].sum())
         (True, 0.0)
     """
+    key = check_key("reinit", key)
     assignment = as_rules(rules).assign(params)
+    assignment.check()
     rows = [row for row in assignment.rows if row.initializer is not None]
-    return _make("reinit", key, params, assignment, rows, progress)
+    return _make(key, params, assignment, rows, progress)
 
 
 def fill_missing(
@@ -121,6 +124,7 @@ def fill_missing(
         >>> new["body"] is loaded["body"], new["head"].tolist()
         (True, [0, 0])
     """
+    key = check_key("fill_missing", key)
     rules = as_rules(rules)
     assignment = rules.assign(abstract_params)
     found = _by_path(loaded)
@@ -140,17 +144,17 @@ def fill_missing(
             raise ValueError(f"{message}\nRules(..., strict=False) only warns.")
         warnings.warn(message, stacklevel=2)
     _check_covered("fill_missing", rows)
+    assignment.check(rows)
     leaves, structure = jax.tree.flatten(abstract_params)
     wanted = [_sharding(leaf) for leaf in leaves]
     for row in assignment.rows:
         if row.path in found:
             leaves[row.index] = _placed(found[row.path], wanted[row.index])
     whole = jax.tree.unflatten(structure, leaves)
-    return _make("fill_missing", key, whole, assignment, rows, progress)
+    return _make(key, whole, assignment, rows, progress)
 
 
 def _make(
-    where: str,
     key: jax.Array,
     tree: Any,
     assignment: Assignment,
@@ -158,8 +162,6 @@ def _make(
     progress: Progress | None,
 ) -> Any:
     """The tree with the leaves of ``rows`` made, all in one plan."""
-    key = check_key(where, key)
-    assignment.check(rows)
     leaves, structure = jax.tree.flatten(tree)
 
     def draw(key: jax.Array) -> dict[str, jax.Array]:
