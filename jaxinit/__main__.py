@@ -1,4 +1,4 @@
-"""``python -m jaxinit``: a demo, the catalogue, and one initializer's values."""
+"""``python -m jaxinit``: a demo, rules explained, the catalogue, one initializer."""
 
 import argparse
 import sys
@@ -9,6 +9,7 @@ from .cli import arguments
 from .cli.arguments import Parser
 from .cli.catalogue import catalogue
 from .cli.demo import MODELS, demo
+from .cli.explain import explain
 from .cli.plot import plot
 from .cli.show import draw, lines, summarize
 from .cli.usage import UsageError
@@ -21,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Its arguments; None for those of the process.
 
     Returns:
-        Exit code: 0, 1 if the demo's checks failed, 2 for a bad argument.
+        Exit code: 0, 1 if the demo's checks failed or the rules do not suit what
+        they explain, 2 for a bad argument.
     """
     try:
         args = _parser().parse_args(argv)
@@ -41,6 +43,8 @@ def _parser() -> Parser:
     add = commands.add_parser
     text = "initialize a model from a config, twice, and measure it"
     _add_demo(add("demo", help=text, description=text, allow_abbrev=False))
+    text = "print which rule makes which leaf of a model"
+    _add_explain(add("explain", help=text, description=text, allow_abbrev=False))
     text = "print every registered initializer"
     listing = add("list", help=text, description=text, allow_abbrev=False)
     listing.set_defaults(run=_list)
@@ -77,7 +81,29 @@ def _add_demo(p: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="JSON config, read if it exists and written if not",
     )
+    p.add_argument(
+        "--rules",
+        type=Path,
+        metavar="FILE",
+        help="JSON or YAML file of rules, which go before the config",
+    )
     p.set_defaults(run=_demo)
+
+
+def _add_explain(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "factory",
+        metavar="MODULE:FACTORY",
+        help="a function without arguments that returns parameters or their shapes",
+    )
+    p.add_argument(
+        "--rules",
+        type=Path,
+        metavar="FILE",
+        required=True,
+        help="JSON or YAML file of rules",
+    )
+    p.set_defaults(run=_explain)
 
 
 def _add_show(p: argparse.ArgumentParser) -> None:
@@ -117,7 +143,12 @@ def _demo(args: argparse.Namespace) -> int:
             dtype=dtype,
             seed=args.seed,
             config=args.config,
+            rules=args.rules,
         )
+
+
+def _explain(args: argparse.Namespace) -> int:
+    return explain(args.factory, args.rules)
 
 
 def _list(args: argparse.Namespace) -> int:

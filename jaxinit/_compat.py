@@ -27,6 +27,11 @@ def is_traced(x: object) -> bool:
     return isinstance(x, Tracer)
 
 
+def is_staging() -> bool:
+    """Whether operations are recorded here, as inside jit, whatever their operands."""
+    return is_traced(jax.numpy.zeros(()))
+
+
 def explicit_axes(out_sharding: OutSharding) -> tuple[str, ...]:
     """Names of the Explicit mesh axes that ``out_sharding`` lives on."""
     if isinstance(out_sharding, NamedSharding):

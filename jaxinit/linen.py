@@ -10,6 +10,7 @@ from flax.linen import spmd
 from jax.sharding import Mesh, NamedSharding
 
 from .model.plan import Plan, Progress
+from .model.rules import Rules, ruled
 from .model.structure import FromTree
 
 
@@ -18,7 +19,8 @@ def plan(
     rngs: Any,
     *args: Any,
     mesh: Mesh | None = None,
-    rules: Any = None,
+    rules: Rules | Any = None,
+    axis_rules: Any = None,
     method: Callable[..., Any] | str | None = None,
     progress: Progress | None = None,
     **kwargs: Any,
@@ -32,7 +34,8 @@ def plan(
         mesh: Mesh to place the variables on, by the names that
             ``nn.with_partitioning`` and ``nn.with_logical_partitioning`` gave
             them; variables without names are replicated. None: no placement.
-        rules: Pairs (logical axis, mesh axis); None for those of
+        rules: As for `jaxinit.plan`.
+        axis_rules: Pairs (logical axis, mesh axis); None for those of
             ``nn.logical_axis_rules`` if any, else names are mesh axes.
         method: As for ``model.init``.
         progress: Called as progress(done, total, what) while compiling.
@@ -49,12 +52,13 @@ def plan(
         if mesh is None:
             return None
         specs = nn.get_partition_spec(variables)
-        if rules is None and not nn.get_logical_axis_rules():
+        if axis_rules is None and not nn.get_logical_axis_rules():
             return jax.tree.map(functools.partial(NamedSharding, mesh), specs)
-        return spmd.logical_to_mesh_sharding(specs, mesh, rules)
+        return spmd.logical_to_mesh_sharding(specs, mesh, axis_rules)
 
     options: Any = {"out_shardings": FromTree(shardings), "progress": progress}
-    return Plan(init, (rngs, *args), kwargs, **options)
+    made_by = init if rules is None else ruled(init, rules)
+    return Plan(made_by, (rngs, *args), kwargs, **options)
 
 
 def init(model: nn.Module, rngs: Any, *args: Any, **options: Any) -> Any:
@@ -65,6 +69,6 @@ def init(model: nn.Module, rngs: Any, *args: Any, **options: Any) -> Any:
         >>> variables["params"]["kernel"].shape
         (3, 4)
     """
-    named = {"mesh", "rules", "method", "progress"}
+    named = {"mesh", "rules", "axis_rules", "method", "progress"}
     kwargs = {name: x for name, x in options.items() if name not in named}
     return plan(model, rngs, *args, **options)(rngs, *args, **kwargs)

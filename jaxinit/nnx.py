@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from ._compat import is_traced
 from .model.plan import Plan, Progress
+from .model.rules import Rules, as_rules, redraw
 from .model.structure import FromTree
 
 M = TypeVar("M")
@@ -22,6 +23,7 @@ def create(
     rngs: nnx.Rngs,
     *,
     mesh: Mesh | None = None,
+    rules: Rules | Any = None,
     progress: Progress | None = None,
 ) -> M:
     """The model that ``make(rngs)`` builds, with the same values, faster.
@@ -32,6 +34,8 @@ def create(
         rngs: Random streams; they advance as ``make`` would advance them.
         mesh: Mesh to place the variables on, by the names that
             ``nnx.with_partitioning`` gave them; others are replicated.
+        rules: `Rules`, or what they are built of, for all variables but the random
+            streams; their base key is what ``rngs.params()`` would give now.
         progress: Called as progress(done, total, what) while compiling.
 
     Returns:
@@ -48,10 +52,15 @@ def create(
     def build(streams: Any) -> Any:
         own = jax.tree.map(lambda count: count, counts)  # variables of this trace
         inside = nnx.merge(stream_graph, own, streams)
+        key = nnx.clone(inside).params() if rules is not None else None
         _count_on_host(inside)
         model = make(inside)
         _count_as_flax((model, inside))
         graphdef, state = nnx.split(model)
+        if key is not None:
+            kept, governed = nnx.split_state(state, nnx.RngState, ...)
+            governed = redraw(key, governed, as_rules(rules))
+            state = nnx.merge_state(kept, governed)
         graph[:] = [graphdef]
         return state, nnx.state(inside)
 

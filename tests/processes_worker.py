@@ -26,6 +26,8 @@ def main():
         split = leaf.shape and leaf.shape[0] % 4 == 0
         return NamedSharding(mesh, P("data") if split else P())
 
+    if MODE == "manifests":
+        return manifests(mesh)
     seed = 7 + (PROCESS if MODE == "keys" else 0)
     if MODE == "plans":
         model = GPT(layers=2 + PROCESS, width=32, vocab=64)
@@ -46,6 +48,35 @@ def main():
         for shard in a.addressable_shards:
             assert np.array_equal(shard.data, np.asarray(b)[shard.index]), leaf.path
     print("equal")
+
+
+def manifests(mesh):
+    """Rules and digests over both processes, and one tampered with."""
+    rules = jaxinit.Rules({"*/w": "he_normal"}, default="ones")
+    rows = NamedSharding(mesh, P("data"))
+
+    def leaf(*shape, sharding=None, dtype=jnp.float32):
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+    def tree(sharding):
+        wide = leaf(256, 128, sharding=sharding, dtype=jnp.bfloat16)
+        return {"a": {"w": leaf(256, 128, sharding=sharding), "b": leaf(8)}, "c": wide}
+
+    key = jax.random.key(0)
+    made = jaxinit.init_tree(key, tree(rows), rules)
+    assert len(made["a"]["w"].addressable_shards) == 2
+    local = jaxinit.init_tree(key, tree(None), rules)
+    shared = jaxinit.manifest(made, rules, key)
+    assert shared.leaves == jaxinit.manifest(local, rules, key).leaves
+    assert shared.verify_across_hosts() == [] and shared.verify(local) == []
+    old = made["a"]["w"]
+    again = jaxinit.reinit(made, {"a/w": "zeros"}, key)
+    assert again["c"] is made["c"] and again["a"]["w"].sharding == old.sharding
+    assert [d.path for d in shared.verify(again)] == ["a/w"]
+    if PROCESS == 1:
+        local["a"]["w"] = local["a"]["w"].at[3, 5].multiply(2.0)
+        local["d"] = jnp.ones(3)
+    print(*jaxinit.manifest(local).verify_across_hosts(), sep="; ")
 
 
 main()

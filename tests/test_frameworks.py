@@ -125,7 +125,7 @@ def test_linen_init_on_a_mesh(logical):
     mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=AUTO)
     rules = (("embed", "data"), ("mlp", "model")) if logical else None
     model, x = Named(logical), jnp.ones((2, 8))
-    made = jaxinit.linen.init(model, KEY, x, train=False, mesh=mesh, rules=rules)
+    made = jaxinit.linen.init(model, KEY, x, train=False, mesh=mesh, axis_rules=rules)
     kernel = made["params"]["Dense_0"]["kernel"].value
     assert kernel.sharding == NamedSharding(mesh, P("data", "model"))
     assert made["params"]["Dense_0"]["bias"].sharding.is_fully_replicated

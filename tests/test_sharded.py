@@ -121,6 +121,16 @@ def test_two_processes_make_the_same_values():
         assert done.stdout.split()[-1] == "equal"
 
 
+def test_two_processes_agree_on_manifests():
+    said = set()
+    for done in processes("manifests"):
+        assert done.returncode == 0, done.stderr[-2000:]
+        said.add(done.stdout.splitlines()[-1])
+    (text,) = said
+    changed, extra = text.split("; ")
+    assert changed.startswith("a/w: values ") and extra == "d: extra"
+
+
 @pytest.mark.parametrize("mode", ["keys", "plans"])
 def test_two_processes_that_disagree_all_fail(mode):
     for done in processes(mode):

@@ -1,5 +1,6 @@
 """``demo``: a model initialized from a config, twice, measured and timed."""
 
+import functools
 import math
 import os
 import tempfile
@@ -15,6 +16,7 @@ import numpy as np
 import jaxinit
 
 from . import recipes
+from .explain import load_rules
 from .rows import rows
 from .usage import UsageError, require
 
@@ -41,6 +43,7 @@ def demo(
     dtype: np.dtype[Any],
     seed: int,
     config: Path | None,
+    rules: Path | None = None,
 ) -> int:
     """Runs the demo and prints it.
 
@@ -53,6 +56,7 @@ def demo(
         seed: Of the key.
         config: Config file, read if it exists and written if not; None for a
             temporary one.
+        rules: File of rules, which go before the config; or None.
 
     Returns:
         0, or 1 if a check failed.
@@ -71,6 +75,7 @@ def demo(
     require("rich", "flax")
     from . import models, report
 
+    governed = None if rules is None else load_rules(rules)
     cls = getattr(models, _CLASSES[model])
     sizes.setdefault("layers", cls.layers)
     recipe = recipes.RECIPES[model](sizes["layers"])
@@ -91,6 +96,9 @@ def demo(
                 f"this model has {size:,} parameters; the demo stops at "
                 f"{_MOST_PARAMETERS:,}"
             )
+        made: dict[str, Any] = {name: recipe[role] for name, role in roles.items()}
+        if governed is not None:
+            made |= ruled(governed, make({}), x)
         if not found:
             recipes.write(path, recipe)
         report.heading(model, make({}), size, len(shapes))
@@ -99,19 +107,19 @@ def demo(
         key = jax.random.key(seed)
         initializers = checked(recipe, path)
         with report.progress() as progress:
-            planned, first, ours = build(make(initializers), key, x, progress)
+            planned, first, ours = build(make(initializers), key, x, governed, progress)
         reread = recipes.read(path, set(recipe))
-        _, second, _ = build(make(checked(reread, path)), key, x)
+        _, second, _ = build(make(checked(reread, path)), key, x, governed)
     changed = different(first, second)
     same_config = recipe == reread
     report.equality(same_config, len(first), changed)
     del second
-    table = rows(first, {name: recipe[role] for name, role in roles.items()})
+    table = rows(first, made)
     report.parameters(table)
-    by_jit, jitted = jit(make(initializers), key, x)
+    by_jit, jitted = jit(make(initializers), key, x, governed)
     unequal = different(first, by_jit)
     del first, by_jit
-    _, flax = jit(make({}), key, x)
+    _, flax = jit(make({}), key, x, None)
     report.timings(ours, jitted, flax, len(planned.groups), unequal)
     passed = same_config and not changed and not unequal
     passed = passed and all(row.is_right for row in table)
@@ -124,7 +132,7 @@ Seconds = tuple[float, float]  # of the first call, and of the next
 
 
 def build(
-    model: Any, key: jax.Array, x: jax.Array, progress: Any = None
+    model: Any, key: jax.Array, x: jax.Array, rules: Any, progress: Any = None
 ) -> tuple[jaxinit.Plan, Made, Seconds]:
     """Plans ``model.init`` and makes the parameters, twice.
 
@@ -132,13 +140,14 @@ def build(
         model: A Flax Linen module.
         key: PRNG key.
         x: The model's input.
+        rules: As for `jaxinit.plan`.
         progress: As for `jaxinit.plan`.
 
     Returns:
         The plan, the parameters by path, and the seconds.
     """
     start = time.perf_counter()
-    planned = jaxinit.plan(model.init, key, x, progress=progress)
+    planned = jaxinit.plan(model.init, key, x, rules=rules, progress=progress)
     params = jax.block_until_ready(planned(key, x))
     between = time.perf_counter()
     jax.block_until_ready(planned(key, x))
@@ -146,9 +155,12 @@ def build(
     return planned, arrays(params), seconds
 
 
-def jit(model: Any, key: jax.Array, x: jax.Array) -> tuple[Made, Seconds]:
+def jit(model: Any, key: jax.Array, x: jax.Array, rules: Any) -> tuple[Made, Seconds]:
     """The parameters as ``jax.jit(model.init)`` makes them, twice, and the seconds."""
-    init = jax.jit(model.init)
+    fn = model.init
+    if rules is not None:
+        fn = functools.partial(jaxinit.init, model.init, rules=rules)
+    init = jax.jit(fn)
     start = time.perf_counter()
     params = jax.block_until_ready(init(key, x))
     between = time.perf_counter()
@@ -160,6 +172,21 @@ def arrays(variables: Any) -> Made:
     """Parameters by path, as NumPy arrays."""
     leaves = by_path(variables["params"])
     return {path: np.asarray(leaf) for path, leaf in leaves.items()}
+
+
+def ruled(rules: jaxinit.Rules, model: Any, x: Any) -> Inits:
+    """The initializer of each parameter that a rule makes."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+    try:
+        assignment = rules.assign(shapes)
+        assignment.check()
+    except ValueError as e:
+        raise UsageError(e) from None
+    return {
+        row.path.removeprefix("params/"): row.initializer
+        for row in assignment.rows
+        if row.initializer is not None
+    }
 
 
 def different(a: Made, b: Made) -> list[str]:

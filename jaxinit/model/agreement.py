@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from .._compat import is_key
+
 
 def check_agreement(leaves: Sequence[Any], keys: Sequence[Any]) -> None:
     """Raises in every process if plan or keys differ between any two.
@@ -24,7 +26,7 @@ def check_agreement(leaves: Sequence[Any], keys: Sequence[Any]) -> None:
 
     digests = [
         _digest(map(repr, leaves)),
-        _digest(np.asarray(k).tobytes() for k in keys),
+        _digest(_words(k).tobytes() for k in keys),
     ]
     mine = np.frombuffer(b"".join(digests), np.uint32).reshape(2, -1)
     everyone = np.asarray(multihost_utils.process_allgather(mine))
@@ -36,6 +38,12 @@ def check_agreement(leaves: Sequence[Any], keys: Sequence[Any]) -> None:
                 f"{', '.join(map(str, others))} differ. Every process has to plan the "
                 "same function and call it with the same arguments."
             )
+
+
+def _words(key: Any) -> np.ndarray:
+    if isinstance(key, jax.Array) and is_key(key):
+        key = jax.random.key_data(key)
+    return np.asarray(key)
 
 
 def _digest(parts: Any) -> bytes:

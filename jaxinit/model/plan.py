@@ -18,6 +18,7 @@ from .agreement import check_agreement
 from .flatten import Program, Value, flatten
 from .group import Group, group_components, lower_group, opaque_group, place_fill
 from .partition import Unanalyzable, partition
+from .rules import Rules, ruled
 from .structure import Arguments, Result
 from .table import render
 
@@ -262,6 +263,7 @@ class Plan:
 def plan(
     fn: Callable[..., Any],
     *args: Any,
+    rules: Rules | Any = None,
     out_shardings: Any = None,
     donate: int | Sequence[int] = (),
     progress: Progress | None = None,
@@ -278,6 +280,9 @@ def plan(
         fn: Function of keys and arrays to a pytree, as a model's ``init``.
         *args: Its arguments. Arrays may be ``jax.ShapeDtypeStruct`` here; what is
             not an array (a bool, a string, a number) is fixed by its value.
+        rules: `Rules`, or what they are built of: the leaves that they match are
+            made by their initializers, from `leaf_key` of the first argument (a
+            key, or a dict of keys with "params"); the others by ``fn``.
         out_shardings: None; a sharding; a pytree prefix of shardings; or a
             function of (path, ShapeDtypeStruct) to a sharding.
         donate: Positions of arguments whose arrays a call may consume: they are
@@ -289,7 +294,8 @@ def plan(
         A `Plan`: call it with arguments of the same shapes.
 
     Raises:
-        TypeError, ValueError: If ``out_shardings`` does not suit the result.
+        TypeError, ValueError: If ``out_shardings`` or ``rules`` do not suit the
+            result.
 
     Example:
         >>> def init(key):
@@ -298,6 +304,7 @@ def plan(
         >>> len(p.groups), len(p(jax.random.key(1)))
         (1, 3)
     """
+    fn = fn if rules is None else ruled(fn, rules)
     return Plan(
         fn, args, kwargs, out_shardings=out_shardings, donate=donate, progress=progress
     )
@@ -306,6 +313,7 @@ def plan(
 def init(
     fn: Callable[..., Any],
     *args: Any,
+    rules: Rules | Any = None,
     out_shardings: Any = None,
     progress: Progress | None = None,
     **kwargs: Any,
@@ -316,6 +324,7 @@ def init(
         >>> init(lambda key: jaxinit.Ones()(key, (2,)), jax.random.key(0))
         Array([1., 1.], dtype=float32)
     """
+    fn = fn if rules is None else ruled(fn, rules)
     if any(map(is_traced, jax.tree.leaves((args, kwargs)))):
         return fn(*args, **kwargs)
     made = plan(fn, *args, out_shardings=out_shardings, progress=progress, **kwargs)

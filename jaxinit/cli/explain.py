@@ -1,0 +1,75 @@
+"""``explain``: which rule makes which leaf of a user's model."""
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import jaxinit
+
+from ..model.structure import Result
+from .usage import UsageError
+
+
+def explain(factory: str, rules: Path) -> int:
+    """Prints the table of leaf, rule and initializer.
+
+    Args:
+        factory: ``MODULE:FACTORY``, a function without arguments that returns the
+            parameters or their shapes. It is traced: nothing is computed.
+        rules: File of the rules.
+
+    Returns:
+        0, or 1 if a rule makes no leaf or an initializer cannot serve one.
+
+    Raises:
+        UsageError: If the factory or the file cannot be used.
+    """
+    assignment = load_rules(rules).assign(shapes(find(factory)))
+    print(assignment)
+    return 1 if assignment.idle() or assignment.unfit() else 0
+
+
+def load_rules(path: Path) -> jaxinit.Rules:
+    """The rules of a file, or an error of one line."""
+    try:
+        return jaxinit.Rules.load(path)
+    except OSError as e:
+        raise UsageError(f"cannot read {path}: {e.strerror}") from None
+    except (TypeError, ValueError, ImportError) as e:
+        raise UsageError(e) from None
+
+
+def find(factory: str) -> Any:
+    """The function that ``MODULE:FACTORY`` names, from the current folder too."""
+    module, _, name = factory.partition(":")
+    if not module or not name:
+        raise UsageError(f"{factory!r} names no factory; write MODULE:FACTORY")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as e:
+        raise UsageError(f"cannot import {factory}: {e}") from None
+    if not callable(found):
+        raise UsageError(f"{factory} is not callable")
+    return found
+
+
+def shapes(factory: Any) -> Any:
+    """What the factory returns, with a shape for each array."""
+    result = Result()
+
+    def trace() -> list[Any]:
+        # Shapes that the factory worked out itself pass as they are.
+        arrays = result.split(factory())
+        kept[:] = [x if isinstance(x, jax.ShapeDtypeStruct) else None for x in arrays]
+        return [x for x in arrays if not isinstance(x, jax.ShapeDtypeStruct)]
+
+    kept: list[Any] = []
+    made = iter(jax.eval_shape(trace))
+    return result.join([next(made) if x is None else x for x in kept])

@@ -1,0 +1,164 @@
+"""Digests of arrays that do not depend on where their elements are.
+
+Version 1. An array is words: one of 32 bits for an element of up to 4 bytes (its
+bits, extended by zeros; int4 as int8, float4 as float8_e4m3fn), two for 8 bytes, low
+one first, and real before imaginary. Word w of plane p (0 but for elements of several
+words) of the element at flat row-major index i gives, with M and N two mixers that
+are one-to-one on 32 bits,
+
+    a = N(w ^ k),  b = M(a + k),  k = M(i + (p + 1) * 0x9e3779b9)
+
+and the digest is the sum of all a and the sum of all b, each modulo 2**32. Sums
+take no notice of order, so each device adds up its own shard in one pass over it.
+A change of one word always changes the first sum. From 2**32 elements on, leading
+axes are counted apart: k = M(k ^ M(their index)), i that of the rest.
+
+This finds accidents; it is no protection against someone who wants to be missed.
+"""
+
+import contextlib
+import math
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+VERSION = 1
+_COUNTED = 2**32  # elements that one word counts
+_SMALL = 2**14  # elements below which the host is done before a compilation
+
+
+def digests(leaves: Sequence[Any]) -> list[str]:
+    """The digest of each array, as 16 hexadecimal digits.
+
+    In a job of several processes, all that hold part of an array have to call this.
+
+    Args:
+        leaves: Arrays of any dtype, keys included, on any shardings.
+    """
+    plain = [_plain(leaf) for leaf in leaves]
+    kinds = {_kind(x) for x in plain if not isinstance(x, np.ndarray)}
+    # Lowered here: settings under a context manager are this thread's own.
+    todo = {kind: _lowered(*kind) for kind in kinds if kind not in _programs}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        made = pool.map(lambda lowered: lowered.compile(), todo.values())
+        _programs.update(zip(todo, made, strict=True))
+    sums = [_sums(x) if isinstance(x, np.ndarray) else _run(x) for x in plain]
+    return [f"{int(a):08x}{int(b):08x}" for a, b in sums]
+
+
+_programs: dict[Any, Any] = {}
+
+
+def _plain(leaf: Any) -> Any:
+    """A NumPy array to digest on the host, or a JAX array to digest where it is."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    if jnp.issubdtype(leaf.dtype, jnp.integer) and jnp.iinfo(leaf.dtype).bits < 8:
+        leaf = leaf.astype(jnp.int8)
+    elif jnp.issubdtype(leaf.dtype, jnp.floating) and jnp.finfo(leaf.dtype).bits < 8:
+        leaf = leaf.astype(jnp.float8_e4m3fn)
+    if not isinstance(leaf, jax.Array):
+        leaf = np.asarray(leaf, leaf.dtype.newbyteorder("="))
+    elif not leaf.is_fully_addressable:
+        return leaf
+    if leaf.size < _SMALL:
+        return np.asarray(leaf)
+    with _x64(leaf.dtype):
+        return jnp.asarray(leaf)
+
+
+def _kind(x: jax.Array) -> Any:
+    return x.shape, x.dtype, x.sharding
+
+
+def _lowered(shape: tuple[int, ...], dtype: Any, sharding: Any) -> Any:
+    with _x64(dtype):
+        aval = jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+        return jax.jit(_sums).lower(aval)
+
+
+def _run(x: jax.Array) -> Any:
+    with _x64(x.dtype):
+        return _programs[_kind(x)](x)
+
+
+def _x64(dtype: Any) -> Any:
+    """Where JAX leaves 64-bit elements as they are."""
+    wide = dtype.itemsize > (8 if dtype.kind == "c" else 4)
+    return jax.enable_x64(True) if wide else contextlib.nullcontext()
+
+
+def _sums(x: Any) -> tuple[Any, Any]:
+    """Both sums, of a NumPy array or inside jit."""
+    on_host = isinstance(x, np.ndarray)
+    x = x.reshape(-1) if on_host else x
+    split = _split(x.shape)
+    index = _index(x.shape, range(split, x.ndim), on_host)
+    sums: Any = np.zeros(2, np.uint32) if on_host else jnp.zeros(2, jnp.uint32)
+    for p, words in enumerate(_planes(x)):
+        k = _mix(index + np.uint32((p + 1) * 0x9E3779B9 % 2**32))
+        if split:
+            k = _mix(k ^ _mix(_index(x.shape, range(split), on_host)))
+        a = _other_mix(words ^ k)
+        b = _mix(a + k)
+        if on_host:
+            sums += np.stack([a.sum(dtype=np.uint32), b.sum(dtype=np.uint32)])
+        else:
+            # One pass over the array; two sums would store what they share.
+            zero, axes = np.uint32(0), tuple(range(x.ndim))
+            sums += jnp.stack(lax.reduce((a, b), (zero, zero), _add, axes))
+    return sums[0], sums[1]
+
+
+def _add(x: Any, y: Any) -> Any:
+    return x[0] + y[0], x[1] + y[1]
+
+
+def _planes(x: Any) -> list[Any]:
+    """The elements as 32-bit words."""
+    if x.dtype.kind == "c":
+        return [*_planes(x.real), *_planes(x.imag)]
+    if x.dtype == np.bool_:
+        return [x.astype(np.uint32)]
+    bits = x.view(f"uint{8 * x.dtype.itemsize}")
+    if bits.dtype.itemsize < 8:
+        return [bits.astype(np.uint32)]
+    return [bits.astype(np.uint32), (bits >> np.uint64(32)).astype(np.uint32)]
+
+
+def _split(shape: Sequence[int]) -> int:
+    """How many leading axes are counted apart from the rest."""
+    return next(k for k in range(len(shape) + 1) if math.prod(shape[k:]) <= _COUNTED)
+
+
+def _index(shape: Sequence[int], axes: Sequence[int], on_host: bool) -> Any:
+    """Row-major index over some axes, built so that each shard computes its own."""
+    if on_host:
+        return np.arange(shape[0], dtype=np.uint32)
+    index = jnp.zeros(shape, jnp.uint32)
+    stride = 1
+    for axis in reversed(axes):
+        step = lax.broadcasted_iota(jnp.uint32, shape, axis)
+        index = index + step * np.uint32(stride)
+        stride *= shape[axis]
+    return index
+
+
+def _mix(h: Any) -> Any:
+    """The finalizer of MurmurHash3."""
+    h = (h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B)
+    h = (h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35)
+    return h ^ (h >> np.uint32(16))
+
+
+def _other_mix(h: Any) -> Any:
+    """The "lowbias32" of Chris Wellons's search for integer hashes."""
+    h = (h ^ (h >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    h = (h ^ (h >> np.uint32(15))) * np.uint32(0x846CA68B)
+    return h ^ (h >> np.uint32(16))

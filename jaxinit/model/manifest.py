@@ -1,0 +1,323 @@
+"""Manifests: what each leaf of a tree was, and what made it."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import numpy as np
+
+from .._checks import check_key
+from ..initializers import registry
+from . import digest, files, keys
+from .paths import parts_of, unique_paths
+from .rules import Rules, as_rules
+from .structure import is_array
+
+VERSION = 1
+_VERSIONS = {"manifest": VERSION, "digest": digest.VERSION, "path": keys.VERSION}
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """What a manifest says of one array.
+
+    Attributes:
+        shape: Its shape.
+        dtype: Name of its dtype.
+        digest: Digest of its values, 16 hexadecimal digits.
+        initializer: Config of what made it; None for the model's own.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    digest: str
+    initializer: dict[str, Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """One way in which a leaf is not what it was.
+
+    Attributes:
+        path: Path of the leaf.
+        what: "missing", "extra", "shape", "dtype" or "values".
+        expected: What the manifest says; None for an extra leaf.
+        found: What is there; None for a missing leaf.
+    """
+
+    path: str
+    what: str
+    expected: Any
+    found: Any
+
+    def __str__(self) -> str:
+        """One line."""
+        if self.what in ("missing", "extra"):
+            return f"{self.path}: {self.what}"
+        return f"{self.path}: {self.what} {self.found} instead of {self.expected}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What the arrays of a tree were, from which key and rules, on which versions.
+
+    Built by `jaxinit.manifest`, or by `load` from a JSON file.
+
+    Attributes:
+        leaves: What each array was, by path.
+        rules: The rules that made them, or None.
+        key_config: Implementation and words of the base key, and whether it is
+            typed; or None.
+        made_by: Versions of the library, JAX and the device.
+    """
+
+    leaves: dict[str, Leaf]
+    rules: Rules | None
+    key_config: dict[str, Any] | None
+    made_by: dict[str, Any]
+
+    @property
+    def key(self) -> jax.Array | None:
+        """The base key, typed or raw as it was."""
+        if self.key_config is None:
+            return None
+        data = jax.numpy.asarray(self.key_config["data"], np.uint32)
+        if not self.key_config["typed"]:
+            return data
+        return jax.random.wrap_key_data(data, impl=self.key_config["implementation"])
+
+    def verify(self, params: Any) -> list[Difference]:
+        """How a tree differs from what the manifest says; empty if in nothing.
+
+        In a job of several processes that share arrays, all have to call it.
+
+        Args:
+            params: Pytree of arrays, in any containers and on any shardings.
+
+        Returns:
+            One difference for each leaf that is not the same.
+        """
+        return _differences(self.leaves, _leaves(params, self.leaves))
+
+    def verify_across_hosts(self) -> list[Difference]:
+        """How the manifests of the processes of a job differ; empty if in nothing.
+
+        Every process calls it on its own manifest and gets the same answer: each
+        leaf in which some process differs from process 0.
+        """
+        everyone = [
+            {path: _leaf_from(leaf) for path, leaf in leaves.items()}
+            for leaves in _gather(_leaves_config(self.leaves))
+        ]
+        found: dict[str, Difference] = {}
+        for leaves in everyone[1:]:
+            for difference in _differences(everyone[0], leaves):
+                found.setdefault(difference.path, difference)
+        return list(found.values())
+
+    def get_config(self) -> dict[str, Any]:
+        """The manifest as JSON-serializable plain data."""
+        return {
+            "versions": _VERSIONS,
+            "made_by": self.made_by,
+            "key": self.key_config,
+            "rules": None if self.rules is None else self.rules.get_config(),
+            "leaves": _leaves_config(self.leaves),
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The manifest whose `get_config` is ``config``.
+
+        Raises:
+            ValueError: If it is none, or of another version.
+        """
+        try:
+            if config["versions"] != _VERSIONS:
+                raise ValueError(
+                    f"its versions are {config['versions']}; this jaxinit reads "
+                    f"{_VERSIONS}."
+                )
+            rules = config["rules"]
+            return cls(
+                leaves={p: _leaf_from(leaf) for p, leaf in config["leaves"].items()},
+                rules=None if rules is None else Rules.from_config(rules),
+                key_config=_key_config(config["key"]),
+                made_by=dict(config["made_by"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as e:
+            what = f"it lacks {e}" if isinstance(e, KeyError) else e
+            raise ValueError(f"This is no manifest: {what}") from None
+
+    def to_json(self) -> str:
+        """The config as JSON text."""
+        return json.dumps(self.get_config(), indent=1)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the config to a .json, .yaml or .yml file."""
+        files.write(path, self.get_config())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """The manifest of a file that `save` wrote.
+
+        Raises:
+            ValueError: If it holds no manifest of this version.
+        """
+        config = files.read(path)
+        try:
+            return cls.from_config(config)
+        except ValueError as e:
+            raise ValueError(f"{path}: {e}") from None
+
+
+def manifest(
+    params: Any, rules: Rules | Any = None, key: jax.Array | None = None
+) -> Manifest:
+    """What the arrays of a tree are, and what made them.
+
+    Digests do not depend on shardings, devices or processes, and find every change
+    of a single element. In a job of several processes that share arrays, all have
+    to call it. See `jaxinit.model.digest` for the definition.
+
+    Args:
+        params: Pytree of arrays.
+        rules: The rules that made it, which have to suit it.
+        key: The base key.
+
+    Returns:
+        A manifest, to save and to verify other trees with.
+
+    Raises:
+        TypeError: If the rules cannot be written as a config.
+        ValueError: If the rules do not suit the tree.
+
+    Example:
+        >>> params = {"w": jnp.ones((2, 2)), "b": jnp.zeros(2)}
+        >>> made = manifest(params)
+        >>> made.verify(params)
+        []
+        >>> for difference in made.verify({"w": params["w"].at[0, 1].set(2.0)}):
+        ...     print(difference)
+        b: missing
+        w: values b9c4cca855fc2b43 instead of e090a8c3e2457850
+    """
+    leaves = _leaves(params)
+    if rules is not None:
+        rules = as_rules(rules)
+        rules.get_config()  # refuses predicates, before any digest
+        assignment = rules.assign(params)
+        assignment.check()
+        for row in assignment.rows:
+            if row.initializer is not None:
+                config = registry.serialize(row.initializer)
+                leaf = leaves[row.path]
+                leaves[row.path] = dataclasses.replace(leaf, initializer=config)
+    key_config = None
+    if key is not None:
+        key = check_key("manifest", key)
+        typed = bool(jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key))
+        key = key if typed else jax.random.wrap_key_data(key)
+        data = np.asarray(jax.random.key_data(key)).tolist()
+        impl = str(jax.random.key_impl(key))
+        key_config = {"implementation": impl, "data": data, "typed": typed}
+    return Manifest(leaves, rules, key_config, _made_by())
+
+
+def _leaves(tree: Any, like: Mapping[str, Leaf] | None = None) -> dict[str, Leaf]:
+    """Every array by path; with digests, or only where they decide what is like."""
+    pairs = zip(parts_of(tree), jax.tree.leaves(tree), strict=True)
+    arrays = [(parts, leaf) for parts, leaf in pairs if is_array(leaf)]
+    paths = unique_paths("manifest", [parts for parts, _ in arrays])
+    bare = {
+        path: Leaf(tuple(leaf.shape), leaf.dtype.name, "")
+        for path, (_, leaf) in zip(paths, arrays, strict=True)
+    }
+    wanted = [
+        (path, leaf)
+        for path, (_, leaf) in zip(paths, arrays, strict=True)
+        if like is None or (path in like and not _form(like[path], bare[path]))
+    ]
+    made = digest.digests([leaf for _, leaf in wanted])
+    for (path, _), text in zip(wanted, made, strict=True):
+        bare[path] = dataclasses.replace(bare[path], digest=text)
+    return bare
+
+
+def _form(expected: Leaf, found: Leaf) -> tuple[str, Any, Any] | None:
+    """How two leaves differ before their values are looked at."""
+    for what in ("shape", "dtype"):
+        a, b = getattr(expected, what), getattr(found, what)
+        if a != b:
+            return what, a, b
+    return None
+
+
+def _differences(
+    expected: Mapping[str, Leaf], found: Mapping[str, Leaf]
+) -> list[Difference]:
+    differences: list[Difference] = []
+    for path in [*expected, *(path for path in found if path not in expected)]:
+        a, b = expected.get(path), found.get(path)
+        if a is None or b is None:
+            differences.append(Difference(path, "extra" if b else "missing", a, b))
+            continue
+        form = _form(a, b)
+        if form is None and a.digest != b.digest:
+            form = "values", a.digest, b.digest
+        if form is not None:
+            differences.append(Difference(path, *form))
+    return differences
+
+
+def _leaves_config(leaves: Mapping[str, Leaf]) -> dict[str, Any]:
+    return {
+        path: {**dataclasses.asdict(leaf), "shape": list(leaf.shape)}
+        for path, leaf in leaves.items()
+    }
+
+
+def _leaf_from(config: Mapping[str, Any]) -> Leaf:
+    shape, dtype, text = config["shape"], config["dtype"], config["digest"]
+    if not isinstance(dtype, str) or not isinstance(text, str) or len(text) != 16:
+        raise ValueError(f"{config!r} is no leaf.")
+    return Leaf(tuple(map(int, shape)), dtype, text, config["initializer"])
+
+
+def _key_config(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if config is None:
+        return None
+    data = [int(word) for word in config["data"]]
+    impl, typed = str(config["implementation"]), bool(config["typed"])
+    return {"implementation": impl, "data": data, "typed": typed}
+
+
+def _made_by() -> dict[str, Any]:
+    device = jax.devices()[0]
+    return {
+        "jaxinit": version("jaxinit"),
+        "jax": version("jax"),
+        "jaxlib": version("jaxlib"),
+        "platform": device.client.platform_version,
+        "device": device.device_kind,
+        "devices": jax.device_count(),
+        "processes": jax.process_count(),
+    }
+
+
+def _gather(data: Any) -> list[Any]:
+    """The plain data of every process, in their order."""
+    if jax.process_count() == 1:
+        return [data]
+    from jax.experimental import multihost_utils
+
+    mine = np.frombuffer(json.dumps(data).encode(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.array([mine.size]))
+    padded = np.full(int(np.max(sizes)), ord(" "), np.uint8)
+    padded[: mine.size] = mine
+    everyone = np.asarray(multihost_utils.process_allgather(padded))
+    return [json.loads(row.tobytes()) for row in everyone]

@@ -1,0 +1,67 @@
+"""Where a leaf is in a tree: the names that lead to it."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import jax
+
+Parts: TypeAlias = tuple[str, ...]
+
+# Classes that hold one array and what is known about it, by the module that
+# defines them; a module that is not loaded has no instances.
+_BOXES = (("flax.core.meta", "AxisMetadata"), ("flax.nnx", "Variable"))
+
+
+def parts_of(tree: Any) -> list[Parts]:
+    """The path of every leaf, in the order of ``jax.tree.leaves``.
+
+    Boxes, as ``nn.Partitioned`` and ``nnx.Variable``, are no level of their own.
+
+    Example:
+        >>> parts_of({"head": {"bias": 1}, "layers": [2, 3]})
+        [('head', 'bias'), ('layers', '0'), ('layers', '1')]
+    """
+    return _parts(tree, _boxes())
+
+
+def join(parts: Sequence[str]) -> str:
+    """A path as patterns see it: "head/bias"."""
+    return "/".join(parts)
+
+
+def unique_paths(where: str, all_parts: Sequence[Parts]) -> list[str]:
+    """The joined paths, which must differ.
+
+    Raises:
+        ValueError: If two are equal, as where a name holds a "/".
+    """
+    paths = [join(parts) for parts in all_parts]
+    if len(set(paths)) < len(paths):
+        twice = next(path for path in paths if paths.count(path) > 1)
+        raise ValueError(
+            f"{where}: two leaves of the tree have the path {twice!r}. Rename one, so "
+            "that a path names one leaf."
+        )
+    return paths
+
+
+def _parts(tree: Any, boxes: tuple[type, ...]) -> list[Parts]:
+    def is_box(x: Any) -> bool:
+        return isinstance(x, boxes) and x is not tree
+
+    found: list[Parts] = []
+    for entries, x in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_box):
+        if isinstance(tree, boxes):
+            entries = entries[1:]  # .value
+        outer = tuple(jax.tree_util.keystr((entry,), simple=True) for entry in entries)
+        if is_box(x):
+            found += [(*outer, *inner) for inner in _parts(x, boxes)]
+        else:
+            found.append(outer)
+    return found
+
+
+def _boxes() -> tuple[type, ...]:
+    loaded = ((sys.modules.get(module), name) for module, name in _BOXES)
+    return tuple(getattr(module, name) for module, name in loaded if module)

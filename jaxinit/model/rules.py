@@ -1,0 +1,227 @@
+"""Rules: path patterns to initializers, as data."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+
+from ..initializers import registry
+from . import files
+from .assignment import Assignment
+from .keys import base_key
+from .patterns import Pattern, compile_pattern, pattern_config, pattern_from_config
+
+_FIELDS = ("rules", "default", "strict")
+
+
+@dataclasses.dataclass(frozen=True, init=False, repr=False)
+class Rules:
+    """Which initializer makes which leaf of a tree; the first match wins.
+
+    A leaf's path is the names that lead to it, joined with "/":
+    "params/block_0/mlp/kernel". A pattern is
+
+    - a glob of the whole path: ``*``, ``?`` and ``[a-z]`` within a level, ``**``
+      for any number of levels, none included;
+    - ``re.compile(...)``, searched for in the path;
+    - a predicate ``(path, ShapeDtypeStruct) -> bool``.
+
+    The key of a leaf is `jaxinit.leaf_key` of the base key and its path.
+
+    Args:
+        rules: A dict from pattern to initializer, or pairs of them. Initializer:
+            whatever `jaxinit.get` takes; None keeps the model's own.
+        default: Initializer of every leaf that no rule matches; None keeps the
+            model's own.
+        strict: Whether a rule that makes no leaf, because it matches none or
+            earlier ones take them all, is an error. False: a warning.
+
+    Raises:
+        TypeError, ValueError: If a pattern or an initializer is none.
+
+    Example:
+        >>> rules = Rules({"**/bias": "zeros", "head/**": None}, default="he_normal")
+        >>> leaf = jax.ShapeDtypeStruct((8, 4), jnp.float32)
+        >>> rules.explain({"head": {"kernel": leaf}, "up": {"bias": leaf}})
+        leaf         array          rule       initializer
+        head/kernel  float32[8, 4]  2 head/**  the model's own
+        up/bias      float32[8, 4]  1 **/bias  Zeros()
+    """
+
+    rules: tuple[tuple[Pattern, Any], ...]
+    default: Any
+    strict: bool
+
+    def __init__(
+        self,
+        rules: Mapping[Pattern, Any] | Iterable[tuple[Pattern, Any]],
+        default: Any = None,
+        *,
+        strict: bool = True,
+    ):
+        """Compiles the patterns and builds the initializers."""
+        if isinstance(rules, str) or not isinstance(rules, Iterable):
+            raise TypeError(
+                "Rules(rules=...) must be a dict from pattern to initializer, or pairs "
+                f"of them; got {rules!r}."
+            )
+        pairs = rules.items() if isinstance(rules, Mapping) else rules
+        made = tuple(_rule(i, pair) for i, pair in enumerate(pairs, 1))
+        object.__setattr__(self, "rules", made)
+        object.__setattr__(self, "default", registry.get(default))
+        object.__setattr__(self, "strict", bool(strict))
+
+    def assign(self, tree: Any) -> Assignment:
+        """Which rule makes which array of a tree; nothing is raised or drawn.
+
+        Args:
+            tree: Pytree of arrays, or of ``jax.ShapeDtypeStruct``.
+        """
+        return Assignment(self, tree)
+
+    def explain(self, tree: Any) -> None:
+        """Prints leaf, shape, rule and initializer of a tree, and what is wrong."""
+        print(self.assign(tree))
+
+    def get_config(self) -> dict[str, Any]:
+        """The rules as JSON-serializable plain data.
+
+        Raises:
+            TypeError: If a pattern is a predicate, or an initializer is of no
+                registered class.
+        """
+        rules = [
+            {**pattern_config(pattern), "initializer": _config(initializer)}
+            for pattern, initializer in self.rules
+        ]
+        default = _config(self.default)
+        return {"rules": rules, "default": default, "strict": self.strict}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The rules of a config, as `get_config` gives, or shorter.
+
+        ``{"rules": {"**/bias": "zeros"}}`` will do: a dict from glob to a name or
+        the config of an initializer. Nothing is imported or evaluated.
+
+        Raises:
+            TypeError, ValueError: If it is no such config.
+        """
+        if not isinstance(config, Mapping) or "rules" not in config:
+            raise TypeError(
+                f"The config of Rules must be a dict with 'rules'; got {config!r}."
+            )
+        unknown = [name for name in config if name not in _FIELDS]
+        if unknown:
+            raise ValueError(
+                f"The config of Rules has no field {', '.join(map(repr, unknown))}; "
+                f"its fields are {list(_FIELDS)}."
+            )
+        strict = config.get("strict", True)
+        if not isinstance(strict, bool):
+            raise TypeError(f"'strict' must be true or false; got {strict!r}.")
+        pairs = _pairs(config["rules"])
+        return cls(pairs, _initializer(config.get("default")), strict=strict)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the config to a .json, .yaml or .yml file."""
+        files.write(path, self.get_config())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """The rules of a .json, .yaml or .yml file.
+
+        Raises:
+            TypeError, ValueError: If it holds no rules, or names one twice.
+        """
+        config = files.read(path)
+        try:
+            return cls.from_config(config)
+        except (TypeError, ValueError) as e:
+            raise type(e)(f"{path}: {e}") from None
+
+    def __repr__(self) -> str:
+        """The call that builds it."""
+        rules = ", ".join(f"({p!r}, {initializer!r})" for p, initializer in self.rules)
+        default = "" if self.default is None else f", default={self.default!r}"
+        strict = "" if self.strict else ", strict=False"
+        return f"Rules([{rules}]{default}{strict})"
+
+
+def as_rules(rules: Any) -> Rules:
+    """Rules from themselves, or from what they are built of."""
+    return rules if isinstance(rules, Rules) else Rules(rules)
+
+
+def ruled(fn: Callable[..., Any], rules: Any) -> Callable[..., Any]:
+    """``fn`` with the leaves that rules match made by their initializers.
+
+    What ``fn`` computes for those alone is dead code to whoever traces it.
+    """
+    rules = as_rules(rules)
+
+    @functools.wraps(fn)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return redraw(base_key(args, kwargs), fn(*args, **kwargs), rules)
+
+    return run
+
+
+def redraw(key: jax.Array, tree: Any, rules: Rules) -> Any:
+    """A tree with the leaves that rules match drawn anew, one operation at a time.
+
+    Raises:
+        ValueError: If the rules do not suit the tree.
+    """
+    assignment = rules.assign(tree)
+    assignment.check()
+    leaves, structure = jax.tree.flatten(tree)
+    for row in assignment.rows:
+        if row.initializer is not None:
+            leaves[row.index] = assignment.draw(row, key)
+    return jax.tree.unflatten(structure, leaves)
+
+
+def _rule(number: int, pair: Any) -> tuple[Pattern, Any]:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise TypeError(
+            f"Rules(rules=...): rule {number} must be a pair (pattern, initializer); "
+            f"got {pair!r}."
+        )
+    pattern, initializer = pair
+    try:
+        compile_pattern(pattern)
+        return pattern, registry.get(initializer)
+    except (TypeError, ValueError) as e:
+        raise type(e)(f"Rules(rules=...): rule {number}: {e}") from None
+
+
+def _pairs(rules: Any) -> list[tuple[Pattern, Any]]:
+    if isinstance(rules, Mapping):
+        return [(glob, _initializer(value)) for glob, value in rules.items()]
+    if not isinstance(rules, list | tuple):
+        raise TypeError(f"'rules' must be a dict or a list; got {rules!r}.")
+    pairs: list[tuple[Pattern, Any]] = []
+    for rule in rules:
+        if not isinstance(rule, Mapping) or "initializer" not in rule:
+            raise TypeError(
+                "A rule in a config must be a dict with 'glob' or 'regex', and "
+                f"'initializer'; got {rule!r}."
+            )
+        unknown = set(rule) - {"glob", "regex", "flags", "initializer"}
+        if unknown:
+            raise ValueError(f"A rule in a config has no {sorted(map(str, unknown))}.")
+        pairs.append((pattern_from_config(rule), _initializer(rule["initializer"])))
+    return pairs
+
+
+def _config(initializer: Any) -> Any:
+    return None if initializer is None else registry.serialize(initializer)
+
+
+def _initializer(config: Any) -> Any:
+    """From plain data alone: a name, a config or None."""
+    return None if config is None else registry.deserialize(config)

@@ -1,0 +1,131 @@
+"""``python -m jaxinit explain`` and ``demo --rules``."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+import jaxinit
+from test_main import TINY, refused, run, table
+
+MODELS = """
+import equinox as eqx, jax, jax.numpy as jnp
+from flax import linen as nn, nnx
+import jaxinit
+
+KEY = jax.random.key(0)
+
+def linen():
+    return nn.Dense(4).init(KEY, jnp.ones((1, 8)))
+
+def large():  # would not fit into memory
+    return {"head": {"kernel": jnp.ones((1 << 20, 1 << 20)), "bias": jnp.ones(4)}}
+
+def shapes():
+    return jax.eval_shape(linen)
+
+def network():
+    return nnx.Linear(8, 4, rngs=nnx.Rngs(0))
+
+class Models:
+    @staticmethod
+    def module():
+        return eqx.nn.MLP(8, 4, 8, 1, key=KEY)
+
+number = 3
+"""
+LINEN = ["params/bias", "params/kernel"]
+
+
+@pytest.fixture
+def rules(tmp_path, monkeypatch):
+    """Writes rules to a file beside a module of models."""
+    (tmp_path / "rules_models.py").write_text(textwrap.dedent(MODELS))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "rules_models", raising=False)
+
+    def write(rules, name="rules.json"):
+        jaxinit.Rules(rules).save(tmp_path / name)
+        return name
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("factory", "paths"),
+    [
+        ("linen", LINEN),
+        ("shapes", LINEN),
+        ("large", ["head/bias", "head/kernel"]),
+        ("network", ["bias", "kernel"]),
+        (
+            "Models.module",
+            [f"layers/{i}/{x}" for i in "01" for x in ("weight", "bias")],
+        ),
+    ],
+)
+def test_explain(capsys, rules, factory, paths):
+    path = rules({"**/bias": "zeros"}, "rules.yaml")
+    out = run(capsys, "explain", f"rules_models:{factory}", "--rules", path)
+    assert out[0].split() == ["leaf", "array", "rule", "initializer"]
+    assert [line.split()[0] for line in out[1:]] == paths
+    for line in out[1:]:
+        made = "1 **/bias  Zeros()" if "bias" in line else "the model's own"
+        assert line.endswith(made)
+
+
+def test_a_dead_rule_is_exit_code_1(capsys, rules):
+    path = rules({"**/bias": "zeros", "**/kernl": "he_normal"})
+    out = run(capsys, "explain", "rules_models:linen", "--rules", path, code=1)
+    assert out[-1].startswith("! rule 2 (**/kernl) matches no leaf (there is params/k")
+    path = rules({"**": "he_normal"})
+    out = run(capsys, "explain", "rules_models:linen", "--rules", path, code=1)
+    assert "HeNormal()  ! " in out[1] and "!" not in out[2]
+
+
+def test_what_explain_refuses(capsys, rules, tmp_path):
+    path = rules({})
+    for factory, message in {
+        "rules_models": "write MODULE:FACTORY",
+        "rules_models:nothing": "cannot import rules_models:nothing",
+        "no_such_module:f": "No module named 'no_such_module'",
+        "rules_models:number": "is not callable",
+    }.items():
+        assert message in refused(capsys, "explain", factory, "--rules", path)
+    name = "rules_models:linen"
+    assert "--rules" in refused(capsys, "explain", name)
+    assert "cannot read no.json" in refused(
+        capsys, "explain", name, "--rules", "no.json"
+    )
+    (tmp_path / "bad.json").write_text('{"rules": {"a": "zeroes"}}')
+    assert "bad.json: 'zeroes' names" in refused(
+        capsys, "explain", name, "--rules", "bad.json"
+    )
+
+
+def test_explain_as_a_command(rules):
+    command = [sys.executable, "-m", "jaxinit", "explain", "rules_models:linen"]
+    package = os.path.dirname(os.path.dirname(jaxinit.__file__))
+    done = subprocess.run(
+        [*command, "--rules", rules({"**/bias": "ones"})],
+        env=os.environ | {"PYTHONPATH": package},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and "Ones()" in done.stdout, done.stderr
+
+
+def test_demo_with_rules(capsys, rules):
+    path = rules({"**/head/kernel": "lecun_uniform", "params/dense_0/bias": "ones"})
+    out = run(capsys, "demo", *TINY["mlp"], "--rules", path)
+    found = table(out)
+    assert found["head/kernel", "32,10"][0] == "LecunUniform()"
+    assert found["dense_*/bias", "32"][0] in ("Ones()", "Zeros()")
+    assert found["dense_*/kernel", "32,32"][0] == "HeNormal()"
+    assert "jit(init)'s are equal, bit for bit." in "\n".join(out)
+    assert out[-1].startswith("All checks passed")
+    path = rules({"dense_0/*": "zeros"})
+    err = refused(capsys, "demo", *TINY["mlp"], "--rules", path)
+    assert "rule 1 (dense_0/*) matches no leaf" in err
