@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import ml_dtypes
 import numpy as np
 from jax.sharding import PartitionSpec as P
@@ -94,11 +95,14 @@ def _scaled(variance: float, distribution: str) -> dict[str, Any]:
 
 def _stft(side: str, win: Callable[[int], np.ndarray], scale: Callable[..., float]):
     def values(shape: tuple[int, ...]) -> np.ndarray:
+        # Keras's angles are rounded after each operation; all else is exact here.
+        wide = np.float64 if jax.config.jax_enable_x64 else np.float32
         out = np.zeros(shape)
         window = win(shape[0])
         for t in range(shape[0]):
             for k in range(shape[2]):
-                angle = -2 * math.pi * t * k / (2 * (shape[2] - 1))
+                turns = wide(k) / wide(2 * (shape[2] - 1))
+                angle = float(wide(-2 * t) * turns * wide(math.pi))
                 wave = math.cos(angle) if side == "real" else math.sin(angle)
                 out[t, 0, k] = wave * window[t] / scale(window)
         return out

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from .._checks import check_bool, check_choice, check_shape, error
+from .._checks import check_bool, check_choice, check_dtype, check_shape, error
 from .._compat import OutSharding, Shape
 from .._frozen import FrozenArray
 from .base import Initializer
@@ -33,7 +34,8 @@ def stft(
     Args:
         key: Unused; may be None.
         shape: ``(T, 1, F // 2 + 1)``: window length, one channel, frequencies.
-        dtype: Floating dtype; the values are computed in float64.
+        dtype: Floating dtype; the values are computed in float32 if it is no wider,
+            operation by operation as Keras does, whose float32 values they are.
         side: ``"real"`` (cosines) or ``"imag"`` (sines).
         window: Name of a window of ``scipy.signal``, T window values, or None
             for no window, and then no scaling.
@@ -64,24 +66,45 @@ def stft(
     if len(shape) != 3 or shape[1] != 1 or shape[2] < 2:
         rule = "(T, 1, F // 2 + 1) with F >= 2"
         raise error(ValueError, where, "shape", rule, shape)
-    length, _, bins = shape
-    turns = np.arange(length)[:, None] * np.arange(bins) / (2 * (bins - 1))
-    values = (np.cos if a["side"] == "real" else np.sin)(-2 * np.pi * turns)
+    dtype = check_dtype(where, dtype, (jnp.number, jnp.bool_))
     window = a["window"]
     if window is not None:
         if isinstance(window, str):
-            window = _named_window(where, window, length, a["periodic"])
+            window = _named_window(where, window, shape[0], a["periodic"])
         window = np.asarray(window, np.float64)
-        if window.shape != (length,):
-            rule = f"of shape ({length},), as the first dimension of the kernel"
+        if window.shape != shape[:1]:
+            rule = f"of shape {shape[:1]}, as the first dimension of the kernel"
             raise error(ValueError, where, "window", rule, f"shape {window.shape}")
-        scale = {"density": np.sqrt((window**2).sum()), "spectrum": abs(window).sum()}
-        divisor = scale.get(a["scaling"], 1.0)
-        if divisor == 0:
+        if a["scaling"] is not None and not window.any():
             cure = "Symmetric windows of length 2 or less vanish: use periodic=True."
             raise error(ValueError, where, "window", "not all zero", window, cure)
-        values = values * window[:, None] / divisor
-    return fill(where, shape, dtype, values[:, None, :], out_sharding)
+    values = _waves(shape, dtype, a["side"], window, a["scaling"])
+    return fill(where, shape, dtype, values, out_sharding)
+
+
+def _waves(
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    side: str,
+    window: np.ndarray | None,
+    scaling: str | None,
+) -> np.ndarray:
+    """The values, rounded after each operation as Keras rounds them."""
+    length, _, bins = shape
+    wide = jnp.float64 if dtype in (np.float64, np.complex128) else jnp.float32
+    with jax.ensure_compile_time_eval():  # inside jit, too, one by one
+        time = jnp.arange(length, dtype=wide).reshape(length, 1, 1)
+        frequency = jnp.arange(bins, dtype=wide).reshape(1, 1, bins) / (2 * (bins - 1))
+        angles = -2 * time * frequency * jnp.arccos(jnp.asarray(-1, wide))
+        values = jnp.cos(angles) if side == "real" else jnp.sin(angles)
+        if window is not None:
+            win = jnp.asarray(window, wide).reshape(length, 1, 1)
+            values = values * win
+            if scaling == "density":
+                values = values / jnp.sqrt(jnp.sum(jnp.square(win)))
+            elif scaling == "spectrum":
+                values = values / jnp.sum(jnp.abs(win))
+        return np.asarray(values)
 
 
 def _named_window(where: str, name: str, length: int, periodic: bool) -> np.ndarray:
