@@ -8,6 +8,8 @@ from ._fans import einsum_axes as einsum_axes
 from ._fans import fans as fans
 from .initializers import STFT as STFT
 from .initializers import Constant as Constant
+from .initializers import ConvOrthogonal as ConvOrthogonal
+from .initializers import DeltaOrthogonal as DeltaOrthogonal
 from .initializers import FromArray as FromArray
 from .initializers import GlorotNormal as GlorotNormal
 from .initializers import GlorotUniform as GlorotUniform
@@ -18,12 +20,15 @@ from .initializers import Initializer as Initializer
 from .initializers import LecunNormal as LecunNormal
 from .initializers import LecunUniform as LecunUniform
 from .initializers import Ones as Ones
+from .initializers import Orthogonal as Orthogonal
 from .initializers import RandomNormal as RandomNormal
 from .initializers import RandomUniform as RandomUniform
 from .initializers import TruncatedNormal as TruncatedNormal
 from .initializers import VarianceScaling as VarianceScaling
 from .initializers import Zeros as Zeros
 from .initializers import constant as constant
+from .initializers import conv_orthogonal as conv_orthogonal
+from .initializers import delta_orthogonal as delta_orthogonal
 from .initializers import from_array as from_array
 from .initializers import glorot_normal as glorot_normal
 from .initializers import glorot_uniform as glorot_uniform
@@ -35,6 +40,7 @@ from .initializers import kaiming_uniform as kaiming_uniform
 from .initializers import lecun_normal as lecun_normal
 from .initializers import lecun_uniform as lecun_uniform
 from .initializers import ones as ones
+from .initializers import orthogonal as orthogonal
 from .initializers import random_normal as random_normal
 from .initializers import random_uniform as random_uniform
 from .initializers import stft as stft

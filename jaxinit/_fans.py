@@ -60,12 +60,12 @@ def compute_fans(
             cure = "Pass in_axis=(), out_axis=() to use fans of 1."
         rule = "of two or more dimensions when in_axis and out_axis are the default"
         raise error(ValueError, where, "shape", rule, shape, cure)
-    inputs = _resolve(where, "in_axis", in_axis, shape)
-    outputs = _resolve(where, "out_axis", out_axis, shape)
+    inputs = resolve_axes(where, "in_axis", in_axis, shape)
+    outputs = resolve_axes(where, "out_axis", out_axis, shape)
     if batch_axis == "rest":
         batch = set(range(len(shape))) - inputs - outputs
     else:
-        batch = _resolve(where, "batch_axis", batch_axis, shape)
+        batch = resolve_axes(where, "batch_axis", batch_axis, shape)
     pairs = (
         ("out_axis", out_axis, outputs & inputs, "in_axis"),
         ("batch_axis", batch_axis, batch & inputs, "in_axis"),
@@ -146,7 +146,8 @@ def check_fan_axes(
     }
 
 
-def _resolve(where: str, name: str, axes: Axes, shape: tuple[int, ...]) -> set[int]:
+def resolve_axes(where: str, name: str, axes: Axes, shape: tuple[int, ...]) -> set[int]:
+    """The axes as a set of non-negative ints."""
     found: set[int] = set()
     for axis in axes if isinstance(axes, tuple) else (axes,):
         if not -len(shape) <= axis < len(shape):

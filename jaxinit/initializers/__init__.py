@@ -2,10 +2,12 @@
 
 from .base import Initializer as Initializer
 from .constant import Constant, FromArray, Ones, Zeros
+from .conv_orthogonal import ConvOrthogonal, DeltaOrthogonal
 from .glorot import GlorotNormal, GlorotUniform
 from .he import HeNormal, HeUniform
 from .identity import Identity
 from .lecun import LecunNormal, LecunUniform
+from .orthogonal import Orthogonal
 from .random import RandomNormal, RandomUniform, TruncatedNormal
 from .registry import register
 from .stft import STFT
@@ -28,6 +30,9 @@ BUILT_IN: tuple[type[Initializer], ...] = (
     LecunUniform,
     Identity,
     STFT,
+    Orthogonal,
+    DeltaOrthogonal,
+    ConvOrthogonal,
 )
 
 for _cls in BUILT_IN:
@@ -37,6 +42,8 @@ for _cls in BUILT_IN:
 stft = STFT
 constant = Constant
 from_array = FromArray
+conv_orthogonal = ConvOrthogonal
+delta_orthogonal = DeltaOrthogonal
 glorot_normal = xavier_normal = GlorotNormal
 glorot_uniform = xavier_uniform = GlorotUniform
 he_normal = kaiming_normal = HeNormal
@@ -45,6 +52,7 @@ identity = Identity
 lecun_normal = LecunNormal
 lecun_uniform = LecunUniform
 ones = Ones
+orthogonal = Orthogonal
 random_normal = RandomNormal
 random_uniform = RandomUniform
 truncated_normal = TruncatedNormal
