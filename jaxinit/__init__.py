@@ -14,6 +14,8 @@ from .initializers import Blocks as Blocks
 from .initializers import Clipped as Clipped
 from .initializers import Concatenate as Concatenate
 from .initializers import Constant as Constant
+from .initializers import ConvOrthogonal as ConvOrthogonal
+from .initializers import DeltaOrthogonal as DeltaOrthogonal
 from .initializers import DepthScaled as DepthScaled
 from .initializers import Dirac as Dirac
 from .initializers import FromArray as FromArray
@@ -29,6 +31,7 @@ from .initializers import LinearDownsampling as LinearDownsampling
 from .initializers import Masked as Masked
 from .initializers import Normalized as Normalized
 from .initializers import Ones as Ones
+from .initializers import Orthogonal as Orthogonal
 from .initializers import RandomNormal as RandomNormal
 from .initializers import RandomUniform as RandomUniform
 from .initializers import Scaled as Scaled
@@ -46,6 +49,8 @@ from .initializers import blocks as blocks
 from .initializers import clipped as clipped
 from .initializers import concatenate as concatenate
 from .initializers import constant as constant
+from .initializers import conv_orthogonal as conv_orthogonal
+from .initializers import delta_orthogonal as delta_orthogonal
 from .initializers import depth_scaled as depth_scaled
 from .initializers import dirac as dirac
 from .initializers import from_array as from_array
@@ -63,6 +68,7 @@ from .initializers import linear_downsampling as linear_downsampling
 from .initializers import masked as masked
 from .initializers import normalized as normalized
 from .initializers import ones as ones
+from .initializers import orthogonal as orthogonal
 from .initializers import random_normal as random_normal
 from .initializers import random_uniform as random_uniform
 from .initializers import scaled as scaled

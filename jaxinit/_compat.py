@@ -1,7 +1,7 @@
 """The only file with semi-public JAX imports and version branches."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -45,20 +45,43 @@ def explicit_axes(out_sharding: OutSharding) -> tuple[str, ...]:
 
 
 def with_out_sharding(
-    f: Callable[..., jax.Array], out_sharding: OutSharding
+    f: Callable[..., jax.Array],
+    out_sharding: OutSharding,
+    parts: Collection[int] | None = None,
 ) -> Callable[..., jax.Array]:
     """``f`` whose result is laid out as ``out_sharding``.
 
     On Explicit mesh axes the body runs under ``auto_axes``, so that every
     intermediate value is partitioned like the result rather than replicated.
+
+    Args:
+        f: Function to run inside a trace.
+        out_sharding: Sharding of its result.
+        parts: Axes of the result along which devices share the work; along the
+            others each computes the whole and keeps its shard. None: all axes.
     """
     if out_sharding is None:
         return f
+    inner = out_sharding if parts is None else _only(out_sharding, parts)
     axes = explicit_axes(out_sharding)
     if axes:
-        placed: Any = jax.sharding.auto_axes(f, axes=axes, out_sharding=out_sharding)
-        return placed
-    return lambda *args: jax.lax.with_sharding_constraint(f(*args), out_sharding)
+        placed: Any = jax.sharding.auto_axes(f, axes=axes, out_sharding=inner)
+        if parts is None:
+            return placed
+        return lambda *args: jax.sharding.reshard(placed(*args), out_sharding)
+    constrain = jax.lax.with_sharding_constraint
+    if parts is None:
+        return lambda *args: constrain(f(*args), out_sharding)
+    return lambda *args: constrain(constrain(f(*args), inner), out_sharding)
+
+
+def _only(sharding: Any, parts: Collection[int]) -> Any:
+    """The sharding with every axis but ``parts`` replicated."""
+    if isinstance(sharding, NamedSharding):
+        return NamedSharding(sharding.mesh, _only(sharding.spec, parts))
+    if not isinstance(sharding, PartitionSpec):
+        return sharding
+    return PartitionSpec(*(a if i in parts else None for i, a in enumerate(sharding)))
 
 
 def mesh_of_explicit(out_sharding: OutSharding) -> jax.sharding.Mesh | None:

@@ -25,7 +25,10 @@ def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def program(
-    body: Callable[..., jax.Array], *, elementwise: bool = False
+    body: Callable[..., jax.Array],
+    *,
+    elementwise: bool = False,
+    parts: str | None = None,
 ) -> Callable[..., jax.Array]:
     """Compiles ``body(key, shape, dtype, *operands)`` into one program.
 
@@ -39,6 +42,8 @@ def program(
         elementwise: Whether element i depends on the key and the flat index i
             alone. Such a body is run over one flat axis when nothing is
             sharded, which XLA's CPU backend vectorizes whatever the shape.
+        parts: Name of the static keyword that holds the axes along which
+            devices share the work. None: all axes.
     """
 
     # A jit object per signature: a dictionary lookup is cheaper on each call
@@ -59,7 +64,8 @@ def program(
 
         def placed(key: jax.Array | None, *operands: Any) -> jax.Array:
             # Inside the trace, where a PartitionSpec means the mesh of the call.
-            return with_out_sharding(build, out_sharding)(key, *operands)
+            axes = None if parts is None else static[parts]
+            return with_out_sharding(build, out_sharding, axes)(key, *operands)
 
         placed.__name__ = body.__name__
         return jax.jit(placed)

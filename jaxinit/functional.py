@@ -7,6 +7,8 @@ from .initializers.constant import constant as constant
 from .initializers.constant import from_array as from_array
 from .initializers.constant import ones as ones
 from .initializers.constant import zeros as zeros
+from .initializers.conv_orthogonal import conv_orthogonal as conv_orthogonal
+from .initializers.conv_orthogonal import delta_orthogonal as delta_orthogonal
 from .initializers.entrywise import as_dtype as as_dtype
 from .initializers.entrywise import clipped as clipped
 from .initializers.entrywise import masked as masked
@@ -19,6 +21,7 @@ from .initializers.identity import dirac as dirac
 from .initializers.identity import identity as identity
 from .initializers.lecun import lecun_normal as lecun_normal
 from .initializers.lecun import lecun_uniform as lecun_uniform
+from .initializers.orthogonal import orthogonal as orthogonal
 from .initializers.random import random_normal as random_normal
 from .initializers.random import random_uniform as random_uniform
 from .initializers.random import truncated_normal as truncated_normal

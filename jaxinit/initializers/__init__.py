@@ -3,12 +3,14 @@
 from .base import Initializer as Initializer
 from .blocks import Blocks, Concatenate, Stacked
 from .constant import Constant, FromArray, Ones, Zeros
+from .conv_orthogonal import ConvOrthogonal, DeltaOrthogonal
 from .entrywise import AsDtype, Clipped, Masked
 from .glorot import GlorotNormal, GlorotUniform
 from .he import HeNormal, HeUniform
 from .icnr import ICNR
 from .identity import Dirac, Identity
 from .lecun import LecunNormal, LecunUniform
+from .orthogonal import Orthogonal
 from .random import RandomNormal, RandomUniform, TruncatedNormal
 from .registry import register
 from .resampling import BilinearUpsampling, LinearDownsampling
@@ -53,6 +55,9 @@ BUILT_IN: tuple[type[Initializer], ...] = (
     Concatenate,
     TorchKernel,
     TorchBias,
+    Orthogonal,
+    DeltaOrthogonal,
+    ConvOrthogonal,
 )
 
 for _cls in BUILT_IN:
@@ -69,6 +74,8 @@ constant = Constant
 depth_scaled = DepthScaled
 dirac = Dirac
 from_array = FromArray
+conv_orthogonal = ConvOrthogonal
+delta_orthogonal = DeltaOrthogonal
 glorot_normal = xavier_normal = GlorotNormal
 glorot_uniform = xavier_uniform = GlorotUniform
 he_normal = kaiming_normal = HeNormal
@@ -81,6 +88,7 @@ linear_downsampling = LinearDownsampling
 masked = Masked
 normalized = Normalized
 ones = Ones
+orthogonal = Orthogonal
 random_normal = RandomNormal
 random_uniform = RandomUniform
 scaled = Scaled

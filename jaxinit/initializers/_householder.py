@@ -1,0 +1,113 @@
+"""Haar-distributed orthogonal and unitary matrices out of matrix products.
+
+The Q of the QR factorization of a Gaussian matrix, with signs that make R's
+diagonal positive, is uniform on the Stiefel manifold. The factorization itself
+is not needed: column i of the matrix reaches step i as a Gaussian vector of
+length n - i, whatever the steps before, so that its Householder vector v_i can
+be drawn directly, and Q = H_1 ... H_k [I 0]^T D with H_i = I - v_i v_i^*.
+A strip of reflections is one factor I - V T V^*, where the inverse of T is the
+upper triangle of V^* V with its diagonal halved.
+
+References:
+    Stewart, "The efficient generation of random orthogonal matrices", 1980;
+    Mezzadri, "How to generate random matrices from the classical compact
+    groups", 2007; Schreiber and Van Loan, "A storage-efficient WY
+    representation", 1989.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from .. import _draws
+
+# Full products: by default a TPU rounds the factors to bfloat16, a GPU to TF32.
+matmul = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+
+_STRIPS = 8  # at most, so that programs stop growing with the matrix
+_LEAST = 256  # columns of a strip, unless the matrix is narrower
+_ROLLED = 128  # columns of a strip in a loop
+
+
+def haar(key: jax.Array, rows: int, columns: int, dtype: np.dtype[Any]) -> jax.Array:
+    """A uniform matrix with orthonormal columns; ``rows >= columns >= 1``.
+
+    Args:
+        key: PRNG key. Column i uses the entries on and below the diagonal of
+            a standard normal matrix of that key.
+        rows: Length of a column.
+        columns: Number of columns.
+        dtype: float32, float64, complex64 or complex128.
+
+    Returns:
+        Array of shape ``(rows, columns)``.
+    """
+    v, phase = _reflectors(key, rows, columns, dtype)
+    # Each product of full precision takes XLA seconds to compile for a TPU.
+    return lax.platform_dependent(v, tpu=_rolled, default=_unrolled) * phase
+
+
+def _reflectors(
+    key: jax.Array, rows: int, columns: int, dtype: np.dtype[Any]
+) -> tuple[jax.Array, jax.Array]:
+    """Householder vectors of squared norm 2, as columns, and the phases D."""
+    x = _draws.normal(key, (rows, columns), dtype, None, 0.0, 1.0)
+    row, column = (lax.broadcasted_iota(jnp.int32, x.shape, axis) for axis in (0, 1))
+    x = jnp.where(row >= column, x, 0)
+    x = jnp.where((row == column) & (x == 0), dtype.type(1e-10), x)  # has no phase
+    # A sum, not jnp.diagonal: a gather would double the compile time on a TPU.
+    diagonal = jnp.sum(jnp.where(row == column, x, 0), axis=0)
+    modulus = jnp.abs(diagonal)
+    squares = jnp.square(x.real) + jnp.square(x.imag) if dtype.kind == "c" else x * x
+    norm = jnp.sqrt(jnp.sum(squares, axis=0))
+    phase = diagonal / modulus
+    scale = jnp.sqrt(norm * (norm + modulus))
+    return jnp.where(row == column, diagonal + phase * norm, x) / scale, -phase
+
+
+def _unrolled(v: jax.Array) -> jax.Array:
+    """The first columns of the product of reflections, each on what it changes."""
+    rows, columns = v.shape
+    width = min(columns, max(_LEAST, -(-columns // _STRIPS)))
+    q = jnp.zeros((rows - columns, 0), v.dtype)
+    for start in reversed(range(0, columns, width)):
+        strip = v[start:, start : start + width]
+        here = strip.shape[1]
+        # [I 0; 0 q] - V T V^* [I 0; 0 q]
+        change = strip[:here].conj().T
+        if q.shape[1]:
+            below = matmul(strip[here:].conj().T, q)
+            change = jnp.concatenate([change, below], axis=1)
+        change = matmul(strip, matmul(_compact(strip), change))
+        q = jnp.pad(q, ((change.shape[0] - q.shape[0], 0), (here, 0)))
+        q = q + jnp.eye(*q.shape, dtype=q.dtype) * (jnp.arange(q.shape[1]) < here)
+        q = q - change
+    return q
+
+
+def _rolled(v: jax.Array) -> jax.Array:
+    """The same in one loop over strips of full height: more work, less program."""
+    rows, columns = v.shape
+    width = min(columns, _ROLLED)
+    strips = -(-columns // width)
+    v = jnp.pad(v, ((0, 0), (0, strips * width - columns)))
+
+    def apply(i: jax.Array, q: jax.Array) -> jax.Array:
+        strip = lax.dynamic_slice_in_dim(v, width * (strips - 1 - i), width, axis=1)
+        change = matmul(_compact(strip), matmul(strip.conj().T, q))
+        return q - matmul(strip, change)
+
+    return lax.fori_loop(0, strips, apply, jnp.eye(rows, columns, dtype=v.dtype))
+
+
+def _compact(v: jax.Array) -> jax.Array:
+    """T of I - V T V^*: the product of the reflections in the columns of V."""
+    gram = matmul(v.conj().T, v)
+    identity = jnp.eye(v.shape[1], dtype=v.dtype)
+    return lax.linalg.triangular_solve(
+        gram, identity, left_side=True, unit_diagonal=True
+    )

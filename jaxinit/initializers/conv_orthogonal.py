@@ -1,0 +1,255 @@
+"""Orthogonal convolutions: at one tap, and over all taps."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from .._checks import Axes, check_axes, check_draw, check_number, error
+from .._compat import OutSharding, Shape
+from .._fans import resolve_axes
+from .._program import program
+from ._householder import haar, matmul
+from .base import Initializer
+from .orthogonal import check_uniform, scale_factor, stacked, uniform_matrix
+
+
+def delta_orthogonal(
+    key: jax.Array,
+    shape: Shape,
+    dtype: Any = None,
+    *,
+    gain: float = 1.0,
+    batch_axis: Axes = (),
+    method: str = "householder",
+    scale: str | None = None,
+    out_sharding: OutSharding = None,
+) -> jax.Array:
+    """Convolution that maps each pixel by one Haar matrix: an isometry.
+
+    Zero but for the tap at (k - 1) // 2 along each spatial axis, which is the
+    center under "SAME" padding of a stride of 1. That tap is an orthogonal
+    (in, out) matrix times ``gain``; with in <= out it keeps norms and angles.
+
+    Args:
+        key: PRNG key, typed or raw, never reused by this function.
+        shape: ``(*spatial, in, out)`` of one to three spatial axes, beside the
+            axes of ``batch_axis``.
+        dtype: Floating or complex dtype.
+        gain: Factor of the isometry.
+        batch_axis: Axis or axes of stacked kernels, drawn independently.
+        method: As in `orthogonal`; ``"qr"`` has the values of
+            ``jax.nn.initializers.delta_orthogonal``.
+        scale: As in `orthogonal`. With one, in > out is allowed, and the tap has
+            orthonormal columns.
+        out_sharding: Sharding of the result.
+
+    Returns:
+        Array of ``shape`` and ``dtype``.
+
+    Raises:
+        ValueError: If the shape has not one to three spatial axes, or in > out
+            without a ``scale``.
+
+    Example:
+        >>> w = delta_orthogonal(jax.random.key(0), (3, 3, 8, 16))
+        >>> tap = w[1, 1]
+        >>> bool(jnp.allclose(tap @ tap.T, jnp.eye(8), atol=1e-5))
+        True
+
+    References:
+        Xiao et al., "Dynamical isometry and a mean field theory of CNNs", 2018.
+    """
+    where = "delta_orthogonal"
+    a = check_uniform(
+        where, gain=gain, batch_axis=batch_axis, method=method, scale=scale
+    )
+    key, shape, dtype, out_sharding = check_draw(where, key, shape, dtype, out_sharding)
+    batch = _batch(where, shape, a["batch_axis"], isometry=a["scale"] is None)
+    *_, fan_in, fan_out = (d for i, d in enumerate(shape) if i not in batch)
+    return _delta(
+        key,
+        shape,
+        dtype,
+        out_sharding,
+        a["gain"] * scale_factor(a["scale"], fan_out / max(1, fan_in)),
+        batch=batch,
+        method=a["method"],
+    )
+
+
+def conv_orthogonal(
+    key: jax.Array,
+    shape: Shape,
+    dtype: Any = None,
+    *,
+    gain: float = 1.0,
+    batch_axis: Axes = (),
+    out_sharding: OutSharding = None,
+) -> jax.Array:
+    """Convolution with every tap in use that is an isometry all the same.
+
+    W = H * B_1 * ... * B_(k-1), convolved along the spatial axes: H has
+    orthonormal rows, and B_i = [P, I - P] along each axis in turn, P the
+    projection to a uniform subspace of binomial dimension. At every frequency
+    the kernel is a matrix whose singular values are ``gain``, so that the
+    convolution keeps norms and angles under circular padding.
+
+    Args:
+        key: PRNG key, typed or raw, never reused by this function.
+        shape: ``(*spatial, in, out)`` of one to three spatial axes and
+            in <= out, beside the axes of ``batch_axis``.
+        dtype: Floating or complex dtype.
+        gain: Factor of the isometry.
+        batch_axis: Axis or axes of stacked kernels, drawn independently.
+        out_sharding: Sharding of the result.
+
+    Returns:
+        Array of ``shape`` and ``dtype``.
+
+    Raises:
+        ValueError: If the shape has not one to three spatial axes, or in > out.
+
+    Example:
+        >>> w = conv_orthogonal(jax.random.key(0), (5, 8, 16))
+        >>> at_frequency_zero = w.sum(0)
+        >>> gram = at_frequency_zero @ at_frequency_zero.T
+        >>> bool(jnp.allclose(gram, jnp.eye(8), atol=1e-5))
+        True
+
+    References:
+        Xiao et al., "Dynamical isometry and a mean field theory of CNNs", 2018,
+        algorithm 1; Kautsky and Turcajova, "A matrix approach to discrete
+        wavelets", 1994.
+    """
+    where = "conv_orthogonal"
+    a = _check_conv(where, gain=gain, batch_axis=batch_axis)
+    draw = check_draw(where, key, shape, dtype, out_sharding)
+    batch = _batch(where, draw[1], a["batch_axis"], isometry=True)
+    return _conv(*draw, a["gain"], batch=batch)
+
+
+def _batch(
+    where: str, shape: tuple[int, ...], batch_axis: Axes, *, isometry: bool
+) -> tuple[int, ...]:
+    """The batch axes of kernels of one to three spatial axes."""
+    batch = resolve_axes(where, "batch_axis", batch_axis, shape)
+    kernel = [d for axis, d in enumerate(shape) if axis not in batch]
+    if len(kernel) not in (3, 4, 5):
+        rule = "(*spatial, in, out) of one to three spatial axes beside batch_axis"
+        raise error(ValueError, where, "shape", rule, shape)
+    if isometry and kernel[-2] > kernel[-1]:
+        rule = "of in <= out, for no isometry maps to fewer channels"
+        raise error(ValueError, where, "shape", rule, shape)
+    return tuple(sorted(batch))
+
+
+def _check_conv(where: str, *, gain: Any, batch_axis: Any) -> dict[str, Any]:
+    return {
+        "gain": check_number(where, "gain", gain),
+        "batch_axis": check_axes(where, "batch_axis", batch_axis),
+    }
+
+
+@functools.partial(program, parts="batch")
+def _delta(key, shape, dtype, gain, *, batch, method):
+    if 0 in shape:
+        return jnp.zeros(shape, dtype)
+
+    def draw(key: jax.Array, one: tuple[int, ...]) -> jax.Array:
+        *taps, fan_in, fan_out = one
+        tap = uniform_matrix(key, fan_in, fan_out, dtype, method)
+        tap = tap.reshape([1] * len(taps) + [fan_in, fan_out])
+        around = [((k - 1) // 2, k // 2) for k in taps]
+        return jnp.pad(tap, [*around, (0, 0), (0, 0)])
+
+    return gain * stacked(draw, key, shape, batch)
+
+
+@functools.partial(program, parts="batch")
+def _conv(key, shape, dtype, gain, *, batch):
+    if 0 in shape:
+        return jnp.zeros(shape, dtype)
+
+    def draw(key: jax.Array, one: tuple[int, ...]) -> jax.Array:
+        *taps, fan_in, fan_out = one
+        key, basis_key, mask_key = jax.random.split(key, 3)
+        matrix = uniform_matrix(key, fan_in, fan_out, dtype, "householder")
+        kernel = jnp.zeros(one, dtype).at[(0,) * len(taps)].set(matrix)
+        steps, count = max(taps) - 1, len(taps)
+        if steps == 0:
+            return kernel
+        # One projection per step and axis; the identity where an axis has ended.
+        keys = jax.random.split(basis_key, steps * count)
+        basis = jax.vmap(lambda key: haar(key, fan_out, fan_out, dtype))(keys)
+        mask = jax.random.bernoulli(mask_key, 0.5, (steps * count, 1, fan_out))
+        projections = matmul(basis * mask, basis.conj().swapaxes(1, 2))
+        ended = jnp.array([[t >= k - 1 for k in taps] for t in range(steps)])
+        projections = projections.reshape(steps, count, fan_out, fan_out)
+        identity = jnp.eye(fan_out, dtype=dtype)
+        projections = jnp.where(ended[..., None, None], identity, projections)
+
+        def convolve(
+            kernel: jax.Array, projection: jax.Array
+        ) -> tuple[jax.Array, None]:
+            for axis in range(count):
+                here = matmul(kernel, projection[axis])
+                kernel = here + jnp.roll(kernel - here, 1, axis)
+            return kernel, None
+
+        return lax.scan(convolve, kernel, projections)[0]
+
+    return gain * stacked(draw, key, shape, batch)
+
+
+@dataclass(frozen=True, repr=False)
+class DeltaOrthogonal(Initializer):
+    """Isometry at one tap: the class of `jaxinit.functional.delta_orthogonal`.
+
+    Attributes:
+        gain: Factor of the isometry.
+        batch_axis: Axis or axes of stacked kernels.
+        method: ``"householder"`` or ``"qr"``.
+        scale: None, ``"scaled_uniform"`` or ``"spectral"``.
+        seed: Seed of the key to use where a call passes none.
+
+    Example:
+        >>> DeltaOrthogonal()(jax.random.key(0), (3, 3, 8, 16)).shape
+        (3, 3, 8, 16)
+    """
+
+    gain: float = 1.0
+    batch_axis: Axes = ()
+    method: str = "householder"
+    scale: str | None = None
+    seed: int | None = None
+
+    function = staticmethod(delta_orthogonal)
+    check = staticmethod(check_uniform)
+    identifiers = ("delta_orthogonal",)
+
+
+@dataclass(frozen=True, repr=False)
+class ConvOrthogonal(Initializer):
+    """Isometry with every tap: the class of `jaxinit.functional.conv_orthogonal`.
+
+    Attributes:
+        gain: Factor of the isometry.
+        batch_axis: Axis or axes of stacked kernels.
+        seed: Seed of the key to use where a call passes none.
+
+    Example:
+        >>> ConvOrthogonal()(jax.random.key(0), (3, 3, 8, 16)).shape
+        (3, 3, 8, 16)
+    """
+
+    gain: float = 1.0
+    batch_axis: Axes = ()
+    seed: int | None = None
+
+    function = staticmethod(conv_orthogonal)
+    check = staticmethod(_check_conv)
+    identifiers = ("conv_orthogonal",)

@@ -1,0 +1,213 @@
+"""Orthogonal matrices of the Haar measure."""
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._checks import Axes, check_axes, check_choice, check_draw, check_number, error
+from .._compat import OutSharding, Shape
+from .._fans import resolve_axes
+from .._program import program
+from ._householder import haar
+from .base import Initializer
+
+_METHODS = ("householder", "qr")
+_SCALES = (None, "scaled_uniform", "spectral")
+
+
+def orthogonal(
+    key: jax.Array,
+    shape: Shape,
+    dtype: Any = None,
+    *,
+    gain: float = 1.0,
+    column_axis: Axes = -1,
+    batch_axis: Axes = (),
+    method: str = "householder",
+    scale: str | None = None,
+    out_sharding: OutSharding = None,
+) -> jax.Array:
+    """Uniform (Haar) orthogonal matrices times ``gain``; unitary if complex.
+
+    The tensor is a matrix whose columns run along ``column_axis`` and whose rows
+    run along every other axis but those of ``batch_axis``. It has orthonormal
+    columns, W^* W = gain^2 I, or orthonormal rows if it has more columns than
+    rows; its law does not change under multiplication by an orthogonal matrix.
+
+    Args:
+        key: PRNG key, typed or raw, never reused by this function.
+        shape: Weight shape ``(..., in, out)`` unless the axes say otherwise.
+        dtype: Floating or complex dtype; narrow ones are float32 rounded once.
+        gain: Factor, the norm of the orthonormal columns or rows.
+        column_axis: Axis or axes of columns: ``(1, 2)`` for an attention kernel
+            of ``(d, heads, head_dim)``.
+        batch_axis: Axis or axes of stacked matrices. Each is an independent
+            draw: the one of its key in ``jax.random.split(key, n)``.
+        method: ``"householder"``, made of matrix products; ``"qr"``, slower,
+            which has the values of ``jax.nn.initializers.orthogonal``.
+        scale: One more factor, of r = columns / rows: ``"scaled_uniform"`` for
+            max(1, sqrt(r)), ``"spectral"`` for sqrt(r), None for 1.
+        out_sharding: Sharding of the result. Devices share the work along the
+            batch axes only.
+
+    Returns:
+        Array of ``shape`` and ``dtype``.
+
+    Raises:
+        ValueError: If no axis is left for rows, an axis is out of range or in
+            two arguments, or ``method`` or ``scale`` is unknown.
+
+    Example:
+        >>> w = orthogonal(jax.random.key(0), (200, 100), gain=2.0)
+        >>> bool(jnp.allclose(w.T @ w, 4.0 * jnp.eye(100), atol=1e-5))
+        True
+
+    References:
+        Saxe et al., "Exact solutions to the nonlinear dynamics of learning in
+        deep linear neural networks", 2014; Mezzadri, "How to generate random
+        matrices from the classical compact groups", 2007. Scales: Martens et
+        al., "Rapid training of deep neural networks without skip connections or
+        normalization layers using Deep Kernel Shaping", 2021; Yang et al., "A
+        spectral condition for feature learning", 2023.
+    """
+    where = "orthogonal"
+    a = _check_orthogonal(
+        where,
+        gain=gain,
+        column_axis=column_axis,
+        batch_axis=batch_axis,
+        method=method,
+        scale=scale,
+    )
+    key, shape, dtype, out_sharding = check_draw(where, key, shape, dtype, out_sharding)
+    columns = resolve_axes(where, "column_axis", a["column_axis"], shape)
+    batch = resolve_axes(where, "batch_axis", a["batch_axis"], shape)
+    if columns & batch:
+        rule = f"disjoint from column_axis for shape {shape}"
+        raise error(ValueError, where, "batch_axis", rule, a["batch_axis"])
+    rows = set(range(len(shape))) - columns - batch
+    if not rows or not columns:
+        rule = "of one axis or more of rows, and of columns, beside batch_axis"
+        raise error(ValueError, where, "shape", rule, shape)
+    ratio = _size(shape, columns) / max(1, _size(shape, rows))
+    return _orthogonal(
+        key,
+        shape,
+        dtype,
+        out_sharding,
+        a["gain"] * scale_factor(a["scale"], ratio),
+        rows=tuple(sorted(rows)),
+        columns=tuple(sorted(columns)),
+        batch=tuple(sorted(batch)),
+        method=a["method"],
+    )
+
+
+def uniform_matrix(
+    key: jax.Array, rows: int, columns: int, dtype: np.dtype[Any], method: str
+) -> jax.Array:
+    """A Haar matrix with orthonormal columns, or rows if it has fewer."""
+    if method == "qr":
+        return jax.random.orthogonal(key, rows, (), dtype, columns)
+    if rows < columns:
+        return haar(key, columns, rows, dtype).T
+    return haar(key, rows, columns, dtype)
+
+
+def stacked(
+    draw: Callable[[jax.Array, tuple[int, ...]], jax.Array],
+    key: jax.Array,
+    shape: tuple[int, ...],
+    batch: tuple[int, ...],
+) -> jax.Array:
+    """``draw(key, shape)`` of each slice along the axes ``batch``, its key split."""
+    if not batch:
+        return draw(key, shape)
+    one = tuple(d for axis, d in enumerate(shape) if axis not in batch)
+    many = tuple(shape[axis] for axis in batch)
+    keys = jax.random.split(key, math.prod(many))
+    slices = jax.vmap(lambda key: draw(key, one))(keys)
+    return jnp.moveaxis(slices.reshape(many + one), range(len(batch)), batch)
+
+
+def scale_factor(scale: str | None, ratio: float) -> float:
+    """What ``scale`` multiplies a matrix of so many columns per row with."""
+    if scale is None:
+        return 1.0
+    return max(math.sqrt(ratio), 1.0 if scale == "scaled_uniform" else 0.0)
+
+
+def check_uniform(where: str, **arguments: Any) -> dict[str, Any]:
+    """The arguments that every initializer of Haar matrices shares."""
+    scale = arguments["scale"]
+    if isinstance(scale, (int, float)):
+        cure = "The factor of the matrix is called gain."
+        rule = "one of " + ", ".join(map(repr, _SCALES))
+        raise error(TypeError, where, "scale", rule, scale, cure)
+    return {
+        "gain": check_number(where, "gain", arguments["gain"]),
+        "batch_axis": check_axes(where, "batch_axis", arguments["batch_axis"]),
+        "method": check_choice(where, "method", arguments["method"], _METHODS),
+        "scale": check_choice(where, "scale", scale, _SCALES),
+    }
+
+
+def _check_orthogonal(
+    where: str, *, column_axis: Any, **arguments: Any
+) -> dict[str, Any]:
+    column_axis = check_axes(where, "column_axis", column_axis)
+    return {"column_axis": column_axis, **check_uniform(where, **arguments)}
+
+
+def _size(shape: tuple[int, ...], axes: set[int]) -> int:
+    return math.prod(shape[axis] for axis in axes)
+
+
+@functools.partial(program, parts="batch")
+def _orthogonal(key, shape, dtype, gain, *, rows, columns, batch, method):
+    if 0 in shape:
+        return jnp.zeros(shape, dtype)
+    order = [axis for axis in range(len(shape)) if axis not in batch]
+
+    def draw(key: jax.Array, one: tuple[int, ...]) -> jax.Array:
+        axes = [order.index(axis) for axis in rows + columns]
+        height, width = _size(shape, set(rows)), _size(shape, set(columns))
+        w = uniform_matrix(key, height, width, dtype, method)
+        return w.reshape([one[axis] for axis in axes]).transpose(np.argsort(axes))
+
+    return gain * stacked(draw, key, shape, batch)
+
+
+@dataclass(frozen=True, repr=False)
+class Orthogonal(Initializer):
+    """Haar orthogonal matrices: the class of `jaxinit.functional.orthogonal`.
+
+    Attributes:
+        gain: Factor, the norm of the orthonormal columns or rows.
+        column_axis: Axis or axes of columns.
+        batch_axis: Axis or axes of stacked matrices.
+        method: ``"householder"`` or ``"qr"``.
+        scale: None, ``"scaled_uniform"`` or ``"spectral"``.
+        seed: Seed of the key to use where a call passes none.
+
+    Example:
+        >>> Orthogonal(column_axis=(1, 2))(jax.random.key(0), (64, 4, 8)).shape
+        (64, 4, 8)
+    """
+
+    gain: float = 1.0
+    column_axis: Axes = -1
+    batch_axis: Axes = ()
+    method: str = "householder"
+    scale: str | None = None
+    seed: int | None = None
+
+    function = staticmethod(orthogonal)
+    check = staticmethod(_check_orthogonal)
+    identifiers = ("orthogonal", "OrthogonalInitializer")
