@@ -64,11 +64,7 @@ STFT = [
     I.STFT("real", ("blackman"), None),
     I.STFT(window=[1.0, 2.0] * 8),
 ]
-# Orthogonal comes with the class of that name.
-if hasattr(jaxinit, "Orthogonal"):
-    ORTHOGONAL = [(I.Orthogonal(seed=3), range(2, 6)), (I.Orthogonal(0.5, 3), [2, 4])]
-else:
-    ORTHOGONAL = []
+ORTHOGONAL = [(I.Orthogonal(seed=3), range(2, 6)), (I.Orthogonal(0.5, 3), [2, 4])]
 EVERY = [*(k for k, _ in RANDOM + ORTHOGONAL), *EXACT, *ARRAYS, *IDENTITY, *STFT]
 
 
@@ -98,7 +94,7 @@ def test_every_class_of_keras_is_in_the_tables():
     }
     assert {cls.__name__ for cls in classes} == set(keras_configs.CLASSES)
     missing = classes - {type(k) for k in EVERY}
-    assert missing == (set() if ORTHOGONAL else {I.Orthogonal})
+    assert not missing
 
 
 @pytest.mark.parametrize(("theirs", "shape"), cases(RANDOM))
@@ -403,16 +399,12 @@ def test_configs_of_models():
 
 
 def test_configs_of_recurrent_models():
-    if not ORTHOGONAL:
-        recurrent = {"recurrent_initializer": "zeros"}
-    else:
-        recurrent = {}
-    cells = [keras.layers.LSTMCell(3, name=n, **recurrent) for n in "ab"]
+    cells = [keras.layers.LSTMCell(3, name=n) for n in "ab"]
     theirs = keras.Sequential(
         [
             keras.Input((4, 2)),
             keras.layers.Bidirectional(
-                keras.layers.GRU(3, return_sequences=True, name="gru", **recurrent),
+                keras.layers.GRU(3, return_sequences=True, name="gru"),
                 name="both",
             ),
             keras.layers.RNN(cells, name="rnn"),
