@@ -41,6 +41,11 @@ def fused(key: jax.Array) -> jax.Array:
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=FUSED_THREEFRY)
 
 
+def is_fused(key: jax.Array) -> bool:
+    """Whether ``key`` is what `fused` makes of a Threefry-2x32 key."""
+    return str(key.dtype) == "key<jxi>"
+
+
 def _hash(key: jax.Array, counter: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Threefry-2x32 of the 64-bit counters ``(0, counter)``."""
     schedule = (key[0], key[1], key[0] ^ key[1] ^ _PARITY)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._compat import OutSharding, is_traced, mesh_of_explicit, with_out_sharding
-from ._prng import fused
+from ._prng import fused, is_fused
 
 Shape = tuple[int, ...]
 
@@ -81,6 +81,10 @@ def program(
     ) -> jax.Array:
         traced = is_traced(key)
         flat = elementwise and out_sharding is None and not traced
+        if key is not None and traced and is_fused(key):
+            # Inside another program: not constants there either, which XLA would
+            # fold into each other and round otherwise.
+            operands = jax.lax.optimization_barrier(operands)
         built = compiled(shape, dtype, out_sharding, flat, **static)
         mesh = None if traced else mesh_of_explicit(out_sharding)
         if mesh is None:

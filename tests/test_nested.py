@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxinit
-from cases import ulps
+from cases import RANDOM, ids, ulps
 from jaxinit.initializers import registry
 
 KEY = jax.random.key(14)
@@ -52,6 +52,14 @@ def by_hand(key):
 
 def test_deep_nesting_means_what_it_says():
     np.testing.assert_allclose(DEEP(KEY, SHAPE), by_hand(KEY), rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("case", RANDOM, ids=ids(RANDOM))
+def test_what_is_held_draws_as_by_itself(case):
+    alone = case.init(KEY, case.shape)
+    np.testing.assert_array_equal(jaxinit.Scaled(case.init, 1)(KEY, case.shape), alone)
+    half = jaxinit.Scaled(case.init, 0.3)(KEY, case.shape)
+    np.testing.assert_array_equal(half, alone * np.float32(0.3))
 
 
 def test_deep_nesting_is_data():
