@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 from jax.sharding import PartitionSpec as P
@@ -51,6 +52,8 @@ class Case:
     law: Any = None
     modulus2: Any = None
     many: tuple[int, ...] = (1000, 1000)
+    # Made of matrix products, which another program may sum in another order.
+    products: bool = False
     # Deterministic: the values in float64 for a shape.
     values: Callable[[tuple[int, ...]], np.ndarray] | None = None
 
@@ -90,6 +93,15 @@ def _scaled(variance: float, distribution: str) -> dict[str, Any]:
     return {
         "law": stats.truncnorm(-2, 2, 0, real),
         "modulus2": stats.truncexpon(4.0, scale=complex_**2),
+    }
+
+
+def _unit_vector(n: int) -> dict[str, Any]:
+    """An entry of a uniform unit vector of n dimensions."""
+    return {
+        "law": stats.beta((n - 1) / 2, (n - 1) / 2, loc=-1, scale=2),
+        "modulus2": stats.beta(1, n - 1),
+        "products": True,
     }
 
 
@@ -437,6 +449,34 @@ CASES = [
         spec=P(("a", "b")),
         values=lambda s: np.broadcast_to(np.repeat([0, 1, 0.3], [4, 4, 8]), s),
     ),
+    Case("orthogonal", jaxinit.Orthogonal(), **_unit_vector(1000)),
+    Case(
+        "orthogonal_attention",
+        jaxinit.Orthogonal(column_axis=(2, 3), batch_axis=0),
+        shape=(4, 16, 2, 4),
+        spec=P("a", None, "b"),
+        empty=(4, 16, 0, 4),
+        many=(4, 500, 10, 50),
+        **_unit_vector(500),
+    ),
+    Case(
+        "delta_orthogonal",
+        jaxinit.DeltaOrthogonal(),
+        shape=(1, 16, 24),
+        spec=P(None, "b", "a"),
+        empty=(3, 0, 16),
+        many=(1, 1000, 1000),
+        **_unit_vector(1000),
+    ),
+    Case(
+        "conv_orthogonal",
+        jaxinit.ConvOrthogonal(),
+        shape=(3, 3, 8, 16),
+        spec=P(None, None, "a", "b"),
+        empty=(3, 3, 0, 16),
+        many=(1, 1000, 1000),
+        **_unit_vector(1000),
+    ),
 ]
 RANDOM = [case for case in CASES if case.law is not None]
 EXACT = [case for case in CASES if case.values is not None]
@@ -446,6 +486,17 @@ DRAWN = [case for case in CASES if case.values is None]
 def ids(cases: list[Case]) -> list[str]:
     """Names for pytest.mark.parametrize."""
     return [case.id for case in cases]
+
+
+def assert_same(case: Case, a: Any, b: Any) -> None:
+    """To one unit in the last place, or what the order of sums may change."""
+    if case.products:
+        eps = float(jnp.finfo(a.dtype).eps)
+        single = np.float32 if jnp.finfo(a.dtype).bits < 32 else a.dtype
+        a, b = (np.asarray(x).astype(single) for x in (a, b))
+        np.testing.assert_allclose(a, b, rtol=eps, atol=16 * min(eps, 2**-23))
+    else:
+        assert ulps(a, b) <= 1
 
 
 def ulps(a: Any, b: Any) -> int:

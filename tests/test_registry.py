@@ -28,6 +28,7 @@ KERAS_NAMES = """
     constant identity ones one zeros zero stft glorot_normal glorot_uniform
     he_normal he_uniform lecun_normal lecun_uniform random_normal normal
     random_uniform uniform truncated_normal variance_scaling
+    orthogonal Orthogonal OrthogonalInitializer
 """.split()
 
 
@@ -68,6 +69,7 @@ def test_keras_defaults():
         },
         "Constant": {"value": 0.0},
         "Identity": {"gain": 1.0},
+        "Orthogonal": {"gain": 1.0, "seed": None},
         "STFT": {
             "side": "real", "window": "hann", "scaling": "density", "periodic": False,
         },
@@ -133,6 +135,14 @@ ANY_RANK = {"in_axis": None, "out_axis": None}
             jaxinit.VarianceScaling(distribution="normal"),
         ),
         ({"class_name": "zeros"}, jaxinit.Zeros()),
+        (
+            KERAS3
+            | {
+                "class_name": "OrthogonalInitializer",
+                "config": {"gain": 2.0, "seed": 3},
+            },
+            jaxinit.Orthogonal(2.0, seed=3),
+        ),
         (
             KERAS3
             | {

@@ -68,6 +68,10 @@ def expected_stddev(
         return 0.0
     if kind in (jaxinit.Constant, jaxinit.FromArray):
         return float(np.broadcast_to(np.asarray(init.value), shape).std())
+    if kind is jaxinit.Orthogonal:
+        return _orthogonal(init, shape)
+    if kind in (jaxinit.DeltaOrthogonal, jaxinit.ConvOrthogonal):
+        return _convolution(init, shape)
     if kind is jaxinit.Identity:
         return _identity(init, shape)
     if kind is jaxinit.Dirac:
@@ -106,6 +110,28 @@ def _truncated(init: Any, on_complex: bool) -> float:
     if on_complex:
         return init.stddev * _draws.complex_truncated_stddev(upper)
     return init.stddev * _draws.truncated_moments(lower, upper)[1]
+
+
+def _orthogonal(init: Any, shape: tuple[int, ...]) -> float:
+    columns = math.prod(np.take(shape, init.column_axis, axis=0).ravel().tolist())
+    stacked = math.prod(np.take(shape, np.array(init.batch_axis, int)).ravel().tolist())
+    rows = math.prod(shape) // max(1, columns * stacked)
+    return _unit(init, rows, columns) if rows * columns else 0.0
+
+
+def _convolution(init: Any, shape: tuple[int, ...]) -> float:
+    batch = np.atleast_1d(np.asarray(init.batch_axis, int)) % len(shape)
+    *taps, fan_in, fan_out = (d for axis, d in enumerate(shape) if axis not in batch)
+    size = math.prod(taps) * fan_in * fan_out
+    return _unit(init, fan_in, fan_out) / math.sqrt(math.prod(taps)) if size else 0.0
+
+
+def _unit(init: Any, rows: int, columns: int) -> float:
+    """Of a matrix of orthonormal rows or columns, times the gain and the scale."""
+    root = math.sqrt(columns / rows)
+    scale = {"scaled_uniform": max(1.0, root), "spectral": root}
+    gain = init.gain * scale.get(getattr(init, "scale", None), 1.0)
+    return abs(gain) / math.sqrt(max(rows, columns))
 
 
 def _identity(init: Any, shape: tuple[int, ...]) -> float:
