@@ -8,7 +8,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxinit
-from cases import ulps
+from cases import COLLECTIVES, ulps
 from jaxinit.cli.expected import expected_stddev
 
 KEY = jax.random.key(13)
@@ -102,9 +102,15 @@ def test_concatenate_forget_bias_in_any_dtype():
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 def test_sharded_along_the_axis_is_the_same(init, shape, kind):
     mesh = jax.make_mesh((8,), ("a",), axis_types=(kind,))
+    unequal = getattr(init, "sizes", 3) != 3
     for spec in (P("a"), P(None, "a")):
-        w = init(KEY, shape, out_sharding=NamedSharding(mesh, spec))
+        sharding = NamedSharding(mesh, spec)
+        w = init(KEY, shape, out_sharding=sharding)
         np.testing.assert_array_equal(w, init(KEY, shape))
+        with jax.set_mesh(mesh):
+            f = jax.jit(lambda key, spec=spec: init(key, shape, out_sharding=spec))
+            text = f.lower(KEY).compile().as_text()
+        assert unequal or not [op for op in COLLECTIVES if op in text]
 
 
 def test_program_does_not_grow_with_the_stack():

@@ -2,6 +2,9 @@
 
 Each draw has a key of its own and is asked for its own shape, so its fans are
 those of the layer, expert, head or gate that it is.
+
+Sharded along the axis they lie on, stacks and equal blocks need no communication;
+unequal parts may be exchanged between devices. The values are the same.
 """
 
 from collections.abc import Sequence
