@@ -40,7 +40,7 @@ def test_orthonormal_to_rounding(dtype):
             w = np.asarray(w)
             w = w if w.dtype.kind == "c" else w.astype(np.float64)
             error = np.abs(gram(w) - np.eye(min(shape))).max()
-            assert error <= 5 * eps * np.sqrt(min(shape)), (shape, error)
+            assert error <= 8 * eps * np.sqrt(min(shape)), (shape, error)
 
 
 @pytest.mark.parametrize("shape", [(512, 512), (640, 300)])
@@ -313,7 +313,10 @@ def test_partitioned_by_jit_alone():
     mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(AxisType.Auto,) * 2)
     sharding = NamedSharding(mesh, P("a", "b"))
     for shape in ((600, 520), (64, 640)):
-        f = jax.jit(lambda k: jaxinit.Orthogonal()(k, shape), out_shardings=sharding)
+        f = jax.jit(
+            lambda k, shape=shape: jaxinit.Orthogonal()(k, shape),
+            out_shardings=sharding,
+        )
         expected = jaxinit.Orthogonal()(KEY, shape)
         np.testing.assert_allclose(f(KEY), expected, rtol=0, atol=2e-6)
 
