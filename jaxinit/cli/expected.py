@@ -129,8 +129,8 @@ def _convolution(init: Any, shape: tuple[int, ...]) -> float:
 def _unit(init: Any, rows: int, columns: int) -> float:
     """Of a matrix of orthonormal rows or columns, times the gain and the scale."""
     root = math.sqrt(columns / rows)
-    scale = {"scaled_uniform": max(1.0, root), "spectral": root}
-    gain = init.gain * scale.get(getattr(init, "scale", None), 1.0)
+    scale = {None: 1.0, "scaled_uniform": max(1.0, root), "spectral": root}
+    gain = init.gain * scale[getattr(init, "scale", None)]
     return abs(gain) / math.sqrt(max(rows, columns))
 
 
