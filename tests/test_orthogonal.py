@@ -17,7 +17,7 @@ from jaxinit.initializers import _householder
 
 KEY = jax.random.key(5)
 SHAPES = [(1, 1), (2, 1), (3, 3), (16, 16), (257, 257), (600, 520), (520, 600),
-          (2000, 300), (1, 9), (9, 1), (300, 2)]  # fmt: skip
+          (300, 2), (1, 9), (2000, 600), (9, 1)]  # fmt: skip
 METHODS = ["householder", "qr"]
 
 
@@ -34,7 +34,7 @@ def gram(w: np.ndarray) -> np.ndarray:
 def test_orthonormal_to_rounding(dtype):
     eps = float(jnp.finfo(dtype).eps)
     with jax.enable_x64(dtype in ("float64", "complex128")):
-        for shape in SHAPES:
+        for shape in SHAPES[:: 1 if dtype == "float32" else 3]:
             w = jaxinit.Orthogonal()(KEY, shape, dtype)
             assert w.dtype == jnp.dtype(dtype)
             w = np.asarray(w)
@@ -53,10 +53,14 @@ def test_no_further_from_orthonormal_than_qr(shape):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
-@pytest.mark.parametrize("shape", [(7, 5), (300, 130), (600, 600), (1200, 700)])
-def test_the_loop_for_tpus_has_the_same_values(shape, dtype):
-    v, _ = _householder._reflectors(KEY, *shape, np.dtype(dtype))
-    rolled, unrolled = _householder._rolled(v), _householder._unrolled(v)
+@pytest.mark.parametrize("shape", [(7, 5), (300, 130), (1200, 700)])
+def test_the_loop_has_the_same_values(shape, dtype):
+    @jax.jit
+    def both(key):
+        v, _ = _householder._reflectors(key, *shape, np.dtype(dtype))
+        return _householder._rolled(v), _householder._unrolled(v)
+
+    rolled, unrolled = both(KEY)
     np.testing.assert_allclose(rolled, unrolled, rtol=0, atol=2e-6)
 
 
@@ -324,6 +328,7 @@ def test_partitioned_by_jit_alone():
 # Convolutions.
 
 
+@jax.jit
 def circular(x, w):
     """The convolution of channels-last x with w under circular padding."""
     count = x.ndim - 2
@@ -341,14 +346,13 @@ CONVOLUTIONS = [
     jaxinit.DeltaOrthogonal(method="qr"),
     jaxinit.ConvOrthogonal(),
 ]
-KERNELS = [(1, 4, 4), (5, 6, 9), (2, 3, 3), (3, 3, 8, 16), (2, 2, 4, 4), (4, 2, 3, 5),
-           (3, 3, 3, 4, 6), (1, 2, 3, 3, 3)]  # fmt: skip
+KERNELS = [(1, 4, 4), (5, 6, 9), (3, 3, 8, 16), (4, 2, 3, 5), (3, 3, 3, 4, 6)]
 
 
 @pytest.mark.parametrize("init", CONVOLUTIONS, ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
 def test_convolutions_are_isometries_at_every_frequency(init, dtype):
-    for shape in KERNELS:
+    for shape in KERNELS[:: 2 if dtype == "complex64" else 1]:
         w = np.asarray(init(KEY, shape, dtype)).astype(np.complex128)
         spatial = range(len(shape) - 2)
         blocks = np.fft.fftn(w, [7] * len(spatial), axes=spatial)
@@ -358,7 +362,7 @@ def test_convolutions_are_isometries_at_every_frequency(init, dtype):
 
 @pytest.mark.parametrize("init", CONVOLUTIONS, ids=str)
 def test_convolutions_keep_inner_products(init):
-    for shape in KERNELS:
+    for shape in KERNELS[::2]:
         *taps, fan_in, _ = shape
         w = init(KEY, shape)
         x, y = jax.random.normal(jax.random.key(1), (2, 3, *[6] * len(taps), fan_in))

@@ -28,12 +28,16 @@ from .. import _draws
 # Full products: by default a TPU rounds the factors to bfloat16, a GPU to TF32.
 matmul = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
+_WORTH_UNROLLING = 2**20  # entries: below, compiling takes longer than it saves
 _STRIPS = 8  # at most, so that programs stop growing with the matrix
-_LEAST = 256  # columns of a strip, unless the matrix is narrower
+_LEAST = 128  # columns of a strip, unless the matrix is narrower
 _ROLLED = 128  # columns of a strip in a loop
+_HALVINGS = 3  # of a triangle that is inverted
 
 
-def haar(key: jax.Array, rows: int, columns: int, dtype: np.dtype[Any]) -> jax.Array:
+def haar(
+    key: jax.Array, rows: int, columns: int, dtype: np.dtype[Any], copies: int = 1
+) -> jax.Array:
     """A uniform matrix with orthonormal columns; ``rows >= columns >= 1``.
 
     Args:
@@ -42,11 +46,14 @@ def haar(key: jax.Array, rows: int, columns: int, dtype: np.dtype[Any]) -> jax.A
         rows: Length of a column.
         columns: Number of columns.
         dtype: float32, float64, complex64 or complex128.
+        copies: How many such matrices the caller draws at once.
 
     Returns:
         Array of shape ``(rows, columns)``.
     """
     v, phase = _reflectors(key, rows, columns, dtype)
+    if copies * rows * columns <= _WORTH_UNROLLING:
+        return _rolled(v) * phase
     # Each product of full precision takes XLA seconds to compile for a TPU.
     return lax.platform_dependent(v, tpu=_rolled, default=_unrolled) * phase
 
@@ -72,17 +79,21 @@ def _reflectors(
 def _unrolled(v: jax.Array) -> jax.Array:
     """The first columns of the product of reflections, each on what it changes."""
     rows, columns = v.shape
-    width = min(columns, max(_LEAST, -(-columns // _STRIPS)))
+    width = min(columns, max(_LEAST, 8 * -(-columns // (_STRIPS * 8))))
+    starts = range(0, columns, width)
+    v = jnp.pad(v, ((0, 0), (0, len(starts) * width - columns)))
+    strips = [v[start:, start : start + width] for start in starts]
+    factors = _inverse(_triangle(jnp.stack([matmul(s.conj().T, s) for s in strips])))
     q = jnp.zeros((rows - columns, 0), v.dtype)
-    for start in reversed(range(0, columns, width)):
-        strip = v[start:, start : start + width]
-        here = strip.shape[1]
+    for start, strip, t in reversed(list(zip(starts, strips, factors, strict=True))):
+        here = min(width, columns - start)
+        strip, t = strip[:, :here], t[:here, :here]
         # [I 0; 0 q] - V T V^* [I 0; 0 q]
         change = strip[:here].conj().T
         if q.shape[1]:
             below = matmul(strip[here:].conj().T, q)
             change = jnp.concatenate([change, below], axis=1)
-        change = matmul(strip, matmul(_compact(strip), change))
+        change = matmul(strip, matmul(t, change))
         q = jnp.pad(q, ((change.shape[0] - q.shape[0], 0), (here, 0)))
         q = q + jnp.eye(*q.shape, dtype=q.dtype) * (jnp.arange(q.shape[1]) < here)
         q = q - change
@@ -98,16 +109,38 @@ def _rolled(v: jax.Array) -> jax.Array:
 
     def apply(i: jax.Array, q: jax.Array) -> jax.Array:
         strip = lax.dynamic_slice_in_dim(v, width * (strips - 1 - i), width, axis=1)
-        change = matmul(_compact(strip), matmul(strip.conj().T, q))
-        return q - matmul(strip, change)
+        t = _newton(_triangle(matmul(strip.conj().T, strip)))
+        return q - matmul(strip, matmul(t, matmul(strip.conj().T, q)))
 
     return lax.fori_loop(0, strips, apply, jnp.eye(rows, columns, dtype=v.dtype))
 
 
-def _compact(v: jax.Array) -> jax.Array:
-    """T of I - V T V^*: the product of the reflections in the columns of V."""
-    gram = matmul(v.conj().T, v)
-    identity = jnp.eye(v.shape[1], dtype=v.dtype)
-    return lax.linalg.triangular_solve(
-        gram, identity, left_side=True, unit_diagonal=True
+def _triangle(gram: jax.Array) -> jax.Array:
+    """The inverse of T of I - V T V^*, the product of the columns, from V^* V."""
+    identity = jnp.eye(gram.shape[-1], dtype=gram.dtype)
+    return jnp.triu(gram, 1) + identity
+
+
+# Not lax.linalg.triangular_solve: stacks of them on more CPU devices than cores
+# wait for each other forever (JAX 0.10), and on a TPU it compiles for long.
+def _inverse(u: jax.Array, halvings: int = _HALVINGS) -> jax.Array:
+    """Inverses of unit upper triangles ``(..., n, n)``."""
+    half, odd = divmod(u.shape[-1], 2)
+    if odd or not halvings:
+        return _newton(u)
+    both = jnp.stack([u[..., :half, :half], u[..., half:, half:]])
+    first, last = _inverse(both, halvings - 1)
+    corner = -matmul(matmul(first, u[..., :half, half:]), last)
+    top = jnp.concatenate([first, corner], axis=-1)
+    bottom = jnp.concatenate([jnp.zeros_like(corner), last], axis=-1)
+    return jnp.concatenate([top, bottom], axis=-2)
+
+
+def _newton(u: jax.Array) -> jax.Array:
+    """The same by Newton's iteration, exact once 2^steps >= n: U - I is nilpotent."""
+    n = u.shape[-1]
+    twice = 2 * jnp.eye(n, dtype=u.dtype)
+    steps = (n - 1).bit_length()
+    return lax.fori_loop(
+        1, steps, lambda _, x: matmul(x, twice - matmul(u, x)), twice - u
     )

@@ -1,6 +1,7 @@
 """Orthogonal convolutions: at one tap, and over all taps."""
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,10 +159,11 @@ def _check_conv(where: str, *, gain: Any, batch_axis: Any) -> dict[str, Any]:
 def _delta(key, shape, dtype, gain, *, batch, method):
     if 0 in shape:
         return jnp.zeros(shape, dtype)
+    copies = math.prod(shape[axis] for axis in batch)
 
     def draw(key: jax.Array, one: tuple[int, ...]) -> jax.Array:
         *taps, fan_in, fan_out = one
-        tap = uniform_matrix(key, fan_in, fan_out, dtype, method)
+        tap = uniform_matrix(key, fan_in, fan_out, dtype, method, copies)
         tap = tap.reshape([1] * len(taps) + [fan_in, fan_out])
         around = [((k - 1) // 2, k // 2) for k in taps]
         return jnp.pad(tap, [*around, (0, 0), (0, 0)])
@@ -173,18 +175,20 @@ def _delta(key, shape, dtype, gain, *, batch, method):
 def _conv(key, shape, dtype, gain, *, batch):
     if 0 in shape:
         return jnp.zeros(shape, dtype)
+    copies = math.prod(shape[axis] for axis in batch)
 
     def draw(key: jax.Array, one: tuple[int, ...]) -> jax.Array:
         *taps, fan_in, fan_out = one
         key, basis_key, mask_key = jax.random.split(key, 3)
-        matrix = uniform_matrix(key, fan_in, fan_out, dtype, "householder")
+        matrix = uniform_matrix(key, fan_in, fan_out, dtype, "householder", copies)
         kernel = jnp.zeros(one, dtype).at[(0,) * len(taps)].set(matrix)
         steps, count = max(taps) - 1, len(taps)
         if steps == 0:
             return kernel
         # One projection per step and axis; the identity where an axis has ended.
+        n = copies * steps * count
         keys = jax.random.split(basis_key, steps * count)
-        basis = jax.vmap(lambda key: haar(key, fan_out, fan_out, dtype))(keys)
+        basis = jax.vmap(lambda key: haar(key, fan_out, fan_out, dtype, n))(keys)
         mask = jax.random.bernoulli(mask_key, 0.5, (steps * count, 1, fan_out))
         projections = matmul(basis * mask, basis.conj().swapaxes(1, 2))
         ended = jnp.array([[t >= k - 1 for k in taps] for t in range(steps)])

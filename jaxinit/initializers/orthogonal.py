@@ -110,14 +110,19 @@ def orthogonal(
 
 
 def uniform_matrix(
-    key: jax.Array, rows: int, columns: int, dtype: np.dtype[Any], method: str
+    key: jax.Array,
+    rows: int,
+    columns: int,
+    dtype: np.dtype[Any],
+    method: str,
+    copies: int,
 ) -> jax.Array:
-    """A Haar matrix with orthonormal columns, or rows if it has fewer."""
+    """One of ``copies`` Haar matrices, orthonormal in columns, or rows if fewer."""
     if method == "qr":
         return jax.random.orthogonal(key, rows, (), dtype, columns)
     if rows < columns:
-        return haar(key, columns, rows, dtype).T
-    return haar(key, rows, columns, dtype)
+        return haar(key, columns, rows, dtype, copies).T
+    return haar(key, rows, columns, dtype, copies)
 
 
 def stacked(
@@ -174,11 +179,12 @@ def _orthogonal(key, shape, dtype, gain, *, rows, columns, batch, method):
     if 0 in shape:
         return jnp.zeros(shape, dtype)
     order = [axis for axis in range(len(shape)) if axis not in batch]
+    copies = _size(shape, set(batch))
 
     def draw(key: jax.Array, one: tuple[int, ...]) -> jax.Array:
         axes = [order.index(axis) for axis in rows + columns]
         height, width = _size(shape, set(rows)), _size(shape, set(columns))
-        w = uniform_matrix(key, height, width, dtype, method)
+        w = uniform_matrix(key, height, width, dtype, method, copies)
         return w.reshape([one[axis] for axis in axes]).transpose(np.argsort(axes))
 
     return gain * stacked(draw, key, shape, batch)
