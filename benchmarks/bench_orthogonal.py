@@ -92,7 +92,7 @@ def main() -> None:
         cases = {"jaxinit": draw_jaxinit(shape), "jax.nn jit": draw_jax(shape)}
         if torch:
             cases["torch"] = draw_torch(torch, shape)
-        times = harness.interleaved(cases, 1 if args.quick else 3, least=0.0)
+        times = harness.interleaved(cases, 1 if args.quick else 7, least=0.0)
         results.append({"shape": shape, "seconds": times, "error": error(shape)})
         ours = times["jaxinit"]["median"]
         title = " x ".join(map(str, shape))
@@ -110,7 +110,7 @@ def main() -> None:
     programs = {
         name: COLD.format(setup=s, call=c) for name, (s, c) in COLD_CALLS.items()
     }
-    cold = harness.fresh(programs, 1 if args.quick else 3)
+    cold = harness.fresh(programs, 1 if args.quick else 5)
     ratio = cold["jaxinit"]["median"] / cold["jax.nn jit"]["median"]
     name = "first call at 1024 x 1024: jaxinit over jax.nn jit"
     reached.append(harness.goal(name, ratio, "<=", 1.2))

@@ -65,14 +65,14 @@ def test_the_loop_has_the_same_values(shape, dtype):
 
 
 def test_it_is_the_product_of_the_reflections_of_the_triangle():
-    """By the definition: v_i from column i of a normal matrix, one H_i at a time."""
+    """By the definition: v_i from row i of a normal matrix, one H_i at a time."""
     for dtype, shape in (("float32", (9, 6)), ("complex64", (6, 6))):
-        x = np.asarray(jaxinit.RandomNormal(stddev=1.0)(KEY, shape, dtype))
+        x = np.asarray(jaxinit.RandomNormal(stddev=1.0)(KEY, shape[::-1], dtype))
         n, k = shape
         q, phases = np.eye(n, dtype=np.complex128), np.zeros(k, np.complex128)
         for i in range(k):
             v = np.zeros(n, np.complex128)
-            v[i:] = x[i:, i]
+            v[i:] = x[i, i:]
             phase = v[i] / abs(v[i])
             v[i] += phase * np.linalg.norm(v)
             q = q @ (np.eye(n) - 2 * np.outer(v, v.conj()) / (v.conj() @ v))

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from .._checks import Axes, check_axes, check_draw, check_number, error
@@ -189,7 +190,8 @@ def _conv(key, shape, dtype, gain, *, batch):
         n = copies * steps * count
         keys = jax.random.split(basis_key, steps * count)
         basis = jax.vmap(lambda key: haar(key, fan_out, fan_out, dtype, n))(keys)
-        mask = jax.random.bernoulli(mask_key, 0.5, (steps * count, 1, fan_out))
+        half = np.float32(0.5)  # a Python float would draw other bits under x64
+        mask = jax.random.bernoulli(mask_key, half, (steps * count, 1, fan_out))
         projections = matmul(basis * mask, basis.conj().swapaxes(1, 2))
         ended = jnp.array([[t >= k - 1 for k in taps] for t in range(steps)])
         projections = projections.reshape(steps, count, fan_out, fan_out)
