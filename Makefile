@@ -9,7 +9,7 @@ PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python
 VENV ?= .venv
 # One more pip requirement, such as jax==0.10.0; read when VENV is filled.
 JAX ?=
-PYTEST_ARGS ?= -n 2
+PYTEST_ARGS ?= -n 2 --dist loadfile
 
 RUN := $(VENV)/bin/
 PIP := $(RUN)python -m pip --disable-pip-version-check -qq

@@ -96,6 +96,7 @@ def main() -> None:
     harness.report("Targets", goals)
     record = {
         "quick": args.quick,
+        "limit": LIMIT,
         "environment": harness.environment("libtpu"),
         "targets": goals,
         "results": results,

@@ -12,6 +12,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 GPT2 = "GPT-2, 12 x 768, Linen"
+PEERS = {"HeNormal": "jax he_normal", "Orthogonal": "jax orthogonal"}
 README = HERE.parent / "README.md"
 
 
@@ -129,11 +130,48 @@ def llama() -> Iterator[str]:
     )
 
 
+def orthogonal() -> Iterator[str]:
+    record = result("orthogonal")
+    peers = ["jax.nn jit", "torch"]
+    yield row("ms, and times as long", "jaxinit", *peers)
+    yield row("---", *["--:"] * (1 + len(peers)))
+    cold = {"shape": [1024, 1024], "seconds": record["cold"]}
+    for r in [*record["results"], cold]:
+        times = {name: t["median"] for name, t in r["seconds"].items()}
+        ours = times["jaxinit"]
+        others = [f"{times[p] / ours:.1f}x" if p in times else "" for p in peers]
+        name = " x ".join(map(str, r["shape"])) + (", first call" if r is cold else "")
+        yield row(name, f"{ours * 1e3:.0f}", *others)
+    yield ""
+    yield f"Medians of interleaved repeats: {where(record)}."
+
+
+def tpu() -> Iterator[str]:
+    record = result("tpu_compile")
+    seconds = {
+        (r["initializer"], r["size"], r["layout"]): r["seconds"]
+        for r in record["results"]
+    }
+    yield row("seconds to compile for 2 x 4 TPU v5e", "jaxinit", "jax.nn")
+    yield row("---", "--:", "--:")
+    for (name, size, layout), ours in seconds.items():
+        theirs = PEERS.get(name)
+        if theirs:
+            cells = (ours, seconds[theirs, size, layout])
+            shown = (f"> {record['limit']}" if s is None else f"{s:.1f}" for s in cells)
+            yield row(f"{name} {size} x {size}, {layout}", *shown)
+    yield ""
+    versions = record["environment"]["versions"]
+    yield f"Ahead of time: jax {versions['jax']}, libtpu {versions['libtpu']}."
+
+
 TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "dtypes": dtypes,
     "draws": draws,
     "models": models,
     "llama": llama,
+    "orthogonal": orthogonal,
+    "tpu": tpu,
 }
 
 

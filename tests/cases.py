@@ -481,6 +481,13 @@ CASES = [
 RANDOM = [case for case in CASES if case.law is not None]
 EXACT = [case for case in CASES if case.values is not None]
 DRAWN = [case for case in CASES if case.values is None]
+# Without those whose program is another's with other numbers: for slow tests.
+_TWINS = """
+random_normal_mean random_uniform_mean truncated_normal_corrected glorot_normal
+truncated_normal_absolute truncated_normal_wide lecun_normal lecun_uniform he_uniform
+glorot_uniform variance_scaling_geo_uniform lecun_normal_any_rank depth_scaled_index
+""".split()
+APART = [case for case in DRAWN if case.id not in _TWINS]
 
 
 def ids(cases: list[Case]) -> list[str]:

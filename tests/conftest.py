@@ -13,6 +13,13 @@ import jax
 import pytest
 
 
+@pytest.fixture(autouse=True, scope="module")
+def forgotten():
+    """Programs go with the file that made them: a collector walks what stays."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def compilations():
     """Names of the programs that XLA compiled since the test began."""

@@ -12,6 +12,7 @@ from jax.sharding import AxisType, NamedSharding
 
 import jaxinit
 from cases import (
+    APART,
     CASES,
     COLLECTIVES,
     DRAWN,
@@ -26,6 +27,8 @@ KEY = jax.random.key(7)
 
 every = pytest.mark.parametrize("case", CASES, ids=ids(CASES))
 random = pytest.mark.parametrize("case", DRAWN, ids=ids(DRAWN))
+apart = pytest.mark.parametrize("case", APART, ids=ids(APART))
+distinct = pytest.mark.parametrize("case", EXACT + APART, ids=ids(EXACT + APART))
 
 
 def test_every_registered_class_has_a_record():
@@ -50,13 +53,16 @@ def test_deterministic_values_are_the_float64_ones_rounded_once(case: Case, dtyp
     np.testing.assert_allclose(got, want, rtol=tolerance, atol=1e-7)
 
 
-@random
-@pytest.mark.parametrize("dtype", NARROW)
-def test_narrow_values_are_the_float32_ones_rounded_once(case: Case, dtype):
-    narrow = case.init(KEY, case.shape, dtype)
-    wide = np.asarray(case.init(KEY, case.shape, jnp.float32))
-    assert narrow.dtype == jnp.dtype(dtype)
-    np.testing.assert_array_equal(np.asarray(narrow), wide.astype(NARROW[dtype]))
+@apart
+def test_narrow_values_are_the_float32_ones_rounded_once(case: Case):
+    @jax.jit
+    def draw(key):
+        return [case.init(key, case.shape, dtype) for dtype in ("float32", *NARROW)]
+
+    wide, *narrow = map(np.asarray, draw(KEY))
+    for made, dtype in zip(narrow, NARROW.values(), strict=True):
+        assert made.dtype == dtype
+        np.testing.assert_array_equal(made, wide.astype(dtype))
 
 
 @every
@@ -80,7 +86,7 @@ def test_jit_equals_eager(case: Case, dtype):
     assert_same(case, jitted, case.init(KEY, case.shape, dtype))
 
 
-@random
+@apart
 def test_complex_jit_equals_eager(case: Case):
     if case.law is not None and case.modulus2 is None:
         with pytest.raises(ValueError, match="complex"):
@@ -92,7 +98,7 @@ def test_complex_jit_equals_eager(case: Case):
     np.testing.assert_allclose(jitted, eager, rtol=1e-6, atol=1e-7 * abs(eager).max())
 
 
-@every
+@distinct
 def test_vmap_over_keys_equals_a_loop(case: Case):
     keys = jax.random.split(KEY, 3)
     mapped = jax.vmap(lambda key: case.init(key, case.shape))(keys)
@@ -100,7 +106,7 @@ def test_vmap_over_keys_equals_a_loop(case: Case):
     assert_same(case, mapped, looped)
 
 
-@every
+@distinct
 def test_eval_shape_and_checkpoint(case: Case):
     def f(key):
         return case.init(key, case.shape, jnp.bfloat16)
@@ -121,7 +127,7 @@ def test_zero_size_and_numpy_shapes(case: Case):
     np.testing.assert_array_equal(case.init(KEY, np.array(case.shape)), expected)
 
 
-@every
+@distinct
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
 def test_sharded_equals_unsharded_without_collectives(case: Case, kind):
     mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(kind, kind))
@@ -134,21 +140,23 @@ def test_sharded_equals_unsharded_without_collectives(case: Case, kind):
         by_spec = jax.jit(
             lambda key: case.init(key, case.shape, out_sharding=case.spec)
         )
-        assert_same(case, by_spec(KEY), expected)
-        text = by_spec.lower(KEY).compile().as_text()
+        program = by_spec.lower(KEY).compile()
+        assert_same(case, program(KEY), expected)
+    text = program.as_text()
     assert not [op for op in COLLECTIVES if op in text]
     local = "x".join(map(str, sharding.shard_shape(case.shape)))
     assert f"[{local.replace('x', ',')}]" in text, "no array of the shard's shape"
 
 
-@random
+@apart
 def test_shards_of_a_jit_without_out_sharding_argument(case: Case):
     """jit's own out_shardings: the draw partitions without communication."""
     mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(AxisType.Auto,) * 2)
     sharding = NamedSharding(mesh, case.spec)
     f = jax.jit(lambda key: case.init(key, case.shape), out_shardings=sharding)
-    assert_same(case, f(KEY), case.init(KEY, case.shape))
-    text = f.lower(KEY).compile().as_text()
+    program = f.lower(KEY).compile()
+    assert_same(case, program(KEY), case.init(KEY, case.shape))
+    text = program.as_text()
     assert case.products or not [op for op in COLLECTIVES if op in text]
 
 
@@ -160,7 +168,7 @@ def test_raw_and_typed_keys_agree(case: Case):
     np.testing.assert_array_equal(case.init(np.asarray(raw), case.shape), expected)
 
 
-@random
+@apart
 def test_rbg_keys(case: Case):
     key = jax.random.key(7, impl="rbg")
     a = np.asarray(case.init(key, case.shape))

@@ -112,11 +112,11 @@ def test_every_standard_initializer_of_jax():
 
 
 def test_every_jaxinit_initializer():
-    from cases import CASES
+    from cases import APART
 
     def init(key):
-        keys = jax.random.split(key, len(CASES))
-        pairs = zip(keys, CASES, strict=True)
+        keys = jax.random.split(key, len(APART))
+        pairs = zip(keys, APART, strict=True)
         return {case.id: case.init(k, case.shape) for k, case in pairs}
 
     check(init, KEY)
@@ -251,7 +251,8 @@ def test_inside_transformations():
     assert_same(jax.jit(planned)(KEY, x), jax.jit(model.init)(KEY, x))
     keys = jax.random.split(KEY, 2)
     many = jax.vmap(planned, in_axes=(0, None))(keys, x)
-    assert_same(many, jax.vmap(model.init, in_axes=(0, None))(keys, x), 1e-6)
+    mapped = jax.jit(jax.vmap(model.init, in_axes=(0, None)))
+    assert_same(many, mapped(keys, x), 1e-6)
     shapes = jax.eval_shape(planned, KEY, x)
     assert jax.tree.structure(shapes) == jax.tree.structure(planned(KEY, x))
     inner = jax.jit(lambda k: jaxinit.init(model.init, k, x))(KEY)
