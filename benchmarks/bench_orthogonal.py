@@ -92,7 +92,7 @@ def main() -> None:
         cases = {"jaxinit": draw_jaxinit(shape), "jax.nn jit": draw_jax(shape)}
         if torch:
             cases["torch"] = draw_torch(torch, shape)
-        times = harness.interleaved(cases, 1 if args.quick else 7, least=0.0)
+        times = harness.interleaved(cases, 1 if args.quick else 7)
         results.append({"shape": shape, "seconds": times, "error": error(shape)})
         ours = times["jaxinit"]["median"]
         title = " x ".join(map(str, shape))
