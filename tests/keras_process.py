@@ -3,6 +3,7 @@
 Run as `python keras_process.py MODE ARGUMENTS`; prints what test_to_keras.py checks.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -32,11 +33,12 @@ def torch():
     """The torch backend: tensors of torch, values of jaxinit."""
     import jax
     import numpy as np
-    import torch
 
     import jaxinit.keras
 
     import keras  # isort: skip
+
+    torch = importlib.import_module("torch")  # where it is installed
 
     to_keras = jaxinit.keras.to_keras
     key = jax.random.wrap_key_data(jax.numpy.array([3, 0], "uint32"))
