@@ -15,7 +15,7 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="module")
 def forgotten():
-    """Programs go with the file that made them: a collector walks what stays."""
+    """Compiled programs, gigabytes of them, go with the file that made them."""
     yield
     jax.clear_caches()
 
