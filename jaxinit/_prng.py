@@ -11,6 +11,7 @@ References:
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +47,7 @@ def is_fused(key: jax.Array) -> bool:
     return str(key.dtype) == "key<jxi>"
 
 
-def _hash(key: jax.Array, counter: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _hash(key: Any, counter: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Threefry-2x32 of the 64-bit counters ``(0, counter)``."""
     schedule = (key[0], key[1], key[0] ^ key[1] ^ _PARITY)
     x0 = jnp.broadcast_to(schedule[0], counter.shape)
@@ -120,15 +121,24 @@ def threefry_bits(
     return _bits(words, _flat_index(shape), bit_width, apart=apart)
 
 
-def threefry_block(
-    words: jax.Array, bit_width: int, start: jax.Array, count: int
+def threefry_rows(
+    words: jax.Array, bit_width: int, starts: jax.Array, count: int
 ) -> jax.Array:
-    """The same of ``count`` elements from ``start`` on, in row-major order."""
-    return _bits(words, start + lax.iota(jnp.uint32, count), bit_width)
+    """The same in pieces: row i is ``count`` elements of an array of key i.
+
+    Args:
+        words: The words of the keys, ``uint32[rows, 2]``.
+        bit_width: 8, 16, 32 or 64.
+        starts: Row-major index of the first element of each row, ``uint32[rows]``.
+        count: Elements of a row.
+    """
+    index = lax.broadcasted_iota(jnp.uint32, (len(starts), count), 1)
+    pair = words[:, :1], words[:, 1:]
+    return _bits(pair, starts[:, None] + index, bit_width)
 
 
 def _bits(
-    words: jax.Array, counter: jax.Array, bit_width: int, *, apart: bool = False
+    words: Any, counter: jax.Array, bit_width: int, *, apart: bool = False
 ) -> jax.Array:
     high, low = _hash(words, counter)
     if apart:

@@ -9,7 +9,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxinit
-from jaxinit.model import law
+from jaxinit.model import rows
 from plans import KEY, assert_same, check
 
 LECUN = jax_init.lecun_normal()
@@ -27,8 +27,8 @@ def of_shapes(init, shapes, dtype=jnp.float32):
 SHAPES = [
     (3, 8),
     (5, 3, 16),
-    (1, law.BLOCK),
-    (2, law.BLOCK // 2),
+    (1, 2**16),
+    (2, 2**16 // 2),
     (129, 1031),  # two blocks and a bit
     (300, 257),
     (2, 3, 3, 64),

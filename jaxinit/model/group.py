@@ -24,8 +24,9 @@ from .._compat import (
 from .._prng import threefry_bits
 from . import key_program
 from .flatten import Node, Program, Value, flatten
-from .law import Law, find_law, lower_block
+from .law import Law, find_law
 from .partition import Component, Partition
+from .rows import ROW, lower_rows
 
 # Operations that give the same element everywhere if their operand has it.
 _SPREADING = {
@@ -37,9 +38,13 @@ _SPREADING = {
     "squeeze",
     "transpose",
 }
-# Elements that a program has to draw to be compiled for its shape alone: 5 million
-# take about as long to draw as the program takes to compile.
-_WORTH_COMPILING = 5_000_000
+# Elements of leaves of one shape from which on copying them takes longer, over a few
+# calls, than compiling a program for their size.
+_LARGE = 5_000_000
+# Operations of a program, as of the forward pass of a data-dependent initialization,
+# that takes longer to compile than to run. The option leaves its values as they are.
+_LONG = 500
+_BRIEFLY = {"xla_backend_optimization_level": 1}
 
 
 @dataclasses.dataclass
@@ -48,7 +53,8 @@ class Group:
 
     Attributes:
         members: The components; one compilation serves them all.
-        laws: The law of each, where shapes differ and they share a block's program.
+        laws: The law of each, where they are drawn in rows; see `rows`.
+        row: Elements of a row.
         shardings: Shardings of the outputs of each.
         placed: Shardings of the inputs of each that other groups make.
         run: The program, as a function of a member's inputs.
@@ -60,6 +66,7 @@ class Group:
 
     members: list[Component]
     laws: list[Law]
+    row: int
     shardings: tuple[Sharding | None, ...]
     placed: tuple[Sharding | None, ...]
     run: Callable[..., list[Any]]
@@ -74,43 +81,55 @@ def group_components(
     """Components of equal signature and shardings, together."""
     found: dict[Hashable, Group] = {}
     made = {v: shardings.get(v) for c in parts.components for v in c.outputs}
-    laws = _shared_laws(parts, made)
+    laws = _laws(parts, made)
     for i, component in enumerate(parts.components):
         wanted = tuple(made[v] for v in component.outputs)
         placed = tuple(made.get(v) for v in component.inputs)
-        law = laws.get(i)
-        key = law.signature if law else component.signature, wanted, placed
+        law, row = laws.get(i, (None, 0))
+        program = component.signature if law is None else (law.signature, row)
+        key = program, wanted, placed
         if key not in found:
             run = _runner(component, parts.program)
             fill = _fill(component, parts.program)
-            found[key] = Group([], [], wanted, placed, run, fill, _coarse(component))
+            coarse = _coarse(component)
+            found[key] = Group([], [], row, wanted, placed, run, fill, coarse)
         found[key].members.append(component)
-        found[key].laws += [law] if law else []
+        found[key].laws += [] if law is None else [law]
     return list(found.values())
 
 
-def _shared_laws(
+def _laws(
     parts: Partition, shardings: dict[Value, Sharding | None]
-) -> dict[int, Law]:
-    """The laws of components that share one with others of another program."""
+) -> dict[int, tuple[Law, int]]:
+    """The laws of components that share one with others of another program.
+
+    On the CPU, where compiling a draw takes longer than running it. With each comes
+    the length of its rows.
+    """
     if jax.default_backend() != "cpu" or read_config("jax_default_device") is not None:
         return {}
-    avals = parts.program.avals
-    laws: dict[int, Law] = {}
-    programs = collections.defaultdict[Hashable, set[Hashable]](set)
+    known: dict[Hashable, Law | None] = {}
     elements = collections.Counter[Hashable]()
+    for component in parts.components:
+        program = component.signature
+        if program not in known:
+            known[program] = find_law(component, parts.program.avals)
+        law = known[program]
+        elements[program] += 0 if law is None else math.prod(law.shape)
+    rows: dict[Hashable, int] = {}
+    sharing = collections.Counter[Hashable]()
+    for program, law in known.items():
+        if law is not None:
+            large = elements[program] > _LARGE
+            rows[program] = math.prod(law.shape) if large else ROW
+            sharing[law.signature, rows[program]] += 1
+    laws: dict[int, tuple[Law, int]] = {}
     for i, component in enumerate(parts.components):
-        law = find_law(component, avals)
-        if law is not None and shardings[component.outputs[0]] is None:
-            laws[i] = law
-            elements[component.signature] += math.prod(law.shape)
-    for i in list(laws):
-        signature = parts.components[i].signature
-        if elements[signature] > _WORTH_COMPILING:
-            del laws[i]
-        else:
-            programs[laws[i].signature].add(signature)
-    return {i: law for i, law in laws.items() if len(programs[law.signature]) > 1}
+        law, row = known[component.signature], rows.get(component.signature, 0)
+        alone = law is None or sharing[law.signature, row] == 1
+        if law is not None and not alone and shardings[component.outputs[0]] is None:
+            laws[i] = law, row
+    return laws
 
 
 def opaque_group(closed: Any, program: Program, shardings: Any) -> Group:
@@ -127,16 +146,21 @@ def opaque_group(closed: Any, program: Program, shardings: Any) -> Group:
     program.outputs[:] = outputs
     member = Component([], list(program.inputs), outputs, None)
     placed = (None,) * len(member.inputs)
-    return Group([member], [], tuple(shardings), placed, run, None, None)
+    return Group([member], [], 0, tuple(shardings), placed, run, None, None)
 
 
-def lower_group(group: Group, program: Program) -> Any:
-    """The program of a group, of operands on the host or a device, to compile."""
+def lower_group(group: Group, program: Program) -> Callable[[], Any]:
+    """What compiles the program of a group, in any thread.
+
+    Its operands are on the host or a device.
+    """
     if group.laws:
-        return lower_block(group.laws[0])
+        return lower_rows(group.laws, group.row).compile
     inputs = zip(group.members[0].inputs, group.placed, strict=True)
     avals = [_operand(program.avals[v], sharding) for v, sharding in inputs]
-    return jax.jit(group.run, out_shardings=list(group.shardings)).lower(*avals)
+    lowered = jax.jit(group.run, out_shardings=list(group.shardings)).lower(*avals)
+    long = len(group.members[0].nodes) > _LONG and jax.default_backend() == "cpu"
+    return functools.partial(lowered.compile, _BRIEFLY if long else None)
 
 
 def place_fill(value: np.ndarray, aval: Any, sharding: Sharding | None) -> jax.Array:

@@ -1,14 +1,12 @@
 """Leaves of one law: drawn by one program, whatever their shapes and scales.
 
 Where element i of a leaf depends on its key and on i alone, the leaf can be drawn
-a block of elements at a time. On the CPU, where compiling a draw takes longer
-than running it and host memory is device memory, all small leaves of a law share
-the program of one block.
+some elements at a time; see `rows`.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import jax
@@ -16,11 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._compat import bind, is_literal, is_threefry, read_config
-from .._prng import threefry_block
+from .._prng import threefry_rows
 from .flatten import Atom, Node, Value
 from .partition import Component, describe
-
-BLOCK = 2**16
 
 _RESHAPING = {"broadcast_in_dim", "expand_dims", "reshape", "squeeze"}
 _ELEMENTWISE = {
@@ -50,6 +46,8 @@ _ELEMENTWISE = {
 }
 # Those whose scalars the host computes as XLA's constant folding does.
 _EXACT = {"div": np.divide, "mul": np.multiply, "sqrt": np.sqrt}
+_WIDE = (np.float32, np.float64)
+_FACTOR = Value(-1)  # stands for the factor in the operations of a law
 
 
 @dataclasses.dataclass
@@ -58,25 +56,26 @@ class Law:
 
     Attributes:
         signature: Equal for leaves of the same law.
-        steps: Its operations on scalars and blocks.
-        key: The one input.
-        factor: The value that is an argument of the program, and its number.
+        steps: Its operations on scalars and rows.
+        factor: The scalar that is an argument of the program, or None.
         shape: Shape of the leaf.
     """
 
     signature: Hashable
     steps: list[Node]
-    key: Value
-    factor: tuple[Value, np.ndarray] | None
+    factor: np.ndarray | None
     shape: tuple[int, ...]
 
-    def block(self, words: Any, start: Any, factor: Any) -> list[jax.Array]:
-        """Elements ``start`` to ``start + BLOCK`` of a leaf in row-major order."""
-        env: dict[Value, Any] = {} if self.factor is None else {self.factor[0]: factor}
+    def rows(self, words: Any, starts: Any, factors: Any, count: int) -> jax.Array:
+        """Rows of leaves: ``count`` elements from ``starts`` on, of each key."""
+        shape = len(starts), count
+        env: dict[Value, Any] = {
+            _FACTOR: jnp.broadcast_to(factors[:, None], shape),
+        }
         for node in self.steps:
             if node.name == "random_bits":
                 width = node.params["bit_width"]
-                env[node.outputs[0]] = threefry_block(words, width, start, BLOCK)
+                env[node.outputs[0]] = threefry_rows(words, width, starts, count)
                 continue
             inputs = [
                 np.asarray(a.val, a.aval.dtype) if is_literal(a) else env[a]
@@ -87,26 +86,7 @@ class Law:
             else:
                 made = bind(node.eqn.primitive, inputs, node.params)
             env.update(zip(node.outputs, made, strict=True))
-        return [env[self.steps[-1].outputs[0]]]
-
-    def draw(self, block: Callable[..., Any], words: np.ndarray) -> jax.Array:
-        """The leaf, from the compiled program of a block."""
-        size = math.prod(self.shape)
-        factor = np.float32(0) if self.factor is None else self.factor[1]
-        starts = range(0, size, BLOCK)
-        made = [block(words, np.uint32(start), factor)[0] for start in starts]
-        whole = np.empty(size, made[0].dtype)
-        for start, part in zip(starts, made, strict=True):
-            whole[start : start + BLOCK] = np.asarray(part)[: size - start]
-        return jax.device_put(whole.reshape(self.shape))
-
-
-def lower_block(law: Law) -> Any:
-    """The program of a block, to compile."""
-    word = jax.ShapeDtypeStruct((), jnp.uint32)
-    words = jax.ShapeDtypeStruct((2,), jnp.uint32)
-    dtype = jnp.float32 if law.factor is None else law.factor[1].dtype
-    return jax.jit(law.block).lower(words, word, jax.ShapeDtypeStruct((), dtype))
+        return env[self.steps[-1].outputs[0]]
 
 
 def find_law(component: Component, avals: dict[Value, Any]) -> Law | None:
@@ -130,10 +110,10 @@ def find_law(component: Component, avals: dict[Value, Any]) -> Law | None:
         elif count != size:
             return None
         drawn.add(node.outputs[0])
-    factor = _factor(component.nodes, output, drawn, avals)
-    steps = _needed(component.nodes, output, factor)
-    signature = _signature(steps, key, factor, avals)
-    return Law(signature, steps, key, factor, avals[output].shape)
+    nodes, factor = _without_factor(component.nodes, drawn, avals)
+    steps = _needed(nodes, output)
+    signature = _signature(steps, key, avals)
+    return Law(signature, steps, factor, avals[output].shape)
 
 
 def _is_plain(node: Node, key: Any, size: int) -> bool:
@@ -144,30 +124,34 @@ def _is_plain(node: Node, key: Any, size: int) -> bool:
         is_threefry(key)
         and key.shape == ()
         and bool(read_config("jax_threefry_partitionable"))
-        and math.prod(shape) == size
+        and 0 < math.prod(shape) == size < 2**32
         and shape[-1:] >= (8,)
     )
 
 
-def _factor(
-    nodes: Sequence[Node], output: Value, drawn: set[Value], avals: dict[Value, Any]
-) -> tuple[Value, np.ndarray] | None:
-    """The scalar that a bounded draw is multiplied with at the very end.
+def _without_factor(
+    nodes: list[Node], drawn: set[Value], avals: dict[Value, Any]
+) -> tuple[list[Node], np.ndarray | None]:
+    """The operations with the scalar that multiplies a bounded draw left open.
 
     After a bound XLA cannot merge it with constants before it, so it may as well
     be an argument.
     """
     makers = {node.outputs[0]: node for node in nodes}
-    last = makers[output]
-    if last.name != "mul" or avals[output].dtype not in (np.float32, np.float64):
-        return None
-    x, c = sorted(last.inputs, key=lambda v: is_literal(v) or v not in drawn)
-    bounded = isinstance(x, Value) and makers[x].name in ("clamp", "max", "min")
-    value = _exact(c, makers) if bounded and isinstance(c, Value) else None
-    return None if value is None else (c, value)
+    for i, node in enumerate(nodes):
+        if node.name != "mul" or avals[node.outputs[0]].dtype not in _WIDE:
+            continue
+        x, c = sorted(node.inputs, key=lambda v: is_literal(v) or v not in drawn)
+        bounded = isinstance(x, Value) and makers[x].name in ("clamp", "max", "min")
+        value = _exact(c, makers) if bounded else None
+        if value is not None:
+            opened = dataclasses.replace(node, inputs=[x, _FACTOR])
+            return [*nodes[:i], opened, *nodes[i + 1 :]], value
+    return nodes, None
 
 
 def _exact(atom: Atom, makers: dict[Value, Node]) -> np.ndarray | None:
+    """The value of a scalar computed from literals, as XLA folds it; or None."""
     if is_literal(atom):
         return np.asarray(atom.val, atom.aval.dtype).reshape(())
     if atom not in makers:
@@ -184,28 +168,18 @@ def _exact(atom: Atom, makers: dict[Value, Node]) -> np.ndarray | None:
     return _EXACT[node.name](*inputs) if node.name in _EXACT else None
 
 
-def _needed(
-    nodes: Sequence[Node], output: Value, factor: tuple[Value, np.ndarray] | None
-) -> list[Node]:
+def _needed(nodes: Sequence[Node], output: Value) -> list[Node]:
     needed = {output}
     kept: list[Node] = []
     for node in reversed(nodes):
-        out = node.outputs[0]
-        if out in needed and not (factor and out is factor[0]):
+        if node.outputs[0] in needed:
             needed.update(v for v in node.inputs if isinstance(v, Value))
             kept.append(node)
     return kept[::-1]
 
 
-def _signature(
-    steps: Sequence[Node],
-    key: Value,
-    factor: tuple[Value, np.ndarray] | None,
-    avals: dict[Value, Any],
-) -> Hashable:
-    numbers = {key: 0}
-    if factor is not None:
-        numbers[factor[0]] = 1
+def _signature(steps: Sequence[Node], key: Value, avals: dict[Value, Any]) -> Hashable:
+    numbers = {key: 0, _FACTOR: 1}
     lines: list[Hashable] = []
     for node in steps:
         reads = tuple(
@@ -214,7 +188,7 @@ def _signature(
             else numbers[a]
             for a in node.inputs
         )
-        numbers[node.outputs[0]] = len(numbers) + 1
+        numbers[node.outputs[0]] = len(numbers)
         params = {k: v for k, v in node.params.items() if "shape" not in k}
         if node.name in _RESHAPING:
             params = {}

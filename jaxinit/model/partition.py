@@ -283,7 +283,7 @@ def _component(
 
 
 def _aval(aval: Any) -> Hashable:
-    return aval.shape, str(aval.dtype), getattr(aval, "weak_type", False)
+    return aval.shape, aval.dtype, getattr(aval, "weak_type", False)
 
 
 def _literal(atom: Any) -> Hashable:

@@ -18,6 +18,7 @@ from .agreement import check_agreement
 from .flatten import Program, Value, flatten
 from .group import Group, group_components, lower_group, opaque_group, place_fill
 from .partition import Unanalyzable, partition
+from .rows import bytes_beside, draw_rows
 from .rules import Rules, ruled
 from .structure import Arguments, Result
 from .table import render
@@ -146,7 +147,7 @@ class Plan:
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             # Lowered here: settings under a context manager are this thread's own.
             futures = {
-                pool.submit(lower_group(groups[g], self._program).compile): g
+                pool.submit(lower_group(groups[g], self._program)): g
                 for g in sorted(todo, key=self._cost, reverse=True)
             }
             yield from ready
@@ -180,9 +181,14 @@ class Plan:
             for device, count in _bytes_by_device(leaf).items():
                 held[device] = held.get(device, 0) + count
         temporary = 0
-        for compiled in self._compiled.values():
+        for g, compiled in self._compiled.items():
             found = compiled.memory_analysis()
-            temporary = max(temporary, found.temp_size_in_bytes if found else 0)
+            needed = found.temp_size_in_bytes if found else 0
+            if self.groups[g].laws:
+                needed += bytes_beside(
+                    self.groups[g].laws, self.groups[g].row, compiled
+                )
+            temporary = max(temporary, needed)
         result = max(held.values(), default=0)
         return {"result": result, "temporary": temporary, "peak": result + temporary}
 
@@ -208,7 +214,14 @@ class Plan:
         check_agreement(self.leaves, [env[v] for n in self._keys for v in n.outputs])
         waiting: list[tuple[int, int]] = []
         for g in self._compiling():
-            waiting += [(g, i) for i in range(len(self.groups[g].members))]
+            group = self.groups[g]
+            if group.laws:
+                words = [env[v] for member in group.members for v in member.inputs]
+                made = draw_rows(group.laws, group.row, words, self._compiled[g])
+                outputs = (v for member in group.members for v in member.outputs)
+                env.update(zip(outputs, made, strict=True))
+            else:
+                waiting += [(g, i) for i in range(len(group.members))]
             waiting = self._run(waiting, env)
         outputs = [self._output(i, env) for i in range(len(program.outputs))]
         for i in self._donate:
@@ -239,8 +252,6 @@ class Plan:
         if group.fill is not None:
             aval = self._program.avals[group.members[i].outputs[0]]
             return [place_fill(group.fill, aval, group.shardings[0])]
-        if group.laws:
-            return [group.laws[i].draw(self._compiled[g], *inputs)]
         return self._compiled[g](*inputs)
 
     def _output(self, i: int, env: dict[Value, Any]) -> Any:
