@@ -9,7 +9,6 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxinit
-from jaxinit.model import rows
 from plans import KEY, assert_same, check
 
 LECUN = jax_init.lecun_normal()

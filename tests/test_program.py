@@ -100,6 +100,7 @@ ORDER = [
     "model.key_program",
     "model.partition",
     "model.law",
+    "model.rows",
     "model.group",
     "model.structure",
     "model.paths",

@@ -28,11 +28,13 @@ from .. import _draws
 # Full products: by default a TPU rounds the factors to bfloat16, a GPU to TF32.
 matmul = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
-_WORTH_UNROLLING = 2**20  # entries: below, compiling takes longer than it saves
+# Entries of all copies between which compiling takes longer than it saves: above,
+# products take longer still, and below, few strips make a short program.
+_ROLLED_BETWEEN = 2**18, 2**20
 _STRIPS = 8  # at most, so that programs stop growing with the matrix
 _LEAST = 128  # columns of a strip, unless the matrix is narrower
 _ROLLED = 128  # columns of a strip in a loop
-_HALVINGS = 3  # of a triangle that is inverted
+_HALVINGS = 3  # of a triangle wider than _LEAST that is inverted, else 1
 
 
 def haar(
@@ -52,7 +54,8 @@ def haar(
         Array of shape ``(rows, columns)``.
     """
     v, phase = _reflectors(key, rows, columns, dtype)
-    if copies * rows * columns <= _WORTH_UNROLLING:
+    low, high = _ROLLED_BETWEEN
+    if low < copies * rows * columns <= high:
         return _rolled(v) * phase
     # Each product of full precision takes XLA seconds to compile for a TPU.
     return lax.platform_dependent(v, tpu=_rolled, default=_unrolled) * phase
@@ -84,7 +87,8 @@ def _unrolled(v: jax.Array) -> jax.Array:
     starts = range(0, columns, width)
     v = jnp.pad(v, ((0, len(starts) * width - columns), (0, 0)))
     strips = [v[start : start + width, start:] for start in starts]
-    factors = _inverse(jnp.stack([_triangle(strip) for strip in strips]))
+    triangles = jnp.stack([_triangle(strip) for strip in strips])
+    factors = _inverse(triangles, 1 if width <= _LEAST else _HALVINGS)
     q = jnp.zeros((rows - columns, 0), v.dtype)
     for start, strip, t in reversed(list(zip(starts, strips, factors, strict=True))):
         here = min(width, columns - start)
@@ -124,7 +128,7 @@ def _triangle(v: jax.Array) -> jax.Array:
 
 # Not lax.linalg.triangular_solve: stacks of them on more CPU devices than cores
 # wait for each other forever (JAX 0.10).
-def _inverse(u: jax.Array, halvings: int = _HALVINGS) -> jax.Array:
+def _inverse(u: jax.Array, halvings: int) -> jax.Array:
     """Inverses of unit upper triangles ``(..., n, n)``."""
     half, odd = divmod(u.shape[-1], 2)
     if odd or not halvings:
