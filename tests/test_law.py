@@ -1,4 +1,4 @@
-"""Small leaves of one law share the program of a block."""
+"""Leaves of one law share a program, whatever their shapes and scales."""
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxinit
+from jaxinit.model import group
+from jaxinit.model.rows import ROW
 from plans import KEY, assert_same, check
 
 LECUN = jax_init.lecun_normal()
@@ -26,9 +28,9 @@ def of_shapes(init, shapes, dtype=jnp.float32):
 SHAPES = [
     (3, 8),
     (5, 3, 16),
-    (1, 2**16),
-    (2, 2**16 // 2),
-    (129, 1031),  # two blocks and a bit
+    (1, ROW),
+    (2, ROW // 2),
+    (1031, 1031),  # more than a block, and a bit
     (300, 257),
     (2, 3, 3, 64),
 ]
@@ -57,6 +59,34 @@ def test_every_scale_is_that_of_jit():
     shapes = [(fan, 8) for fan in range(1, 400, 37)]
     for init in (LECUN, jax_init.he_uniform()):
         check(of_shapes(init, shapes), KEY, groups=1)
+
+
+def test_what_follows_the_scale_is_part_of_the_law():
+    """As of Haiku, which adds its mean last."""
+
+    def init(shift):
+        def draw(key, shape, dtype):
+            x = jax.random.truncated_normal(key, -2, 2, shape, dtype)
+            return 0.1 * shape[0] * x + shift
+
+        return draw
+
+    shapes = [(3, 8), (7, 16), (2, 5, 32)]
+    check(of_shapes(init(0.0), shapes), KEY, groups=1)
+    planned = check(of_shapes(init(0.7), shapes), KEY, groups=1)
+    assert len({float(law.factor) for law in planned.groups[0].laws}) == 3
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_large_leaves_of_one_size_share_a_program(dtype, monkeypatch):
+    monkeypatch.setattr(group, "_LARGE", 1000)
+    shapes = [(64, 2 * ROW // 64), (128, ROW // 64), (2, ROW), (64, ROW // 64)]
+    normal = jax_init.normal(0.02)
+    for init in (LECUN, normal):
+        planned = check(of_shapes(init, shapes, dtype), KEY)
+        rows = [g.row for g in planned.groups for _ in g.members]
+        if init is normal or dtype == jnp.float32:  # narrow scales are apart
+            assert sorted(rows) == [0, 2 * ROW, 2 * ROW, 2 * ROW], str(planned)
 
 
 def test_what_differs_in_more_than_scale_is_apart():
@@ -94,13 +124,28 @@ def test_sharded_leaves_are_drawn_on_their_shards():
     assert_same(planned(KEY), jax.jit(make)(KEY))
 
 
-def test_results_are_owned_by_jax():
-    """A later step may donate them, and no two share memory."""
-    made = jaxinit.init(of_shapes(LECUN, [(16, 8), (8, 16), (256, 256)]), KEY)
+@pytest.mark.parametrize("large", [1000, 10**6])
+def test_results_can_be_donated(large, monkeypatch):
+    """No two share memory, and none is NumPy's to overwrite."""
+    monkeypatch.setattr(group, "_LARGE", large)
+    made = jaxinit.init(of_shapes(LECUN, [(160, 80), (80, 160), (8, 16), (16, 8)]), KEY)
     before = [np.array(x) for x in made]
     double = jax.jit(lambda x: 2 * x, donate_argnums=0)
     for x, y in zip(made, before, strict=True):
         np.testing.assert_array_equal(double(x), 2 * y)
+        assert x.is_deleted()
+
+
+def test_long_programs_have_the_same_values(monkeypatch):
+    monkeypatch.setattr(group, "_LONG", 10)
+    x = jax.random.normal(jax.random.key(1), (16, 32))
+
+    def make(key):
+        w, v = LECUN(key, (32, 32)), LECUN(jax.random.fold_in(key, 1), (32, 32))
+        y = jnp.tanh(x @ w) @ v
+        return w, v, {"mean": y.mean(axis=0), "scale": 1 / jnp.std(y, axis=0)}
+
+    check(make, KEY, tolerance=1e-6)
 
 
 def test_a_result_that_data_is_multiplied_with_is_made_apart():

@@ -184,10 +184,9 @@ class Plan:
         for g, compiled in self._compiled.items():
             found = compiled.memory_analysis()
             needed = found.temp_size_in_bytes if found else 0
-            if self.groups[g].laws:
-                needed += bytes_beside(
-                    self.groups[g].laws, self.groups[g].row, compiled
-                )
+            group = self.groups[g]
+            if group.laws:
+                needed += bytes_beside(group.laws, group.row, compiled)
             temporary = max(temporary, needed)
         result = max(held.values(), default=0)
         return {"result": result, "temporary": temporary, "peak": result + temporary}
@@ -218,8 +217,8 @@ class Plan:
             if group.laws:
                 words = [env[v] for member in group.members for v in member.inputs]
                 made = draw_rows(group.laws, group.row, words, self._compiled[g])
-                outputs = (v for member in group.members for v in member.outputs)
-                env.update(zip(outputs, made, strict=True))
+                for member, array in zip(group.members, made, strict=True):
+                    env[member.outputs[0]] = array
             else:
                 waiting += [(g, i) for i in range(len(group.members))]
             waiting = self._run(waiting, env)
@@ -286,6 +285,9 @@ def plan(
     components, most of them one parameter each; components that are the same
     program with another key form a group, which is compiled once and run for
     each member. Values are those of ``jax.jit(fn)(*args)``.
+
+    On the CPU, leaves that differ in shape and scale alone share a program too,
+    and NumPy holds their memory: JAX copies it when they are first donated.
 
     Args:
         fn: Function of keys and arrays to a pytree, as a model's ``init``.

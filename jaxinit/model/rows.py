@@ -44,10 +44,7 @@ def lower_rows(laws: Sequence[Law], row: int) -> Any:
 def draw_rows(
     laws: Sequence[Law], row: int, words: Sequence[Any], compiled: Any
 ) -> list[jax.Array]:
-    """The leaves of these laws and keys, from the compiled program of a block.
-
-    JAX does not own their memory: it copies what is donated to it, once.
-    """
+    """The leaves of these laws and keys, from the compiled program of a block."""
     counts = _counts(laws, row)
     ends = np.cumsum(counts)
     total = int(ends[-1])
@@ -61,7 +58,7 @@ def draw_rows(
         place = slice(first, first + rows)
         return compiled(keys[place], starts[place], factors[place])
 
-    if row > ROW:
+    if row > ROW:  # a leaf each, whose memory NumPy can shape
         flat = [np.asarray(x) for x in [block(i) for i in range(total)]]
     else:
         sizes = [math.prod(law.shape) for law in laws]
