@@ -38,8 +38,8 @@ _SPREADING = {
     "squeeze",
     "transpose",
 }
-# Elements of leaves of one shape from which on copying them takes longer, over a few
-# calls, than compiling a program for their size.
+# Elements of leaves of one size from which on copying them takes longer, over a few
+# calls, than compiling a program for that size.
 _LARGE = 5_000_000
 # Operations of a program, as of the forward pass of a data-dependent initialization,
 # that takes longer to compile than to run. The option leaves its values as they are.
@@ -115,13 +115,14 @@ def _laws(
         if program not in known:
             known[program] = find_law(component, parts.program.avals)
         law = known[program]
-        elements[program] += 0 if law is None else math.prod(law.shape)
+        if law is not None:
+            elements[law.signature, law.size] += law.size
     rows: dict[Hashable, int] = {}
     sharing = collections.Counter[Hashable]()
     for program, law in known.items():
         if law is not None:
-            large = elements[program] > _LARGE
-            rows[program] = math.prod(law.shape) if large else ROW
+            large = elements[law.signature, law.size] > _LARGE
+            rows[program] = law.size if large else ROW
             sharing[law.signature, rows[program]] += 1
     laws: dict[int, tuple[Law, int]] = {}
     for i, component in enumerate(parts.components):

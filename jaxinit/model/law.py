@@ -66,6 +66,11 @@ class Law:
     factor: np.ndarray | None
     shape: tuple[int, ...]
 
+    @property
+    def size(self) -> int:
+        """Elements of the leaf."""
+        return math.prod(self.shape)
+
     def rows(self, words: Any, starts: Any, factors: Any, count: int) -> jax.Array:
         """Rows of leaves: ``count`` elements from ``starts`` on, of each key."""
         shape = len(starts), count

@@ -9,7 +9,6 @@ NumPy asks for in huge pages.
 
 import collections
 import concurrent.futures
-import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -61,8 +60,7 @@ def draw_rows(
     if row > ROW:  # a leaf each, whose memory NumPy can shape
         flat = [np.asarray(x) for x in [block(i) for i in range(total)]]
     else:
-        sizes = [math.prod(law.shape) for law in laws]
-        flat = [_empty(size, compiled.out_info.dtype) for size in sizes]
+        flat = [_empty(law.size, compiled.out_info.dtype) for law in laws]
 
         def copy(first: int, made: jax.Array) -> None:
             elements, last = np.asarray(made).reshape(-1), min(first + rows, total)
@@ -100,7 +98,7 @@ def bytes_beside(laws: Sequence[Law], row: int, compiled: Any) -> int:
 
 
 def _counts(laws: Sequence[Law], row: int) -> list[int]:
-    return [-(-math.prod(law.shape) // row) for law in laws]
+    return [-(-law.size // row) for law in laws]
 
 
 def _factors(laws: Sequence[Law]) -> np.ndarray:
