@@ -30,8 +30,12 @@ def lower_rows(laws: Sequence[Law], row: int) -> Any:
     rows = _block(sum(_counts(laws, row)), row)
     dtype = _factors(laws).dtype
 
+    # The leaves of the commonest shape need not be shaped again.
+    common, _ = collections.Counter(law.shape for law in laws).most_common(1)[0]
+
     def draw(*operands: Any) -> jax.Array:
-        return laws[0].rows(*operands, row)
+        drawn = laws[0].rows(*operands, row)
+        return drawn.reshape(common) if row > ROW else drawn
 
     return jax.jit(draw).lower(
         jax.ShapeDtypeStruct((rows, 2), jnp.uint32),
@@ -44,6 +48,28 @@ def draw_rows(
     laws: Sequence[Law], row: int, words: Sequence[Any], compiled: Any
 ) -> list[jax.Array]:
     """The leaves of these laws and keys, from the compiled program of a block."""
+    return (_large if row > ROW else _small)(laws, row, words, compiled)
+
+
+def _large(
+    laws: Sequence[Law], row: int, words: Sequence[Any], compiled: Any
+) -> list[jax.Array]:
+    """A row each; NumPy shapes the memory of those not of the program's shape."""
+    factors = _factors(laws)
+    start = jax.device_put(np.zeros(1, np.uint32))
+    shared = {x.item(): jax.device_put(x[None]) for x in np.unique(factors)}
+    operands = zip(words, factors, strict=True)
+    drawn = [compiled(w[None], start, shared[x.item()]) for w, x in operands]
+    return [
+        x if x.shape == law.shape else jax.device_put(np.asarray(x).reshape(law.shape))
+        for x, law in zip(drawn, laws, strict=True)
+    ]
+
+
+def _small(
+    laws: Sequence[Law], row: int, words: Sequence[Any], compiled: Any
+) -> list[jax.Array]:
+    """Some rows each, copied from blocks of rows."""
     counts = _counts(laws, row)
     ends = np.cumsum(counts)
     total = int(ends[-1])
@@ -52,25 +78,21 @@ def draw_rows(
     leaf = np.pad(leaf, (0, -total % rows), mode="edge")
     starts = (np.arange(len(leaf)) - (ends - counts)[leaf]).astype(np.uint32) * row
     keys, factors = np.array(words, np.uint32)[leaf], _factors(laws)[leaf]
+    flat = [_empty(law.size, compiled.out_info.dtype) for law in laws]
 
     def block(first: int) -> jax.Array:
         place = slice(first, first + rows)
         return compiled(keys[place], starts[place], factors[place])
 
-    if row > ROW:  # a leaf each, whose memory NumPy can shape
-        flat = [np.asarray(x) for x in [block(i) for i in range(total)]]
-    else:
-        flat = [_empty(law.size, compiled.out_info.dtype) for law in laws]
+    def copy(first: int, made: jax.Array) -> None:
+        elements, last = np.asarray(made).reshape(-1), min(first + rows, total)
+        for i in range(leaf[first], leaf[last - 1] + 1):
+            begin, end = max(first, ends[i] - counts[i]), min(last, ends[i])
+            part = elements[(begin - first) * row : (end - first) * row]
+            there = flat[i][starts[begin] :][: len(part)]
+            there[:] = part[: len(there)]
 
-        def copy(first: int, made: jax.Array) -> None:
-            elements, last = np.asarray(made).reshape(-1), min(first + rows, total)
-            for i in range(leaf[first], leaf[last - 1] + 1):
-                begin, end = max(first, ends[i] - counts[i]), min(last, ends[i])
-                part = elements[(begin - first) * row : (end - first) * row]
-                there = flat[i][starts[begin] :][: len(part)]
-                there[:] = part[: len(there)]
-
-        _overlap(copy, block, range(0, total, rows))
+    _overlap(copy, block, range(0, total, rows))
     pairs = zip(flat, laws, strict=True)
     return jax.device_put([x.reshape(law.shape) for x, law in pairs])
 
