@@ -44,7 +44,7 @@ _LARGE = 5_000_000
 # Operations of a program, as of the forward pass of a data-dependent initialization,
 # that takes longer to compile than to run. The option leaves its values as they are.
 _LONG = 500
-_BRIEFLY = {"xla_backend_optimization_level": 1}
+_BRIEFLY: Any = {"xla_backend_optimization_level": 1}
 
 
 @dataclasses.dataclass

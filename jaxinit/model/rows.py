@@ -33,8 +33,8 @@ def lower_rows(laws: Sequence[Law], row: int) -> Any:
     # The leaves of the commonest shape need not be shaped again.
     common, _ = collections.Counter(law.shape for law in laws).most_common(1)[0]
 
-    def draw(*operands: Any) -> jax.Array:
-        drawn = laws[0].rows(*operands, row)
+    def draw(words: Any, starts: Any, factors: Any) -> jax.Array:
+        drawn = laws[0].rows(words, starts, factors, row)
         return drawn.reshape(common) if row > ROW else drawn
 
     return jax.jit(draw).lower(
