@@ -28,8 +28,8 @@ from .. import _draws
 # Full products: by default a TPU rounds the factors to bfloat16, a GPU to TF32.
 matmul = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
-# Entries of all copies between which compiling takes longer than it saves: above,
-# products take longer still, and below, few strips make a short program.
+# Entries of all copies between which the loop is used, since it compiles faster:
+# above, products take longer than that saves; below, few strips are short, too.
 _ROLLED_BETWEEN = 2**18, 2**20
 _STRIPS = 8  # at most, so that programs stop growing with the matrix
 _LEAST = 128  # columns of a strip, unless the matrix is narrower

@@ -147,7 +147,8 @@ def _without_factor(
         if node.name != "mul" or avals[node.outputs[0]].dtype not in _WIDE:
             continue
         x, c = sorted(node.inputs, key=lambda v: is_literal(v) or v not in drawn)
-        bounded = isinstance(x, Value) and makers[x].name in ("clamp", "max", "min")
+        is_drawn = not is_literal(x) and x in drawn
+        bounded = is_drawn and makers[x].name in ("clamp", "max", "min")
         value = _exact(c, makers) if bounded else None
         if value is not None:
             opened = dataclasses.replace(node, inputs=[x, _FACTOR])

@@ -287,7 +287,7 @@ def plan(
     each member. Values are those of ``jax.jit(fn)(*args)``.
 
     On the CPU, leaves that differ in shape and scale alone share a program too,
-    and NumPy holds their memory: JAX copies it when they are first donated.
+    and NumPy may hold their memory: JAX copies it when they are first donated.
 
     Args:
         fn: Function of keys and arrays to a pytree, as a model's ``init``.

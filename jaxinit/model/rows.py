@@ -29,7 +29,6 @@ def lower_rows(laws: Sequence[Law], row: int) -> Any:
     """The program of a block of rows of these leaves, to compile."""
     rows = _block(sum(_counts(laws, row)), row)
     dtype = _factors(laws).dtype
-
     # The leaves of the commonest shape need not be shaped again.
     common, _ = collections.Counter(law.shape for law in laws).most_common(1)[0]
 
@@ -48,12 +47,12 @@ def draw_rows(
     laws: Sequence[Law], row: int, words: Sequence[Any], compiled: Any
 ) -> list[jax.Array]:
     """The leaves of these laws and keys, from the compiled program of a block."""
-    return (_large if row > ROW else _small)(laws, row, words, compiled)
+    if row > ROW:
+        return _large(laws, words, compiled)
+    return _small(laws, row, words, compiled)
 
 
-def _large(
-    laws: Sequence[Law], row: int, words: Sequence[Any], compiled: Any
-) -> list[jax.Array]:
+def _large(laws: Sequence[Law], words: Sequence[Any], compiled: Any) -> list[jax.Array]:
     """A row each; NumPy shapes the memory of those not of the program's shape."""
     factors = _factors(laws)
     start = jax.device_put(np.zeros(1, np.uint32))
