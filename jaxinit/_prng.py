@@ -22,7 +22,7 @@ from ._compat import define_prng_impl, read_config, threefry_prng_impl
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
-_UINT = {8: jnp.uint8, 16: jnp.uint16, 32: jnp.uint32, 64: jnp.uint64}
+UINT = {8: jnp.uint8, 16: jnp.uint16, 32: jnp.uint32, 64: jnp.uint64}
 
 
 def fused(key: jax.Array) -> jax.Array:
@@ -115,9 +115,9 @@ def threefry_bits(
     size = math.prod(shape)
     if not read_config("jax_threefry_partitionable") or size >= 2**32:
         plain = jax.random.wrap_key_data(words, impl="threefry2x32")
-        return jax.random.bits(plain, shape, _UINT[bit_width])
+        return jax.random.bits(plain, shape, UINT[bit_width])
     if size == 0:
-        return jnp.zeros(shape, _UINT[bit_width])
+        return jnp.zeros(shape, UINT[bit_width])
     return _bits(words, _flat_index(shape), bit_width, apart=apart)
 
 
@@ -145,7 +145,7 @@ def _bits(
         high, low = lax.optimization_barrier((high, low))
     if bit_width == 64:
         return (high.astype(jnp.uint64) << np.uint64(32)) | low.astype(jnp.uint64)
-    return (high ^ low).astype(_UINT[bit_width])
+    return (high ^ low).astype(UINT[bit_width])
 
 
 FUSED_THREEFRY = define_prng_impl(

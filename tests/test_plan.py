@@ -228,7 +228,7 @@ def test_compilations_equal_groups_whatever_the_depth(compilations):
 
 
 def test_no_forward_pass_and_no_full_size_temporaries():
-    model = GPT(layers=2, width=64, vocab=256)
+    model = GPT(layers=2, width=256, vocab=2**16)
     planned = jaxinit.plan(model.init, KEY, TOKENS).compile()
     used = {n.name for g in planned.groups for n in g.members[0].nodes}
     assert not used & {"dot_general", "tanh", "exp", "reduce_sum", "gather"}
@@ -236,7 +236,7 @@ def test_no_forward_pass_and_no_full_size_temporaries():
     for compiled in planned._compiled.values():
         assert compiled.memory_analysis().temp_size_in_bytes < smallest / 4
     memory = planned.memory()
-    assert memory["temporary"] <= memory["result"]
+    assert memory["temporary"] < memory["result"] / 4
     assert memory["result"] == sum(leaf.bytes for leaf in planned.leaves)
 
 

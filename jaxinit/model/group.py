@@ -1,6 +1,5 @@
 """Groups: components that are one program, and how that program is compiled."""
 
-import collections
 import dataclasses
 import functools
 import math
@@ -26,7 +25,7 @@ from . import key_program
 from .flatten import Node, Program, Value, flatten
 from .law import Law, find_law
 from .partition import Component, Partition
-from .rows import ROW, lower_rows
+from .rows import lower_rows
 
 # Operations that give the same element everywhere if their operand has it.
 _SPREADING = {
@@ -38,9 +37,6 @@ _SPREADING = {
     "squeeze",
     "transpose",
 }
-# Elements of leaves of one size from which on copying them takes longer, over a few
-# calls, than compiling a program for that size.
-_LARGE = 5_000_000
 # Operations of a program, as of the forward pass of a data-dependent initialization,
 # that takes longer to compile than to run. The option leaves its values as they are.
 _LONG = 500
@@ -54,7 +50,6 @@ class Group:
     Attributes:
         members: The components; one compilation serves them all.
         laws: The law of each, where they are drawn in rows; see `rows`.
-        row: Elements of a row.
         shardings: Shardings of the outputs of each.
         placed: Shardings of the inputs of each that other groups make.
         run: The program, as a function of a member's inputs.
@@ -66,7 +61,6 @@ class Group:
 
     members: list[Component]
     laws: list[Law]
-    row: int
     shardings: tuple[Sharding | None, ...]
     placed: tuple[Sharding | None, ...]
     run: Callable[..., list[Any]]
@@ -82,17 +76,16 @@ def group_components(
     found: dict[Hashable, Group] = {}
     made = {v: shardings.get(v) for c in parts.components for v in c.outputs}
     laws = _laws(parts, made)
-    for i, component in enumerate(parts.components):
+    for component, law in zip(parts.components, laws, strict=True):
         wanted = tuple(made[v] for v in component.outputs)
         placed = tuple(made.get(v) for v in component.inputs)
-        law, row = laws.get(i, (None, 0))
-        program = component.signature if law is None else (law.signature, row)
+        program = component.signature if law is None else law.signature
         key = program, wanted, placed
         if key not in found:
             run = _runner(component, parts.program)
             fill = _fill(component, parts.program)
             coarse = _coarse(component)
-            found[key] = Group([], [], row, wanted, placed, run, fill, coarse)
+            found[key] = Group([], [], wanted, placed, run, fill, coarse)
         found[key].members.append(component)
         found[key].laws += [] if law is None else [law]
     return list(found.values())
@@ -100,37 +93,19 @@ def group_components(
 
 def _laws(
     parts: Partition, shardings: dict[Value, Sharding | None]
-) -> dict[int, tuple[Law, int]]:
-    """The laws of components that share one with others of another program.
-
-    On the CPU, where compiling a draw takes longer than running it. With each comes
-    the length of its rows.
-    """
+) -> list[Law | None]:
+    """The law of each component that is drawn in rows: on the CPU, not sharded."""
     if jax.default_backend() != "cpu" or read_config("jax_default_device") is not None:
-        return {}
+        return [None] * len(parts.components)
     known: dict[Hashable, Law | None] = {}
-    elements = collections.Counter[Hashable]()
     for component in parts.components:
         program = component.signature
         if program not in known:
             known[program] = find_law(component, parts.program.avals)
-        law = known[program]
-        if law is not None:
-            elements[law.signature, law.size] += law.size
-    rows: dict[Hashable, int] = {}
-    sharing = collections.Counter[Hashable]()
-    for program, law in known.items():
-        if law is not None:
-            large = elements[law.signature, law.size] > _LARGE
-            rows[program] = law.size if large else ROW
-            sharing[law.signature, rows[program]] += 1
-    laws: dict[int, tuple[Law, int]] = {}
-    for i, component in enumerate(parts.components):
-        law, row = known[component.signature], rows.get(component.signature, 0)
-        alone = law is None or sharing[law.signature, row] == 1
-        if law is not None and not alone and shardings[component.outputs[0]] is None:
-            laws[i] = law, row
-    return laws
+    return [
+        known[c.signature] if all(shardings[v] is None for v in c.outputs) else None
+        for c in parts.components
+    ]
 
 
 def opaque_group(closed: Any, program: Program, shardings: Any) -> Group:
@@ -147,7 +122,7 @@ def opaque_group(closed: Any, program: Program, shardings: Any) -> Group:
     program.outputs[:] = outputs
     member = Component([], list(program.inputs), outputs, None)
     placed = (None,) * len(member.inputs)
-    return Group([member], [], 0, tuple(shardings), placed, run, None, None)
+    return Group([member], [], tuple(shardings), placed, run, None, None)
 
 
 def lower_group(group: Group, program: Program) -> Callable[[], Any]:
@@ -156,7 +131,7 @@ def lower_group(group: Group, program: Program) -> Callable[[], Any]:
     Its operands are on the host or a device.
     """
     if group.laws:
-        return lower_rows(group.laws, group.row).compile
+        return lower_rows(group.laws)
     inputs = zip(group.members[0].inputs, group.placed, strict=True)
     avals = [_operand(program.avals[v], sharding) for v, sharding in inputs]
     lowered = jax.jit(group.run, out_shardings=list(group.shardings)).lower(*avals)
@@ -164,17 +139,21 @@ def lower_group(group: Group, program: Program) -> Callable[[], Any]:
     return functools.partial(lowered.compile, _BRIEFLY if long else None)
 
 
-def place_fill(value: np.ndarray, aval: Any, sharding: Sharding | None) -> jax.Array:
-    """A constant leaf, made shard by shard without a program."""
+def place_fill(group: Group, program: Program) -> list[jax.Array]:
+    """The leaves of a constant, made shard by shard without a program."""
+    (sharding,) = group.shardings
+    avals = [program.avals[v] for member in group.members for v in member.outputs]
     if sharding is None:
-        return jax.device_put(np.full(aval.shape, value, aval.dtype))
+        return jax.device_put([np.full(a.shape, group.fill, a.dtype) for a in avals])
 
-    def shard(index: Any) -> np.ndarray:
-        return np.full(
-            np.broadcast_to(value, aval.shape)[index].shape, value, aval.dtype
-        )
+    def make(aval: Any) -> jax.Array:
+        def shard(index: Any) -> np.ndarray:
+            shape = np.broadcast_to(0, aval.shape)[index].shape
+            return np.full(shape, group.fill, aval.dtype)
 
-    return jax.make_array_from_callback(aval.shape, sharding, shard)
+        return jax.make_array_from_callback(aval.shape, sharding, shard)
+
+    return [make(aval) for aval in avals]
 
 
 def _runner(component: Component, program: Program) -> Callable[..., list[Any]]:

@@ -5,6 +5,7 @@ some elements at a time; see `rows`.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._compat import bind, is_literal, is_threefry, read_config
-from .._prng import threefry_rows
+from .erf_inv import central_erf_inv, central_nodes
 from .flatten import Atom, Node, Value
 from .partition import Component, describe
 
@@ -46,6 +47,7 @@ _ELEMENTWISE = {
 }
 # Those whose scalars the host computes as XLA's constant folding does.
 _EXACT = {"div": np.divide, "mul": np.multiply, "sqrt": np.sqrt}
+_BARRIERS = {"clamp", "erf_inv", "max", "min"}
 _WIDE = (np.float32, np.float64)
 _FACTOR = Value(-1)  # stands for the factor in the operations of a law
 
@@ -56,38 +58,47 @@ class Law:
 
     Attributes:
         signature: Equal for leaves of the same law.
-        steps: Its operations on scalars and rows.
+        draw: Its draw of random bits.
+        steps: Its operations on them and on scalars.
+        central: Outputs of those that `central_erf_inv` computes.
         factor: The scalar that is an argument of the program, or None.
         shape: Shape of the leaf.
+        dtype: Its dtype.
     """
 
     signature: Hashable
+    draw: Node
     steps: list[Node]
+    central: set[Value]
     factor: np.ndarray | None
     shape: tuple[int, ...]
+    dtype: np.dtype[Any]
 
     @property
     def size(self) -> int:
         """Elements of the leaf."""
         return math.prod(self.shape)
 
-    def rows(self, words: Any, starts: Any, factors: Any, count: int) -> jax.Array:
-        """Rows of leaves: ``count`` elements from ``starts`` on, of each key."""
-        shape = len(starts), count
+    @property
+    def bit_width(self) -> int:
+        """Random bits of an element."""
+        return self.draw.params["bit_width"]
+
+    def values(self, bits: jax.Array, factors: jax.Array) -> jax.Array:
+        """Rows of leaves from their random bits, with a factor for each row."""
         env: dict[Value, Any] = {
-            _FACTOR: jnp.broadcast_to(factors[:, None], shape),
+            self.draw.outputs[0]: bits,
+            _FACTOR: jnp.broadcast_to(factors[:, None], bits.shape),
         }
         for node in self.steps:
-            if node.name == "random_bits":
-                width = node.params["bit_width"]
-                env[node.outputs[0]] = threefry_rows(words, width, starts, count)
-                continue
             inputs = [
                 np.asarray(a.val, a.aval.dtype) if is_literal(a) else env[a]
                 for a in node.inputs
             ]
             if node.name in _RESHAPING:
                 made = [inputs[0]]
+            elif node.outputs[0] in self.central:
+                made = [central_erf_inv(inputs[0])]
             else:
                 made = bind(node.eqn.primitive, inputs, node.params)
             env.update(zip(node.outputs, made, strict=True))
@@ -116,9 +127,13 @@ def find_law(component: Component, avals: dict[Value, Any]) -> Law | None:
             return None
         drawn.add(node.outputs[0])
     nodes, factor = _without_factor(component.nodes, drawn, avals)
-    steps = _needed(nodes, output)
-    signature = _signature(steps, key, avals)
-    return Law(signature, steps, factor, avals[output].shape)
+    needed = _needed(nodes, output)
+    signature = _signature(needed, key, avals)
+    (draw,) = (node for node in needed if node.name == "random_bits")
+    steps = [node for node in needed if node is not draw]
+    central = central_nodes(draw, steps)
+    shape, dtype = avals[output].shape, np.dtype(avals[output].dtype)
+    return Law(signature, draw, steps, central, factor, shape, dtype)
 
 
 def _is_plain(node: Node, key: Any, size: int) -> bool:
@@ -137,23 +152,50 @@ def _is_plain(node: Node, key: Any, size: int) -> bool:
 def _without_factor(
     nodes: list[Node], drawn: set[Value], avals: dict[Value, Any]
 ) -> tuple[list[Node], np.ndarray | None]:
-    """The operations with the scalar that multiplies a bounded draw left open.
+    """The operations with the factor of a draw left open, and the factor.
 
-    After a bound XLA cannot merge it with constants before it, so it may as well
-    be an argument.
+    XLA cannot merge it with what comes before a bound or an erf_inv, so it may as
+    well be an argument. A normal has sqrt(2) and its scale, which XLA multiplies.
     """
     makers = {node.outputs[0]: node for node in nodes}
-    for i, node in enumerate(nodes):
-        if node.name != "mul" or avals[node.outputs[0]].dtype not in _WIDE:
+    for node in reversed(nodes):
+        x = node.outputs[0]
+        if x not in drawn or avals[x].dtype not in _WIDE:
             continue
-        x, c = sorted(node.inputs, key=lambda v: is_literal(v) or v not in drawn)
-        is_drawn = not is_literal(x) and x in drawn
-        bounded = is_drawn and makers[x].name in ("clamp", "max", "min")
-        value = _exact(c, makers) if bounded else None
-        if value is not None:
-            opened = dataclasses.replace(node, inputs=[x, _FACTOR])
-            return [*nodes[:i], opened, *nodes[i + 1 :]], value
+        products = _products(x, nodes)
+        values = [_exact(v, makers) for _, v in products]
+        two = node.name == "erf_inv" and products and is_literal(products[0][1])
+        most = 0 if node.name not in _BARRIERS else 2 if two else 1
+        known = [value for value in values if value is not None]
+        if 0 < len(known) == len(products) <= most:
+            last, _ = products[-1]
+            opened = dataclasses.replace(last, inputs=[x, _FACTOR])
+            changed = [opened if node is last else node for node in nodes]
+            return changed, functools.reduce(np.multiply, known)
     return nodes, None
+
+
+def _products(x: Value, nodes: list[Node]) -> list[tuple[Node, Atom]]:
+    """The products that follow a value, each with what it is multiplied by.
+
+    None where XLA may merge them with yet others.
+    """
+    found: list[tuple[Node, Atom]] = []
+    reshaped = False
+    while users := [node for node in nodes if any(v is x for v in node.inputs)]:
+        user, others = users[0], [v for v in users[0].inputs if v is not x]
+        if user.name in _RESHAPING:
+            reshaped = True
+        elif user.name == "mul" and len(others) == 1 and not reshaped:
+            found.append((user, others[0]))
+        elif user.name not in ("div", "mul"):
+            break
+        else:
+            return []
+        if len(users) > 1:
+            return []
+        x = user.outputs[0]
+    return found
 
 
 def _exact(atom: Atom, makers: dict[Value, Node]) -> np.ndarray | None:
@@ -194,6 +236,9 @@ def _signature(steps: Sequence[Node], key: Value, avals: dict[Value, Any]) -> Ha
             else numbers[a]
             for a in node.inputs
         )
+        if node.name in _RESHAPING and not is_literal(node.inputs[0]):
+            numbers[node.outputs[0]] = numbers[node.inputs[0]]
+            continue
         numbers[node.outputs[0]] = len(numbers)
         params = {k: v for k, v in node.params.items() if "shape" not in k}
         if node.name in _RESHAPING:

@@ -186,7 +186,7 @@ class Plan:
             needed = found.temp_size_in_bytes if found else 0
             group = self.groups[g]
             if group.laws:
-                needed += bytes_beside(group.laws, group.row, compiled)
+                needed += bytes_beside(group.laws)
             temporary = max(temporary, needed)
         result = max(held.values(), default=0)
         return {"result": result, "temporary": temporary, "peak": result + temporary}
@@ -214,11 +214,13 @@ class Plan:
         waiting: list[tuple[int, int]] = []
         for g in self._compiling():
             group = self.groups[g]
-            if group.laws:
+            values = [v for member in group.members for v in member.outputs]
+            if group.fill is not None:
+                env.update(zip(values, place_fill(group, program), strict=True))
+            elif group.laws:
                 words = [env[v] for member in group.members for v in member.inputs]
-                made = draw_rows(group.laws, group.row, words, self._compiled[g])
-                for member, array in zip(group.members, made, strict=True):
-                    env[member.outputs[0]] = array
+                made = draw_rows(group.laws, words, self._compiled[g])
+                env.update(zip(values, made, strict=True))
             else:
                 waiting += [(g, i) for i in range(len(group.members))]
             waiting = self._run(waiting, env)
@@ -241,17 +243,10 @@ class Plan:
                 if any(v not in env for v in member.inputs):
                     later.append((g, i))
                 else:
-                    made = self._make(g, i, [env[v] for v in member.inputs])
+                    made = self._compiled[g](*(env[v] for v in member.inputs))
                     env.update(zip(member.outputs, made, strict=True))
             waiting = later
         return waiting
-
-    def _make(self, g: int, i: int, inputs: list[Any]) -> list[jax.Array]:
-        group = self.groups[g]
-        if group.fill is not None:
-            aval = self._program.avals[group.members[i].outputs[0]]
-            return [place_fill(group.fill, aval, group.shardings[0])]
-        return self._compiled[g](*inputs)
 
     def _output(self, i: int, env: dict[Value, Any]) -> Any:
         atom, sharding = self._program.outputs[i], self._shardings[i]

@@ -1,139 +1,117 @@
-"""Draws the leaves of one law on the CPU, in rows.
+"""Draws the leaves of one law on the CPU, in blocks of rows.
 
-A row is some elements of a leaf, drawn from its key and the index of the first. A
-large leaf is one row, so that leaves of one size share a program whatever their
-shapes. A small one is several, and a block of rows serves leaves of every size:
-XLA's threads compute a block while others are copied to their leaves, whose memory
-NumPy asks for in huge pages.
+A row is some elements of a leaf, drawn from its key and the index of the first; a
+block of rows serves leaves of every shape. Some blocks are drawn while others are
+copied to their leaves, and each is drawn again where it was: touching fresh memory
+takes as long as drawing what goes there.
 """
 
-import collections
 import concurrent.futures
-import os
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from .._compat import read_config
+from .._prng import UINT, threefry_rows
 from .law import Law
+from .memory import empty_arrays
 
-ROW = 2**12  # elements of a small leaf's row; half of one is wasted on a leaf
-_BLOCK = 2**8  # rows: enough to keep all threads busy, and in the cache
-_AHEAD = 4  # blocks that are computed or copied at once
-_ALIGNMENT = 64  # bytes: JAX copies what is aligned to less
+ROW = 2**12  # elements; half a row is wasted on a leaf
+_BLOCK = 2**7  # rows: enough to keep all threads busy, and in the cache
+_AT_ONCE = 4  # blocks
+# Wider vectors than XLA's default, where the processor has them. Only the loop over
+# bits uses them: XLA knows no log1p of that width.
+_OPTIONS: Any = {"xla_cpu_prefer_vector_width": 512}
 
 
-def lower_rows(laws: Sequence[Law], row: int) -> Any:
-    """The program of a block of rows of these leaves, to compile."""
-    rows = _block(sum(_counts(laws, row)), row)
-    dtype = _factors(laws).dtype
-    # The leaves of the commonest shape need not be shaped again.
-    common, _ = collections.Counter(law.shape for law in laws).most_common(1)[0]
+def lower_rows(laws: Sequence[Law]) -> Callable[[], Any]:
+    """What compiles the program of a block of rows of these leaves."""
+    law, rows = laws[0], _rows(laws)
 
-    def draw(words: Any, starts: Any, factors: Any) -> jax.Array:
-        drawn = laws[0].rows(words, starts, factors, row)
-        return drawn.reshape(common) if row > ROW else drawn
+    def draw(words: Any, starts: Any, factors: Any, *_: Any) -> list[jax.Array]:
+        bits = threefry_rows(words, law.bit_width, starts, ROW)
+        # Returned, so that XLA has one loop for them and one for what follows: a
+        # loop over both is too long for the processor to overlap its iterations.
+        return [law.values(bits, factors), bits]
 
-    return jax.jit(draw).lower(
-        jax.ShapeDtypeStruct((rows, 2), jnp.uint32),
-        jax.ShapeDtypeStruct((rows,), jnp.uint32),
-        jax.ShapeDtypeStruct((rows,), dtype),
+    lowered = jax.jit(draw, donate_argnums=(3, 4), keep_unused=True).lower(
+        jax.ShapeDtypeStruct((rows, 2), np.uint32),
+        jax.ShapeDtypeStruct((rows,), np.uint32),
+        jax.ShapeDtypeStruct((rows,), _factors(laws).dtype),
+        *_blank(laws),
     )
+    return functools.partial(lowered.compile, _OPTIONS)
 
 
 def draw_rows(
-    laws: Sequence[Law], row: int, words: Sequence[Any], compiled: Any
+    laws: Sequence[Law], words: Sequence[Any], compiled: Any
 ) -> list[jax.Array]:
     """The leaves of these laws and keys, from the compiled program of a block."""
-    if row > ROW:
-        return _large(laws, words, compiled)
-    return _small(laws, row, words, compiled)
-
-
-def _large(laws: Sequence[Law], words: Sequence[Any], compiled: Any) -> list[jax.Array]:
-    """A row each; NumPy shapes the memory of those not of the program's shape."""
-    factors = _factors(laws)
-    start = jax.device_put(np.zeros(1, np.uint32))
-    shared = {x.item(): jax.device_put(x[None]) for x in np.unique(factors)}
-    operands = zip(words, factors, strict=True)
-    drawn = [compiled(w[None], start, shared[x.item()]) for w, x in operands]
-    return [
-        x if x.shape == law.shape else jax.device_put(np.asarray(x).reshape(law.shape))
-        for x, law in zip(drawn, laws, strict=True)
-    ]
-
-
-def _small(
-    laws: Sequence[Law], row: int, words: Sequence[Any], compiled: Any
-) -> list[jax.Array]:
-    """Some rows each, copied from blocks of rows."""
-    counts = _counts(laws, row)
+    counts = _counts(laws)
     ends = np.cumsum(counts)
-    total = int(ends[-1])
-    rows = _block(total, row)
+    total, rows = int(ends[-1]), _rows(laws)
     leaf = np.repeat(np.arange(len(laws)), counts)
     leaf = np.pad(leaf, (0, -total % rows), mode="edge")
-    starts = (np.arange(len(leaf)) - (ends - counts)[leaf]).astype(np.uint32) * row
+    starts = (np.arange(len(leaf)) - (ends - counts)[leaf]).astype(np.uint32) * ROW
     keys, factors = np.array(words, np.uint32)[leaf], _factors(laws)[leaf]
-    flat = [_empty(law.size, compiled.out_info.dtype) for law in laws]
+    flat = empty_arrays([law.size for law in laws], laws[0].dtype)
+    firsts = iter(range(0, total, rows))
+    wide = read_config("jax_enable_x64")
 
-    def block(first: int) -> jax.Array:
-        place = slice(first, first + rows)
-        return compiled(keys[place], starts[place], factors[place])
+    def work() -> None:
+        # A setting under a context manager is the thread's own.
+        with jax.enable_x64(wide):
+            block = jax.device_put(_blank(laws))
+            for first in firsts:
+                place = slice(first, first + rows)
+                block = compiled(keys[place], starts[place], factors[place], *block)
+                copy(first, np.asarray(block[0]).reshape(-1))
 
-    def copy(first: int, made: jax.Array) -> None:
-        elements, last = np.asarray(made).reshape(-1), min(first + rows, total)
+    def copy(first: int, elements: np.ndarray) -> None:
+        last = min(first + rows, total)
         for i in range(leaf[first], leaf[last - 1] + 1):
             begin, end = max(first, ends[i] - counts[i]), min(last, ends[i])
-            part = elements[(begin - first) * row : (end - first) * row]
+            part = elements[(begin - first) * ROW : (end - first) * ROW]
             there = flat[i][starts[begin] :][: len(part)]
             there[:] = part[: len(there)]
 
-    _overlap(copy, block, range(0, total, rows))
+    with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
+        for worker in [pool.submit(work) for _ in range(_at_once(laws))]:
+            worker.result()
     pairs = zip(flat, laws, strict=True)
     return jax.device_put([x.reshape(law.shape) for x, law in pairs])
 
 
-def _overlap(copy: Any, block: Any, firsts: Sequence[int]) -> None:
-    """Copies each block while the next ones are computed."""
-    waiting: collections.deque[Any] = collections.deque()
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for first in firsts:
-            waiting.append(pool.submit(copy, first, block(first)))
-            if len(waiting) > _AHEAD:
-                waiting.popleft().result()
-        for copied in waiting:
-            copied.result()
-
-
-def bytes_beside(laws: Sequence[Law], row: int, compiled: Any) -> int:
+def bytes_beside(laws: Sequence[Law]) -> int:
     """Bytes of the blocks that exist at once beside the leaves."""
-    if row > ROW:
-        return 0
-    total = sum(_counts(laws, row))
-    rows = _block(total, row)
-    blocks = min(-(-total // rows), 1 + _AHEAD)
-    return blocks * rows * row * compiled.out_info.dtype.itemsize
+    return _at_once(laws) * sum(x.nbytes for x in _blank(laws))
 
 
-def _counts(laws: Sequence[Law], row: int) -> list[int]:
-    return [-(-law.size // row) for law in laws]
+def _counts(laws: Sequence[Law]) -> list[int]:
+    """Rows of each leaf."""
+    return [-(-law.size // ROW) for law in laws]
+
+
+def _rows(laws: Sequence[Law]) -> int:
+    """Rows of each of as few blocks as it takes."""
+    total = sum(_counts(laws))
+    return -(-total // -(-total // _BLOCK))
+
+
+def _at_once(laws: Sequence[Law]) -> int:
+    return min(_AT_ONCE, -(-sum(_counts(laws)) // _rows(laws)))
+
+
+def _blank(laws: Sequence[Law]) -> list[np.ndarray]:
+    """The values and the bits of a block before it is drawn."""
+    shape = _rows(laws), ROW
+    dtypes = laws[0].dtype, UINT[laws[0].bit_width]
+    return [np.broadcast_to(np.zeros((), dtype), shape) for dtype in dtypes]
 
 
 def _factors(laws: Sequence[Law]) -> np.ndarray:
     none = np.float32(0)
     return np.array([none if law.factor is None else law.factor for law in laws])
-
-
-def _block(total: int, row: int) -> int:
-    """Rows of each of as few blocks as it takes."""
-    most = 1 if row > ROW else _BLOCK
-    return -(-total // -(-total // most))
-
-
-def _empty(size: int, dtype: np.dtype[Any]) -> np.ndarray:
-    raw = np.empty(size * dtype.itemsize + _ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % _ALIGNMENT
-    return raw[start : start + size * dtype.itemsize].view(dtype)
