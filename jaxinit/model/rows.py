@@ -21,7 +21,7 @@ from .memory import empty_arrays
 
 ROW = 2**12  # elements; half a row is wasted on a leaf
 _BLOCK = 2**7  # rows: enough to keep all threads busy, and in the cache
-_AT_ONCE = 4  # blocks
+_AT_ONCE = 3  # blocks: two drawn while one is copied
 # Wider vectors than XLA's default, where the processor has them. Only the loop over
 # bits uses them: XLA knows no log1p of that width.
 _OPTIONS: Any = {"xla_cpu_prefer_vector_width": 512}
