@@ -101,7 +101,6 @@ ORDER = [
     "model.partition",
     "model.erf_inv",
     "model.law",
-    "model.memory",
     "model.rows",
     "model.group",
     "model.structure",

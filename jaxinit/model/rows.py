@@ -8,6 +8,7 @@ takes as long as drawing what goes there.
 
 import concurrent.futures
 import functools
+import mmap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,11 +18,14 @@ import numpy as np
 from .._compat import read_config
 from .._prng import UINT, threefry_rows
 from .law import Law
-from .memory import empty_arrays
 
 ROW = 2**12  # elements; half a row is wasted on a leaf
 _BLOCK = 2**7  # rows: enough to keep all threads busy, and in the cache
 _AT_ONCE = 3  # blocks: two drawn while one is copied
+_ALIGNMENT = 64  # bytes: JAX copies what is aligned to less
+# Bytes from which on NumPy asks for huge pages. A virtual machine that returns free
+# memory to its host may wait for each, many times longer than for small pages.
+_HUGE = 2**22
 # Wider vectors than XLA's default, where the processor has them. Only the loop over
 # bits uses them: XLA knows no log1p of that width.
 _OPTIONS: Any = {"xla_cpu_prefer_vector_width": 512}
@@ -57,7 +61,7 @@ def draw_rows(
     leaf = np.pad(leaf, (0, -total % rows), mode="edge")
     starts = (np.arange(len(leaf)) - (ends - counts)[leaf]).astype(np.uint32) * ROW
     keys, factors = np.array(words, np.uint32)[leaf], _factors(laws)[leaf]
-    flat = empty_arrays([law.size for law in laws], laws[0].dtype)
+    flat = [_empty(law.size, law.dtype) for law in laws]
     firsts = iter(range(0, total, rows))
     wide = read_config("jax_enable_x64")
 
@@ -115,3 +119,13 @@ def _blank(laws: Sequence[Law]) -> list[np.ndarray]:
 def _factors(laws: Sequence[Law]) -> np.ndarray:
     none = np.float32(0)
     return np.array([none if law.factor is None else law.factor for law in laws])
+
+
+def _empty(size: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """Memory for so many elements, which JAX need not copy."""
+    count = size * dtype.itemsize
+    if count >= _HUGE:
+        pages = mmap.mmap(-1, count, access=mmap.ACCESS_COPY)
+        return np.frombuffer(pages, dtype)
+    raw = np.empty(count + _ALIGNMENT, np.uint8)
+    return raw[-raw.ctypes.data % _ALIGNMENT :][:count].view(dtype)
