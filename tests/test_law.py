@@ -55,6 +55,13 @@ def test_one_program_for_every_shape(name, dtype, compilations):
     assert_same(made, jax.jit(make)(KEY))
 
 
+@pytest.mark.parametrize("init", [LECUN, jax_init.normal(0.3), jax_init.he_uniform()])
+def test_float64_under_a_context_manager(init):
+    """Which other threads do not see."""
+    with jax.enable_x64(True):
+        check(of_shapes(init, SHAPES[:5], jnp.float64), KEY, groups=1)
+
+
 def test_every_scale_is_that_of_jit():
     shapes = [(fan, 8) for fan in range(1, 400, 37)]
     normal = jax_init.variance_scaling(0.9, "fan_in", "normal")
@@ -145,7 +152,8 @@ def test_sharded_leaves_are_drawn_on_their_shards():
 
 def test_results_can_be_donated():
     """No two share their memory."""
-    made = jaxinit.init(of_shapes(LECUN, [(160, 80), (80, 160), (8, 16), (16, 8)]), KEY)
+    shapes = [(160, 80), (1031, 1031), (80, 160), (8, 16), (16, 8)]
+    made = jaxinit.init(of_shapes(LECUN, shapes), KEY)
     assert len({x.unsafe_buffer_pointer() for x in made}) == len(made)
     before = [np.array(x) for x in made]
     double = jax.jit(lambda x: 2 * x, donate_argnums=0)

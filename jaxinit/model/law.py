@@ -128,12 +128,19 @@ def find_law(component: Component, avals: dict[Value, Any]) -> Law | None:
         drawn.add(node.outputs[0])
     nodes, factor = _without_factor(component.nodes, drawn, avals)
     needed = _needed(nodes, output)
-    signature = _signature(needed, key, avals)
-    (draw,) = (node for node in needed if node.name == "random_bits")
-    steps = [node for node in needed if node is not draw]
-    central = central_nodes(draw, steps)
-    shape, dtype = avals[output].shape, np.dtype(avals[output].dtype)
-    return Law(signature, draw, steps, central, factor, shape, dtype)
+    draws = [node for node in needed if node.name == "random_bits"]
+    if not draws:
+        return None
+    steps = [node for node in needed if node is not draws[0]]
+    return Law(
+        signature=_signature(needed, key, avals),
+        draw=draws[0],
+        steps=steps,
+        central=central_nodes(draws[0], steps),
+        factor=factor,
+        shape=avals[output].shape,
+        dtype=np.dtype(avals[output].dtype),
+    )
 
 
 def _is_plain(node: Node, key: Any, size: int) -> bool:
@@ -160,14 +167,12 @@ def _without_factor(
     makers = {node.outputs[0]: node for node in nodes}
     for node in reversed(nodes):
         x = node.outputs[0]
-        if x not in drawn or avals[x].dtype not in _WIDE:
-            continue
-        products = _products(x, nodes)
-        values = [_exact(v, makers) for _, v in products]
+        barrier = node.name in _BARRIERS and x in drawn and avals[x].dtype in _WIDE
+        products = _products(x, nodes) if barrier else []
         two = node.name == "erf_inv" and products and is_literal(products[0][1])
-        most = 0 if node.name not in _BARRIERS else 2 if two else 1
+        values = [_exact(v, makers) for _, v in products]
         known = [value for value in values if value is not None]
-        if 0 < len(known) == len(products) <= most:
+        if 0 < len(known) == len(products) <= (2 if two else 1):
             last, _ = products[-1]
             opened = dataclasses.replace(last, inputs=[x, _FACTOR])
             changed = [opened if node is last else node for node in nodes]

@@ -281,8 +281,8 @@ def plan(
     program with another key form a group, which is compiled once and run for
     each member. Values are those of ``jax.jit(fn)(*args)``.
 
-    On the CPU, leaves that differ in shape and scale alone share a program too,
-    and NumPy may hold their memory: JAX copies it when they are first donated.
+    On the CPU, leaves that differ in shape and scale alone share a program too, and
+    JAX does not own their memory: it copies them when they are first donated.
 
     Args:
         fn: Function of keys and arrays to a pytree, as a model's ``init``.
