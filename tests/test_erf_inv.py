@@ -26,6 +26,18 @@ def truncated(low, high, dtype=jnp.float32):
     return lambda key: [init(key, (300, 70), dtype), init(key, (7, 8), dtype)]
 
 
+def bounded(key, f=lambda u: u - 0.6):
+    return jnp.maximum(f(jax.random.uniform(key, (300, 70))), 0.01)
+
+
+def square(u):
+    return (u - 0.5) * (u - 0.5)
+
+
+def cancelled(u):
+    return (u * 0.9999 + 1e8) - 1e8
+
+
 @pytest.mark.parametrize(
     "make, central",
     [
@@ -35,10 +47,14 @@ def truncated(low, high, dtype=jnp.float32):
         (truncated(-1, math.inf), False),
         (truncated(-2, 2, jnp.bfloat16), False),
         (lambda key: jax.random.normal(key, (300, 70)), False),
-        (lambda key: jax.lax.erf_inv(jax.random.uniform(key, (8, 9)) - 0.5), True),
+        (lambda key: 2 * jax.lax.erf_inv(bounded(key) - 0.1), False),
+        (lambda key: jax.lax.erf_inv(bounded(key) * 0.9) + 0.7, False),
+        (lambda key: jax.lax.erf_inv(bounded(key)) + 0.7, False),
+        (lambda key: 2 * jax.lax.erf_inv(bounded(key)), True),
         # Operations whose ends do not tell what is between them.
-        (lambda key: jax.lax.erf_inv(0.1 / jax.random.uniform(key, (8, 9))), False),
-        (lambda key: jax.lax.erf_inv(square(jax.random.uniform(key, (8, 9)))), False),
+        (lambda key: 2 * jax.lax.erf_inv(bounded(key, lambda u: 0.1 / u)), False),
+        (lambda key: 2 * jax.lax.erf_inv(bounded(key, square)), False),
+        (lambda key: 2 * jax.lax.erf_inv(bounded(key, cancelled)), False),
     ],
 )
 def test_where_it_takes_the_place_of_erf_inv(make, central, monkeypatch):
@@ -48,7 +64,3 @@ def test_where_it_takes_the_place_of_erf_inv(make, central, monkeypatch):
     monkeypatch.setattr(erf_inv, "ERF_INV_IS_GILES", False)
     planned = jaxinit.plan(make, KEY)
     assert not any(law.central for group in planned.groups for law in group.laws)
-
-
-def square(x):
-    return (x - 0.5) * (x - 0.5)

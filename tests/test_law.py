@@ -85,37 +85,66 @@ def test_what_follows_the_scale_is_part_of_the_law():
     assert len({float(law.factor) for law in planned.groups[0].laws}) == 3
 
 
-def products(*factors):
+def merged(y):
+    """Several users of one value; the first is no product."""
+    return jnp.maximum(y + 0.1, 0.2) + y * 0.7
+
+
+@pytest.mark.parametrize(
+    "f, groups",
+    [
+        (lambda x: x * 0.7, 1),
+        (lambda x: x * 0.3 * 0.07, 1),
+        (lambda x: x * 0.3 * 1.7 * 1.1, 1),
+        (lambda x: x / 0.7, 1),
+        (lambda x: 0.3 * (x * 0.7).reshape(-1), 1),
+        (lambda x: 0.7 * (0.0 + 0.3 * x), 1),
+        (lambda x: 0.7 * jax.lax.stop_gradient(0.3 * x), 1),
+        (lambda x: 0.7 * jnp.array(0.3 * x, copy=True), 1),
+        (lambda x: 0.7 * jnp.negative(jnp.negative(0.3 * x)), 1),
+        (lambda x: (0.3 * x) * (0.3 * x), 1),
+        (lambda x: merged(0.3 * x), 1),
+        (lambda x: jax.lax.erf_inv(jnp.clip(x, 0.1, 0.6) * 0.9) + 0.7, 1),
+        (lambda x: x * jnp.float32(3e38), 1),
+        (lambda x: jnp.ravel(x, order="F"), 3),  # a transpose is no law
+    ],
+)
+@pytest.mark.parametrize("draw", [jax.random.normal, jax.random.uniform])
+def test_what_follows_a_draw_is_computed_as_in_jit(draw, f, groups):
+    """XLA may merge factors with what follows them."""
+
     def init(key, shape, dtype):
-        x = jax.random.normal(key, shape, dtype)
-        for factor in factors:
-            x = x * factor
-        return x
+        return f(draw(key, shape, dtype))
 
-    return init
+    check(of_shapes(init, [(8, 16), (16, 8), (5, 33)]), KEY, groups=groups)
 
 
-def test_factors_that_follow_each_other():
-    """As of jit, which may multiply them first."""
-    shapes = [(8, 16), (16, 8), (5, 33)]
-    check(of_shapes(products(0.7), shapes), KEY, groups=1)
-    check(of_shapes(products(0.3, 0.07), shapes), KEY, groups=1)
-    check(of_shapes(products(0.3, 1.7, 1.1), shapes), KEY, groups=1)
-
+def test_initializers_scaled_again():
     def tripled(key, shape, dtype):
         return 3 * jax_init.he_normal()(key, shape, dtype)
 
-    def reshaped(key, shape, dtype):
-        return 0.3 * jax_init.normal(0.7)(key, shape, dtype).reshape(-1)
+    def haiku(key, shape, dtype):
+        x = jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
+        return 0.7 * (x * 0.02 + 0.0)
 
-    def squared(key, shape, dtype):
-        return jnp.square(0.3 * jax.random.normal(key, shape, dtype))
+    for init in (tripled, haiku):
+        check(of_shapes(init, [(8, 16), (64, 48)]), KEY)
 
-    def divided(key, shape, dtype):
-        return jax.random.normal(key, shape, dtype) / 0.7
 
-    for init in (tripled, reshaped, squared, divided):
-        check(of_shapes(init, shapes), KEY)
+def test_bits_alone_are_no_law():
+    def make(key):
+        return [jax.random.bits(key, (8, 16)), jax.random.bits(key, (8, 16), "uint8")]
+
+    check(make, KEY, groups=2)
+
+
+def test_zeros_of_either_sign_are_apart():
+    def make(key):
+        u = jax.random.uniform(key, (8, 16), jnp.float16)
+        return u * 0.0, u.reshape(16, 8) * -0.0
+
+    made = check(make, KEY)(KEY)
+    assert [bool(jnp.signbit(x).all()) for x in made] == [False, True]
 
 
 def test_what_differs_in_more_than_scale_is_apart():

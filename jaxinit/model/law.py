@@ -47,6 +47,7 @@ _ELEMENTWISE = {
 }
 # Those whose scalars the host computes as XLA's constant folding does.
 _EXACT = {"div": np.divide, "mul": np.multiply, "sqrt": np.sqrt}
+_MERGING = {"div", "erf_inv", "mul"}  # with a factor before them, if it is constant
 _BARRIERS = {"clamp", "erf_inv", "max", "min"}
 _WIDE = (np.float32, np.float64)
 _FACTOR = Value(-1)  # stands for the factor in the operations of a law
@@ -119,6 +120,8 @@ def find_law(component: Component, avals: dict[Value, Any]) -> Law | None:
                 return None
         elif node.name not in _ELEMENTWISE | _RESHAPING or len(node.outputs) != 1:
             return None
+        elif node.name == "reshape" and node.params["dimensions"] is not None:
+            return None  # a transpose
         elif drawn.isdisjoint(v for v in node.inputs if isinstance(v, Value)):
             if count not in (1, size):
                 return None
@@ -126,12 +129,13 @@ def find_law(component: Component, avals: dict[Value, Any]) -> Law | None:
         elif count != size:
             return None
         drawn.add(node.outputs[0])
-    nodes, factor = _without_factor(component.nodes, drawn, avals)
+    with np.errstate(all="ignore"):
+        nodes, factor = _without_factor(component.nodes, drawn, avals)
     needed = _needed(nodes, output)
     draws = [node for node in needed if node.name == "random_bits"]
-    if not draws:
+    steps = [node for node in needed if node.name != "random_bits"]
+    if not draws or not steps:
         return None
-    steps = [node for node in needed if node is not draws[0]]
     return Law(
         signature=_signature(needed, key, avals),
         draw=draws[0],
@@ -172,8 +176,10 @@ def _without_factor(
         two = node.name == "erf_inv" and products and is_literal(products[0][1])
         values = [_exact(v, makers) for _, v in products]
         known = [value for value in values if value is not None]
-        if 0 < len(known) == len(products) <= (2 if two else 1):
-            last, _ = products[-1]
+        if not 0 < len(known) == len(products) <= (2 if two else 1):
+            continue
+        last, _ = products[-1]
+        if _names_after(last.outputs[0], nodes).isdisjoint(_MERGING):
             opened = dataclasses.replace(last, inputs=[x, _FACTOR])
             changed = [opened if node is last else node for node in nodes]
             return changed, functools.reduce(np.multiply, known)
@@ -181,26 +187,28 @@ def _without_factor(
 
 
 def _products(x: Value, nodes: list[Node]) -> list[tuple[Node, Atom]]:
-    """The products that follow a value, each with what it is multiplied by.
-
-    None where XLA may merge them with yet others.
-    """
+    """The products that follow a value, each with what it is multiplied by."""
     found: list[tuple[Node, Atom]] = []
-    reshaped = False
-    while users := [node for node in nodes if any(v is x for v in node.inputs)]:
-        user, others = users[0], [v for v in users[0].inputs if v is not x]
-        if user.name in _RESHAPING:
-            reshaped = True
-        elif user.name == "mul" and len(others) == 1 and not reshaped:
-            found.append((user, others[0]))
-        elif user.name not in ("div", "mul"):
-            break
-        else:
-            return []
-        if len(users) > 1:
-            return []
-        x = user.outputs[0]
-    return found
+    while True:
+        users = [node for node in nodes if any(v is x for v in node.inputs)]
+        if len(users) != 1 or users[0].name != "mul":
+            return found
+        others = [v for v in users[0].inputs if v is not x]
+        if len(others) != 1:
+            return found
+        found.append((users[0], others[0]))
+        x = users[0].outputs[0]
+
+
+def _names_after(x: Value, nodes: list[Node]) -> set[str]:
+    """Names of the operations that depend on a value."""
+    reached = {x}
+    names = set[str]()
+    for node in nodes:
+        if any(not is_literal(v) and v in reached for v in node.inputs):
+            reached.update(node.outputs)
+            names.add(node.name)
+    return names
 
 
 def _exact(atom: Atom, makers: dict[Value, Node]) -> np.ndarray | None:
@@ -236,7 +244,7 @@ def _signature(steps: Sequence[Node], key: Value, avals: dict[Value, Any]) -> Ha
     lines: list[Hashable] = []
     for node in steps:
         reads = tuple(
-            (np.asarray(a.val).item(), str(a.aval.dtype))
+            (np.asarray(a.val, a.aval.dtype).tobytes(), str(a.aval.dtype))
             if is_literal(a)
             else numbers[a]
             for a in node.inputs
