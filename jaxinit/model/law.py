@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._compat import bind, is_literal, is_threefry, read_config
+from .._compat import NORMAL_HAS_TWO_FACTORS, bind, is_literal, is_threefry, read_config
 from .erf_inv import central_erf_inv, central_nodes
 from .flatten import Atom, Node, Value
 from .partition import Component, describe
@@ -113,7 +113,13 @@ def find_law(component: Component, avals: dict[Value, Any]) -> Law | None:
     (key,), (output,) = component.inputs, component.outputs
     size = math.prod(avals[output].shape)
     drawn = set[Value]()  # values that hold one element for each of the leaf
+    used = set[Value]()  # of these; one with two users XLA may compute twice
     for node in component.nodes:
+        for v in node.inputs:
+            if not is_literal(v) and v in drawn:
+                if v in used:
+                    return None
+                used.add(v)
         count = math.prod(avals[node.outputs[0]].shape)
         if node.name == "random_bits":
             if drawn or not _is_plain(node, avals[key], size):
@@ -166,14 +172,14 @@ def _without_factor(
     """The operations with the factor of a draw left open, and the factor.
 
     XLA cannot merge it with what comes before a bound or an erf_inv, so it may as
-    well be an argument. A normal has sqrt(2) and its scale, which XLA multiplies.
+    well be an argument. Where a normal has sqrt(2) and its scale, XLA multiplies them.
     """
     makers = {node.outputs[0]: node for node in nodes}
     for node in reversed(nodes):
         x = node.outputs[0]
         barrier = node.name in _BARRIERS and x in drawn and avals[x].dtype in _WIDE
         products = _products(x, nodes) if barrier else []
-        two = node.name == "erf_inv" and products and is_literal(products[0][1])
+        two = NORMAL_HAS_TWO_FACTORS and node.name == "erf_inv"
         values = [_exact(v, makers) for _, v in products]
         known = [value for value in values if value is not None]
         if not 0 < len(known) == len(products) <= (2 if two else 1):
