@@ -107,7 +107,7 @@ class Law:
 
 
 def find_law(component: Component, avals: dict[Value, Any]) -> Law | None:
-    """The law of a leaf that is one draw and elementwise operations, else None."""
+    """The law of a leaf that is a draw and a chain of operations, else None."""
     if len(component.inputs) != 1 or len(component.outputs) != 1:
         return None
     (key,), (output,) = component.inputs, component.outputs
