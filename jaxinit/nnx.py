@@ -18,25 +18,116 @@ from .model.structure import FromTree
 M = TypeVar("M")
 
 
-def create(
-    make: Callable[[nnx.Rngs], M],
+class ModelPlan(Plan):
+    """A `Plan` that is called with random streams and gives live models."""
+
+    def __init__(
+        self,
+        make: Callable[[nnx.Rngs], Any],
+        rngs: nnx.Rngs,
+        mesh: Mesh | None,
+        rules: Rules | None,
+        progress: Progress | None,
+    ):
+        """Traces ``make``; see `plan`."""
+        self._mesh = mesh
+        self._graph: Any = None
+        self._streams, self._counts, streams = nnx.split(rngs, nnx.RngCount, ...)
+
+        def build(streams: Any) -> Any:
+            counts = jax.tree.map(lambda count: count, self._counts)  # of this trace
+            inside = nnx.merge(self._streams, counts, streams)
+            key: Any = nnx.clone(inside).params() if rules is not None else None
+            _count_on_host(inside)
+            model = make(inside)
+            _count_as_flax((model, inside))
+            self._graph, state = nnx.split(model)
+            if rules is not None:
+                kept, governed = nnx.split_state(state, nnx.RngState, ...)
+                governed = redraw(key, governed, rules)
+                state = nnx.merge_state(kept, governed)
+            return state, nnx.state(inside)
+
+        def shardings(result: Any) -> Any:
+            if mesh is None:
+                return None
+            specs = nnx.get_partition_spec(result[0])
+            placed = jax.tree.map(functools.partial(NamedSharding, mesh), specs)
+            return placed, None
+
+        with self._on_mesh():
+            place = FromTree(shardings)
+            super().__init__(
+                build, (streams,), {}, out_shardings=place, progress=progress
+            )
+
+    def __call__(self, rngs: nnx.Rngs) -> Any:
+        """The model of these random streams, which advance as ``make`` advances them.
+
+        Compiles what is not compiled yet.
+
+        Raises:
+            ValueError: If the streams have other names than the planned ones, or
+                have given another number of keys.
+            TypeError: If their keys are of another implementation.
+        """
+        graph, counts, streams = nnx.split(rngs, nnx.RngCount, ...)
+        planned, given = _stand(self._counts), _stand(counts)
+        if graph != self._streams or planned != given:
+            raise ValueError(
+                "plan(rngs): rngs must have the streams of the planned ones, at the "
+                f"same counts {planned}; got {given}. Make new nnx.Rngs for each "
+                "model, or plan again."
+            )
+        with self._on_mesh():
+            state, advanced = super().__call__(streams)
+        nnx.update(rngs, advanced)
+        return nnx.merge(self._graph, state)
+
+    def _on_mesh(self) -> contextlib.AbstractContextManager[Any]:
+        return (
+            contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)
+        )
+
+
+def plan(
+    make: Callable[[nnx.Rngs], Any],
     rngs: nnx.Rngs,
     *,
     mesh: Mesh | None = None,
     rules: Rules | Any = None,
     progress: Progress | None = None,
-) -> M:
-    """The model that ``make(rngs)`` builds, with the same values, faster.
+) -> ModelPlan:
+    """Plans the model that ``make(rngs)`` builds; see `jaxinit.plan`.
 
     Args:
         make: Builds the model from its random streams, as
             ``lambda rngs: GPT(config, rngs=rngs)``.
-        rngs: Random streams; they advance as ``make`` would advance them.
+        rngs: Random streams, which stay as they are.
         mesh: Mesh to place the variables on, by the names that
             ``nnx.with_partitioning`` gave them; others are replicated.
         rules: `Rules`, or what they are built of, for all variables but the random
             streams; their base key is what ``rngs.params()`` would give now.
         progress: Called as progress(done, total, what) while compiling.
+
+    Returns:
+        A plan to call as ``plan(rngs)``, with random streams of the same names.
+
+    Example:
+        >>> planned = plan(lambda rngs: nnx.Linear(3, 4, rngs=rngs), nnx.Rngs(0))
+        >>> first, second = planned(nnx.Rngs(0)), planned(nnx.Rngs(1))
+        >>> bool((first.kernel[...] == second.kernel[...]).any())
+        False
+    """
+    rules = None if rules is None else as_rules(rules)
+    return ModelPlan(make, rngs, mesh, rules, progress)
+
+
+def create(make: Callable[[nnx.Rngs], M], rngs: nnx.Rngs, **options: Any) -> M:
+    """The model that ``make(rngs)`` builds, with the same values, faster.
+
+    Planned and made in one call; arguments of `plan`. The streams advance as
+    ``make`` would advance them.
 
     Returns:
         A live model.
@@ -46,42 +137,16 @@ def create(
         >>> model.kernel.shape
         (3, 4)
     """
-    graph: list[Any] = []
-    stream_graph, counts, streams = nnx.split(rngs, nnx.RngCount, ...)
+    return plan(make, rngs, **options)(rngs)
 
-    def build(streams: Any) -> Any:
-        own = jax.tree.map(lambda count: count, counts)  # variables of this trace
-        inside = nnx.merge(stream_graph, own, streams)
-        key = nnx.clone(inside).params() if rules is not None else None
-        _count_on_host(inside)
-        model = make(inside)
-        _count_as_flax((model, inside))
-        graphdef, state = nnx.split(model)
-        if key is not None:
-            kept, governed = nnx.split_state(state, nnx.RngState, ...)
-            governed = redraw(key, governed, as_rules(rules))
-            state = nnx.merge_state(kept, governed)
-        graph[:] = [graphdef]
-        return state, nnx.state(inside)
 
-    def shardings(result: Any) -> Any:
-        if mesh is None:
-            return None
-        specs = nnx.get_partition_spec(result[0])
-        placed = jax.tree.map(functools.partial(NamedSharding, mesh), specs)
-        return placed, None
-
-    with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
-        planned = Plan(
-            build,
-            (streams,),
-            {},
-            out_shardings=FromTree(shardings),
-            progress=progress,
-        )
-        state, advanced = planned(streams)
-    nnx.update(rngs, advanced)
-    return nnx.merge(graph[0], state)
+def _stand(counts: Any) -> dict[str, Any]:
+    """How many keys each stream has given."""
+    pairs = jax.tree_util.tree_leaves_with_path(counts)
+    return {
+        jax.tree_util.keystr(path[:-2], simple=True, separator="/"): x.tolist()
+        for path, x in pairs
+    }
 
 
 def _count_on_host(rngs: nnx.Rngs) -> None:

@@ -86,6 +86,36 @@ def test_nnx_streams_of_a_model_count_on():
         assert isinstance(streams.params.count[...], jax.Array)
 
 
+def test_nnx_plan_makes_a_model_of_each_seed(compilations):
+    planned = jaxinit.nnx.plan(make, nnx.Rngs(0, dropout=1))
+    planned(nnx.Rngs(0, dropout=1))
+    rngs, other = nnx.Rngs(5, dropout=6), nnx.Rngs(5, dropout=6)
+    compilations.clear()
+    model = planned(rngs)
+    assert not compilations
+    expected = nnx.jit(make)(other)
+    assert nnx.graphdef(model) == nnx.graphdef(expected)
+    assert_same(nnx.state(model), nnx.state(expected))
+    assert_same(nnx.state(rngs), nnx.state(other), 0)
+    assert planned(nnx.Rngs(5, dropout=6)) is not model
+
+
+def test_nnx_plan_takes_the_streams_it_was_planned_with():
+    planned = jaxinit.nnx.plan(make, nnx.Rngs(0, dropout=1))
+    rngs = nnx.Rngs(0, dropout=1)
+    planned(rngs)
+    at_start = r"at the same counts {'default': 0, 'dropout': 0}"
+    with pytest.raises(
+        ValueError, match=at_start + r"; got {'default': \d+, .*new nnx"
+    ):
+        planned(rngs)
+    with pytest.raises(ValueError, match=at_start + r"; got {'default': 0}"):
+        planned(nnx.Rngs(0))
+    with pytest.raises(TypeError, match="rbg"):
+        planned(nnx.Rngs(jax.random.key(0, impl="rbg"), dropout=1))
+    assert "groups" in str(planned) and planned.memory()["result"] > 0
+
+
 def test_nnx_create_on_a_mesh():
     mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=AUTO)
     kernel = nnx.with_partitioning(jaxinit.HeNormal(), ("data", "model"))

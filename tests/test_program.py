@@ -101,6 +101,7 @@ ORDER = [
     "model.partition",
     "model.erf_inv",
     "model.law",
+    "model.memory",
     "model.rows",
     "model.group",
     "model.structure",

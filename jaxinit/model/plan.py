@@ -17,8 +17,9 @@ from . import key_program
 from .agreement import check_agreement
 from .flatten import Program, Value, flatten
 from .group import Group, group_components, lower_group, opaque_group, place_fill
+from .memory import Memory
 from .partition import Unanalyzable, partition
-from .rows import bytes_beside, draw_rows
+from .rows import bytes_beside, drawing_pool, start_rows
 from .rules import Rules, ruled
 from .structure import Arguments, Result
 from .table import render
@@ -77,6 +78,7 @@ class Plan:
         self._arguments = Arguments(args, kwargs)
         self._result = Result()
         self._compiled: dict[int, Any] = {}
+        self._memory = Memory()
         with _collector_paused():
             closed = make_jaxpr(self._traced, self._arguments.avals)
             avals = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in closed.out_avals]
@@ -211,25 +213,36 @@ class Plan:
             env[v] = key_program.to_host(x, program.avals[v])
         key_program.evaluate(self._keys, env, program.avals)
         check_agreement(self.leaves, [env[v] for n in self._keys for v in n.outputs])
-        waiting: list[tuple[int, int]] = []
-        for g in self._compiling():
-            group = self.groups[g]
-            values = [v for member in group.members for v in member.outputs]
-            if group.fill is not None:
-                env.update(zip(values, place_fill(group, program), strict=True))
-            elif group.laws:
-                words = [env[v] for member in group.members for v in member.inputs]
-                made = draw_rows(group.laws, words, self._compiled[g])
-                env.update(zip(values, made, strict=True))
-            else:
-                waiting += [(g, i) for i in range(len(group.members))]
-            waiting = self._run(waiting, env)
+        self._make(env)
         outputs = [self._output(i, env) for i in range(len(program.outputs))]
         for i in self._donate:
             for x in jax.tree.leaves(args[i]):
                 if isinstance(x, jax.Array) and not any(x is out for out in outputs):
                     x.delete()
         return self._result.join(outputs)
+
+    def _make(self, env: dict[Value, Any]) -> None:
+        """Adds what the groups make, each as soon as it is compiled."""
+        drawn: list[tuple[list[Value], Callable[[], list[jax.Array]]]] = []
+        waiting: list[tuple[int, int]] = []
+        with drawing_pool() as pool:
+            for g in self._compiling():
+                group = self.groups[g]
+                values = [v for member in group.members for v in member.outputs]
+                if group.fill is not None:
+                    filled = place_fill(group, self._program)
+                    env.update(zip(values, filled, strict=True))
+                elif group.laws:
+                    words = [env[v] for member in group.members for v in member.inputs]
+                    compiled = self._compiled[g]
+                    finish = start_rows(group.laws, words, compiled, self._memory, pool)
+                    drawn.append((values, finish))
+                else:
+                    waiting += [(g, i) for i in range(len(group.members))]
+                waiting = self._run(waiting, env)
+            for values, finish in drawn:
+                env.update(zip(values, finish(), strict=True))
+        self._run(waiting, env)
 
     def _run(
         self, waiting: list[tuple[int, int]], env: dict[Value, Any]
@@ -281,8 +294,9 @@ def plan(
     program with another key form a group, which is compiled once and run for
     each member. Values are those of ``jax.jit(fn)(*args)``.
 
-    On the CPU, leaves that differ in shape and scale alone share a program too, and
-    JAX does not own their memory: it copies them when they are first donated.
+    On the CPU, leaves that differ in shape and scale alone share a program too. Their
+    memory is the plan's: it draws there again once they are gone, unless the system
+    needed it for something else; JAX copies them when they are first donated.
 
     Args:
         fn: Function of keys and arrays to a pytree, as a model's ``init``.

@@ -8,7 +8,6 @@ takes as long as drawing what goes there.
 
 import concurrent.futures
 import functools
-import mmap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,14 +17,11 @@ import numpy as np
 from .._compat import read_config
 from .._prng import UINT, threefry_rows
 from .law import Law
+from .memory import Memory
 
 ROW = 2**12  # elements; half a row is wasted on a leaf
 _BLOCK = 2**7  # rows: enough to keep all threads busy, and in the cache
 _AT_ONCE = 3  # blocks: two drawn while one is copied
-_ALIGNMENT = 64  # bytes: JAX copies what is aligned to less
-# Bytes from which on NumPy asks for huge pages. A virtual machine that returns free
-# memory to its host may wait for each, many times longer than for small pages.
-_HUGE = 2**22
 # Wider vectors than XLA's default, where the processor has them. Only the loop over
 # bits uses them: XLA knows no log1p of that width.
 _OPTIONS: Any = {"xla_cpu_prefer_vector_width": 512}
@@ -50,10 +46,23 @@ def lower_rows(laws: Sequence[Law]) -> Callable[[], Any]:
     return functools.partial(lowered.compile, _OPTIONS)
 
 
-def draw_rows(
-    laws: Sequence[Law], words: Sequence[Any], compiled: Any
-) -> list[jax.Array]:
-    """The leaves of these laws and keys, from the compiled program of a block."""
+def drawing_pool() -> concurrent.futures.Executor:
+    """The threads that `start_rows` needs."""
+    return concurrent.futures.ThreadPoolExecutor(_AT_ONCE)
+
+
+def start_rows(
+    laws: Sequence[Law],
+    words: Sequence[Any],
+    compiled: Any,
+    memory: Memory,
+    pool: concurrent.futures.Executor,
+) -> Callable[[], list[jax.Array]]:
+    """Draws the leaves of these laws and keys in the threads of a pool.
+
+    Returns:
+        What waits for them.
+    """
     counts = _counts(laws)
     ends = np.cumsum(counts)
     total, rows = int(ends[-1]), _rows(laws)
@@ -61,7 +70,7 @@ def draw_rows(
     leaf = np.pad(leaf, (0, -total % rows), mode="edge")
     starts = (np.arange(len(leaf)) - (ends - counts)[leaf]).astype(np.uint32) * ROW
     keys, factors = np.array(words, np.uint32)[leaf], _factors(laws)[leaf]
-    flat = [_empty(law.size, law.dtype) for law in laws]
+    flat = memory.empty([(law.size, law.dtype) for law in laws])
     firsts = iter(range(0, total, rows))
     wide = read_config("jax_enable_x64")
 
@@ -82,11 +91,15 @@ def draw_rows(
             there = flat[i][starts[begin] :][: len(part)]
             there[:] = part[: len(there)]
 
-    with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
-        for worker in [pool.submit(work) for _ in range(_at_once(laws))]:
+    workers = [pool.submit(work) for _ in range(_at_once(laws))]
+
+    def finish() -> list[jax.Array]:
+        for worker in workers:
             worker.result()
-    pairs = zip(flat, laws, strict=True)
-    return jax.device_put([x.reshape(law.shape) for x, law in pairs])
+        pairs = zip(flat, laws, strict=True)
+        return jax.device_put([x.reshape(law.shape) for x, law in pairs])
+
+    return finish
 
 
 def bytes_beside(laws: Sequence[Law]) -> int:
@@ -119,13 +132,3 @@ def _blank(laws: Sequence[Law]) -> list[np.ndarray]:
 def _factors(laws: Sequence[Law]) -> np.ndarray:
     none = np.float32(0)
     return np.array([none if law.factor is None else law.factor for law in laws])
-
-
-def _empty(size: int, dtype: np.dtype[Any]) -> np.ndarray:
-    """Memory for so many elements, which JAX need not copy."""
-    count = size * dtype.itemsize
-    if count >= _HUGE:
-        pages = mmap.mmap(-1, count, access=mmap.ACCESS_COPY)
-        return np.frombuffer(pages, dtype)
-    raw = np.empty(count + _ALIGNMENT, np.uint8)
-    return raw[-raw.ctypes.data % _ALIGNMENT :][:count].view(dtype)
