@@ -1,8 +1,9 @@
 """Building whole models: `jaxinit.plan` beside jit, eager init and PyTorch.
 
-Each figure is the first call in a fresh process, trace and compile included,
-imports excluded; "second" is the next call, with another key, when the arrays of
-the first are gone. The models are those of tests/models.py.
+Each figure is of a fresh process, imports excluded. "first": the first call, trace
+and compile included; "second": the next, with another key, when the arrays of the
+first are gone; "kept": one more, while those of the second are there. The models
+are those of tests/models.py.
 
 Run `python benchmarks/bench_models.py`.
 """
@@ -43,7 +44,7 @@ class GPT(nnx.Module):
         self.norm = nnx.LayerNorm(width, rngs=rngs)
         self.head = nnx.Linear(width, vocab, use_bias=False, rngs=rngs)
 make = lambda rngs: GPT(48, 256, 50257, rngs)
-streams, others = nnx.Rngs(0), nnx.Rngs(1)
+streams, others = nnx.Rngs(0), [nnx.Rngs(1), nnx.Rngs(1)]
 """
 HAIKU = """
 import haiku as hk
@@ -92,16 +93,16 @@ NNX_CALLS = {
         "def first():\n"
         "    made.append(jaxinit.nnx.plan(make, streams))\n"
         "    return nnx.state(made[0](streams))\n"
-        "def second(): return nnx.state(made[0](others))"
+        "def second(): return nnx.state(made[0](others.pop()))"
     ),
     "jit": (
         "f = nnx.jit(make)\n"
         "def first(): return nnx.state(f(streams))\n"
-        "def second(): return nnx.state(f(others))"
+        "def second(): return nnx.state(f(others.pop()))"
     ),
     "eager": (
         "def first(): return nnx.state(make(streams))\n"
-        "def second(): return nnx.state(make(others))"
+        "def second(): return nnx.state(make(others.pop()))"
     ),
 }
 RUN = """
@@ -109,8 +110,10 @@ def timed(f):
     start = time.perf_counter()
     made = f()
     if made is not None: jax.block_until_ready(made)
-    return time.perf_counter() - start
-print(timed(first), timed(second))
+    return time.perf_counter() - start, made
+print(timed(first)[0])
+seconds, kept = timed(second)
+print(seconds, timed(second)[0])
 """
 
 
@@ -143,19 +146,21 @@ DEPTHS = (6, 12, 24, 48, 96)
 
 
 def measure(programs: dict[str, str], repeats: int) -> dict[str, dict[str, Any]]:
-    """First and second call of each program, in fresh processes taking turns."""
+    """The calls of each program, in fresh processes taking turns."""
     samples: dict[str, list[list[float]]] = {name: [] for name in programs}
     for _ in range(repeats):
         for name, program in programs.items():
             command = [sys.executable, "-c", program]
             printed = subprocess.check_output(command, text=True)
-            samples[name].append([float(x) for x in printed.split()[-2:]])
+            samples[name].append([float(x) for x in printed.split()[-3:]])
     return {
         name: {
-            "first": harness.summary([first for first, _ in pairs]),
-            "second": harness.summary([second for _, second in pairs]),
+            call: harness.summary(list(seconds))
+            for call, seconds in zip(
+                ("first", "second", "kept"), zip(*runs, strict=True), strict=True
+            )
         }
-        for name, pairs in samples.items()
+        for name, runs in samples.items()
     }
 
 

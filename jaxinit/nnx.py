@@ -32,11 +32,13 @@ class ModelPlan(Plan):
         """Traces ``make``; see `plan`."""
         self._mesh = mesh
         self._graph: Any = None
-        self._streams, self._counts, streams = nnx.split(rngs, nnx.RngCount, ...)
+        self._streams, counts, streams = nnx.split(rngs, nnx.RngCount, ...)
+        counts = jax.tree.map(lambda count: count, counts)  # those of rngs go on
+        self._stand = _stand(counts)
 
         def build(streams: Any) -> Any:
-            counts = jax.tree.map(lambda count: count, self._counts)  # of this trace
-            inside = nnx.merge(self._streams, counts, streams)
+            own = jax.tree.map(lambda count: count, counts)  # of this trace
+            inside = nnx.merge(self._streams, own, streams)
             key: Any = nnx.clone(inside).params() if rules is not None else None
             _count_on_host(inside)
             model = make(inside)
@@ -72,11 +74,11 @@ class ModelPlan(Plan):
             TypeError: If their keys are of another implementation.
         """
         graph, counts, streams = nnx.split(rngs, nnx.RngCount, ...)
-        planned, given = _stand(self._counts), _stand(counts)
-        if graph != self._streams or planned != given:
+        given = _stand(counts)
+        if graph != self._streams or given != self._stand:
             raise ValueError(
                 "plan(rngs): rngs must have the streams of the planned ones, at the "
-                f"same counts {planned}; got {given}. Make new nnx.Rngs for each "
+                f"same counts {self._stand}; got {given}. Make new nnx.Rngs for each "
                 "model, or plan again."
             )
         with self._on_mesh():

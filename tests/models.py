@@ -154,9 +154,10 @@ class ViT(nn.Module):
 
 
 class UNet(nn.Module):
-    """A U-Net of two scales with skips and transposed convolutions."""
+    """A U-Net with skips and transposed convolutions."""
 
     width: int = 64
+    scales: tuple[int, ...] = (1, 2)
 
     @nn.compact
     def __call__(self, x):
@@ -166,12 +167,12 @@ class UNet(nn.Module):
             return x
 
         skips = []
-        for scale in (1, 2):
+        for scale in self.scales:
             x = twice(x, self.width * scale)
             skips.append(x)
             x = nn.Conv(self.width * scale, (3, 3), 2)(x)
-        x = twice(x, self.width * 4)
-        for scale in (2, 1):
+        x = twice(x, self.width * 2 * self.scales[-1])
+        for scale in reversed(self.scales):
             x = nn.ConvTranspose(self.width * scale, (2, 2), (2, 2))(x)
             x = twice(jnp.concatenate([x, skips.pop()], axis=-1), self.width * scale)
         return nn.Conv(3, (1, 1))(x)

@@ -12,12 +12,11 @@ from scipy import stats
 from scipy.integrate import quad
 
 import jaxinit
-from cases import APART, DRAWN, NARROW, RANDOM, Case, ids, ulps
+from cases import APART, DRAWN, LAWS, NARROW, RANDOM, Case, ids, ulps
 from jaxinit import _draws
 
 random = pytest.mark.parametrize("case", RANDOM, ids=ids(RANDOM))
-NARROWED = [case for case in RANDOM if case in APART]
-ON_COMPLEX = [case for case in NARROWED if case.modulus2 is not None]
+ON_COMPLEX = [case for case in LAWS if case.modulus2 is not None]
 GOLDEN = pathlib.Path(__file__).with_name("golden_draws.json")
 
 
@@ -45,13 +44,14 @@ def test_float32_law(case: Case):
     assert draws.size >= 10**6 - 1
     mean, variance, kurtosis = case.law.stats("mvk")
     check_moments(draws, mean, variance, (kurtosis + 3) * variance**2)
-    assert stats.kstest(draws, case.law.cdf).pvalue > 1e-3
+    if case in APART:
+        assert stats.kstest(draws, case.law.cdf).pvalue > 1e-3
     low, high = case.law.support()
     slack = 1e-6 * max(1.0, abs(mean))
     assert draws.min() >= low - slack and draws.max() <= high + slack
 
 
-@pytest.mark.parametrize("case", NARROWED, ids=ids(NARROWED))
+@pytest.mark.parametrize("case", LAWS, ids=ids(LAWS))
 def test_narrow_law(case: Case):
     """Against the exact law of the rounded variable, point by point."""
 
@@ -142,9 +142,12 @@ def test_same_values_as_jax(scheme, distribution):
     assert ulps(jaxinit.get(name)(key, shape), theirs) <= 4
 
 
-@pytest.mark.parametrize("mode", ["fan_in", "fan_out", "fan_avg", "fan_geo_avg"])
 @pytest.mark.parametrize("distribution", ["truncated_normal", "normal", "uniform"])
-@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+@pytest.mark.parametrize(
+    ("mode", "impl"),
+    [("fan_in", "threefry2x32"), ("fan_out", "rbg"), ("fan_avg", "rbg"),
+     ("fan_geo_avg", "threefry2x32")],
+)  # fmt: skip
 def test_same_values_as_jax_variance_scaling(mode, distribution, impl):
     key, shape = jax.random.key(9, impl=impl), (7, 61, 127)
     theirs = jax.nn.initializers.variance_scaling(

@@ -87,8 +87,9 @@ def test_nnx_streams_of_a_model_count_on():
 
 
 def test_nnx_plan_makes_a_model_of_each_seed(compilations):
-    planned = jaxinit.nnx.plan(make, nnx.Rngs(0, dropout=1))
-    planned(nnx.Rngs(0, dropout=1))
+    first = nnx.Rngs(0, dropout=1)
+    planned = jaxinit.nnx.plan(make, first)
+    planned(first)
     rngs, other = nnx.Rngs(5, dropout=6), nnx.Rngs(5, dropout=6)
     compilations.clear()
     model = planned(rngs)

@@ -36,8 +36,7 @@ def to_space(x, factor, order):
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("factor", [1, 2, 3])
-@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize(("ndim", "factor"), [(1, 1), (1, 3), (2, 2), (2, 3), (3, 2)])
 def test_output_is_nearest_neighbor_upsampling(order, factor, ndim):
     x = jax.random.normal(jax.random.key(1), (2, *(5, 4, 3)[:ndim], 3))
     taps = (3, 2, 3)[:ndim]

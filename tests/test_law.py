@@ -46,7 +46,8 @@ SHAPES = [
     ],
 )
 def test_one_program_for_every_shape(name, dtype, compilations):
-    make = of_shapes(getattr(jax_init, name)(), SHAPES, dtype)
+    shapes = SHAPES if dtype == "float32" else SHAPES[::2]
+    make = of_shapes(getattr(jax_init, name)(), shapes, dtype)
     planned = jaxinit.plan(make, KEY)
     made = planned(KEY)
     assert len(compilations) == sum(g.fill is None for g in planned.groups)
@@ -59,11 +60,11 @@ def test_one_program_for_every_shape(name, dtype, compilations):
 def test_float64_under_a_context_manager(init):
     """Which other threads do not see."""
     with jax.enable_x64(True):
-        check(of_shapes(init, SHAPES[:5], jnp.float64), KEY, groups=1)
+        check(of_shapes(init, SHAPES[:5:2], jnp.float64), KEY, groups=1)
 
 
 def test_every_scale_is_that_of_jit():
-    shapes = [(fan, 8) for fan in range(1, 400, 37)]
+    shapes = [(fan, 8) for fan in (1, 3, 38, 112, 371)]
     normal = jax_init.variance_scaling(0.9, "fan_in", "normal")
     for init in (LECUN, jax_init.he_uniform(), normal):
         check(of_shapes(init, shapes), KEY, groups=1)
@@ -97,20 +98,23 @@ def test_what_follows_the_scale_is_part_of_the_law():
         (lambda x: 0.7 * jax.lax.stop_gradient(0.3 * x), 1),
         (lambda x: 0.7 * jnp.array(0.3 * x, copy=True), 1),
         (lambda x: 0.7 * jnp.negative(jnp.negative(0.3 * x)), 1),
-        (lambda x: (0.3 * x) * (0.3 * x), 3),  # no chain
+        (lambda x: (0.3 * x) * (0.3 * x), 2),  # no chain
         (lambda x: jax.lax.erf_inv(jnp.clip(x, 0.1, 0.6) * 0.9) + 0.7, 1),
         (lambda x: x * jnp.float32(3e38), 1),
-        (lambda x: jnp.ravel(x, order="F"), 3),  # a transpose is no law
+        (lambda x: jnp.ravel(x, order="F"), 2),  # a transpose is no law
     ],
 )
-@pytest.mark.parametrize("draw", [jax.random.normal, jax.random.uniform])
-def test_what_follows_a_draw_is_computed_as_in_jit(draw, f, groups):
+def test_what_follows_a_draw_is_computed_as_in_jit(f, groups):
     """XLA may merge factors with what follows them."""
+    for draw, shapes in (
+        (jax.random.normal, [(8, 16), (5, 33)]),
+        (jax.random.uniform, [(8, 16)]),
+    ):
 
-    def init(key, shape, dtype):
-        return f(draw(key, shape, dtype))
+        def init(key, shape, dtype, draw=draw):
+            return f(draw(key, shape, dtype))
 
-    check(of_shapes(init, [(8, 16), (16, 8), (5, 33)]), KEY, groups=groups)
+        check(of_shapes(init, shapes), KEY, groups=min(groups, len(shapes)))
 
 
 def test_initializers_scaled_again():

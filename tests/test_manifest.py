@@ -260,7 +260,7 @@ def test_containers_boxes_and_shardings_do_not_matter(params):
 
 
 @pytest.mark.parametrize(
-    "key", [KEY, jax.random.PRNGKey(7), jax.random.key(5, impl="rbg")], ids=str
+    "key", [jax.random.PRNGKey(7), jax.random.key(5, impl="rbg")], ids=str
 )
 def test_an_experiment_from_its_manifest(key, tmp_path):
     model, x = MODELS["small"]

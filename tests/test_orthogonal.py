@@ -34,7 +34,7 @@ def gram(w: np.ndarray) -> np.ndarray:
 def test_orthonormal_to_rounding(dtype):
     eps = float(jnp.finfo(dtype).eps)
     with jax.enable_x64(dtype in ("float64", "complex128")):
-        for shape in SHAPES[:: 1 if dtype == "float32" else 4]:
+        for shape in SHAPES if dtype == "float32" else [(257, 257), (1, 9)]:
             w = jaxinit.Orthogonal()(KEY, shape, dtype)
             assert w.dtype == jnp.dtype(dtype)
             w = np.asarray(w)
@@ -52,8 +52,10 @@ def test_no_further_from_orthonormal_than_qr(shape):
     assert error["householder"] <= 2 * error["qr"]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "complex64"])
-@pytest.mark.parametrize("shape", [(7, 5), (300, 130), (1200, 700)])
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((7, 5), "complex64"), ((300, 130), "complex64"), ((1200, 700), "float32")],
+)
 def test_the_loop_has_the_same_values(shape, dtype):
     @jax.jit
     def both(key):
@@ -176,10 +178,16 @@ def test_invariance_from_left_and_right(shape, dtype):
 # Arguments.
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
 @pytest.mark.parametrize(
-    ("shape", "axis"),
-    [((30, 20), -1), ((20, 30), -1), ((30, 20), 0), ((3, 3, 4, 9), -1), ((4, 5, 6), 1)],
+    ("shape", "axis", "dtype"),
+    [
+        ((30, 20), -1, "float32"),
+        ((20, 30), -1, "float64"),
+        ((30, 20), 0, "complex64"),
+        ((3, 3, 4, 9), -1, "float32"),
+        ((4, 5, 6), 1, "complex64"),
+        ((30, 20), -1, "float64"),
+    ],
 )
 def test_qr_has_the_values_of_jax(shape, axis, dtype):
     with jax.enable_x64(dtype == "float64"):
@@ -352,7 +360,7 @@ KERNELS = [(1, 4, 4), (5, 6, 9), (3, 3, 8, 16), (4, 2, 3, 5), (3, 3, 3, 4, 6)]
 @pytest.mark.parametrize("init", CONVOLUTIONS, ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
 def test_convolutions_are_isometries_at_every_frequency(init, dtype):
-    for shape in KERNELS[:: 2 if dtype == "complex64" else 1]:
+    for shape in KERNELS[1:3] if dtype == "complex64" else KERNELS:
         w = np.asarray(init(KEY, shape, dtype)).astype(np.complex128)
         spatial = range(len(shape) - 2)
         blocks = np.fft.fftn(w, [7] * len(spatial), axes=spatial)
