@@ -4,6 +4,7 @@ Fresh memory costs about as much as the values that go there: the system zeroes 
 one page of 4 kB at a time.
 """
 
+import collections
 import gc
 import mmap
 import weakref
@@ -20,11 +21,16 @@ class Memory:
     """Where the leaves of a plan lie, and what is left of those that were dropped.
 
     The system may take what is left for other uses, and does so when it runs short.
+
+    Attributes:
+        blocks: By program, the arrays in which it draws what is copied to leaves; a
+            few MB each.
     """
 
     def __init__(self) -> None:
         """Nothing is left yet."""
-        self._left: dict[int, list[mmap.mmap]] = {}
+        self.blocks: dict[Any, list[Any]] = collections.defaultdict(list)
+        self._left: dict[int, list[mmap.mmap]] = collections.defaultdict(list)
 
     def empty(self, sizes: Sequence[tuple[int, np.dtype[Any]]]) -> list[np.ndarray]:
         """Arrays of one axis and any values, which JAX need not copy."""
@@ -40,7 +46,7 @@ class Memory:
         # free memory to its host may wait for each, far longer than for small ones.
         try:
             pages = self._left[count].pop()
-        except (KeyError, IndexError):
+        except IndexError:
             pages = mmap.mmap(-1, count, access=mmap.ACCESS_COPY)
         array = np.frombuffer(pages, dtype)
         gone = weakref.finalize(array, self._give_back, weakref.ref(self), pages)
@@ -53,4 +59,4 @@ class Memory:
         owner = memory()
         if owner is not None and hasattr(mmap, "MADV_FREE"):
             pages.madvise(mmap.MADV_FREE)
-            owner._left.setdefault(len(pages), []).append(pages)
+            owner._left[len(pages)].append(pages)

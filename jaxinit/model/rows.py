@@ -73,15 +73,20 @@ def start_rows(
     flat = memory.empty([(law.size, law.dtype) for law in laws])
     firsts = iter(range(0, total, rows))
     wide = read_config("jax_enable_x64")
+    blocks = memory.blocks[compiled]
 
     def work() -> None:
         # A setting under a context manager is the thread's own.
         with jax.enable_x64(wide):
-            block = jax.device_put(_blank(laws))
+            try:
+                block = blocks.pop()
+            except IndexError:
+                block = jax.device_put(_blank(laws))
             for first in firsts:
                 place = slice(first, first + rows)
                 block = compiled(keys[place], starts[place], factors[place], *block)
                 copy(first, np.asarray(block[0]).reshape(-1))
+            blocks.append(block)
 
     def copy(first: int, elements: np.ndarray) -> None:
         last = min(first + rows, total)
