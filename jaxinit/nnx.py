@@ -31,24 +31,11 @@ class ModelPlan(Plan):
     ):
         """Traces ``make``; see `plan`."""
         self._mesh = mesh
-        self._graph: Any = None
-        self._streams, counts, streams = nnx.split(rngs, nnx.RngCount, ...)
-        counts = jax.tree.map(lambda count: count, counts)  # those of rngs go on
-        self._stand = _stand(counts)
-
-        def build(streams: Any) -> Any:
-            own = jax.tree.map(lambda count: count, counts)  # of this trace
-            inside = nnx.merge(self._streams, own, streams)
-            key: Any = nnx.clone(inside).params() if rules is not None else None
-            _count_on_host(inside)
-            model = make(inside)
-            _count_as_flax((model, inside))
-            self._graph, state = nnx.split(model)
-            if rules is not None:
-                kept, governed = nnx.split_state(state, nnx.RngState, ...)
-                governed = redraw(key, governed, rules)
-                state = nnx.merge_state(kept, governed)
-            return state, nnx.state(inside)
+        self._streams, counts, streams = _split(rngs)
+        self._counts = _stand(counts)
+        self._graph: list[Any] = []
+        # No closure over self: a cycle would keep what a plan holds until it is found.
+        self._build = functools.partial(_build, make, rules, self._streams)
 
         def shardings(result: Any) -> Any:
             if mesh is None:
@@ -58,33 +45,53 @@ class ModelPlan(Plan):
             return placed, None
 
         with self._on_mesh():
-            place = FromTree(shardings)
             super().__init__(
-                build, (streams,), {}, out_shardings=place, progress=progress
+                functools.partial(self._build, self._graph, counts),
+                (streams,),
+                {},
+                out_shardings=FromTree(shardings),
+                progress=progress,
             )
+
+    def compile(self) -> "ModelPlan":
+        """Compiles every group ahead of time; see `Plan.compile`."""
+        with self._on_mesh():
+            super().compile()
+        return self
 
     def __call__(self, rngs: nnx.Rngs) -> Any:
         """The model of these random streams, which advance as ``make`` advances them.
 
-        Compiles what is not compiled yet.
+        Compiles what is not compiled yet. Inside a transformation ``make`` itself
+        is evaluated.
 
         Raises:
+            TypeError: If ``rngs`` is no ``nnx.Rngs``, or its keys are of another
+                implementation.
             ValueError: If the streams have other names than the planned ones, or
                 have given another number of keys.
-            TypeError: If their keys are of another implementation.
         """
-        graph, counts, streams = nnx.split(rngs, nnx.RngCount, ...)
-        given = _stand(counts)
-        if graph != self._streams or given != self._stand:
+        _, counts, streams = _split(rngs)
+        if not jax.tree.leaves(counts):
+            raise TypeError(f"plan(rngs): rngs must be nnx.Rngs; got {rngs!r}.")
+        with self._on_mesh():
+            if any(map(is_traced, jax.tree.leaves((counts, streams)))):
+                graph: list[Any] = []
+                state, advanced = self._build(graph, counts, streams)
+            else:
+                self._check_counts(_stand(counts))
+                graph = self._graph
+                state, advanced = super().__call__(streams)
+        nnx.update(rngs, advanced)
+        return nnx.merge(graph[0], state)
+
+    def _check_counts(self, given: dict[str, Any]) -> None:
+        if given != self._counts:
             raise ValueError(
                 "plan(rngs): rngs must have the streams of the planned ones, at the "
-                f"same counts {self._stand}; got {given}. Make new nnx.Rngs for each "
+                f"same counts {self._counts}; got {given}. Make new nnx.Rngs for each "
                 "model, or plan again."
             )
-        with self._on_mesh():
-            state, advanced = super().__call__(streams)
-        nnx.update(rngs, advanced)
-        return nnx.merge(self._graph, state)
 
     def _on_mesh(self) -> contextlib.AbstractContextManager[Any]:
         return (
@@ -113,7 +120,8 @@ def plan(
         progress: Called as progress(done, total, what) while compiling.
 
     Returns:
-        A plan to call as ``plan(rngs)``, with random streams of the same names.
+        A plan to call as ``plan(rngs)``, with random streams of the same names. Its
+        models share what is no array.
 
     Example:
         >>> planned = plan(lambda rngs: nnx.Linear(3, 4, rngs=rngs), nnx.Rngs(0))
@@ -125,7 +133,14 @@ def plan(
     return ModelPlan(make, rngs, mesh, rules, progress)
 
 
-def create(make: Callable[[nnx.Rngs], M], rngs: nnx.Rngs, **options: Any) -> M:
+def create(
+    make: Callable[[nnx.Rngs], M],
+    rngs: nnx.Rngs,
+    *,
+    mesh: Mesh | None = None,
+    rules: Rules | Any = None,
+    progress: Progress | None = None,
+) -> M:
     """The model that ``make(rngs)`` builds, with the same values, faster.
 
     Planned and made in one call; arguments of `plan`. The streams advance as
@@ -139,16 +154,51 @@ def create(make: Callable[[nnx.Rngs], M], rngs: nnx.Rngs, **options: Any) -> M:
         >>> model.kernel.shape
         (3, 4)
     """
-    return plan(make, rngs, **options)(rngs)
+    return plan(make, rngs, mesh=mesh, rules=rules, progress=progress)(rngs)
+
+
+def _build(
+    make: Callable[[nnx.Rngs], Any],
+    rules: Rules | None,
+    stream_graph: Any,
+    graph: list[Any],
+    counts: Any,
+    streams: Any,
+) -> tuple[Any, Any]:
+    """State of the model and of its streams after it; its graph goes to a list."""
+    inside = nnx.merge(stream_graph, _own(counts), streams)
+    key: Any = nnx.clone(inside).params() if rules is not None else None
+    _count_on_host(inside)
+    model = make(inside)
+    _count_as_flax((model, inside))
+    model_graph, state = nnx.split(model)
+    graph[:] = [model_graph]
+    if rules is not None:
+        kept, governed = nnx.split_state(state, nnx.RngState, ...)
+        governed = redraw(key, governed, rules)
+        state = nnx.merge_state(kept, governed)
+    return state, nnx.state(inside)
+
+
+def _split(rngs: nnx.Rngs) -> tuple[Any, Any, Any]:
+    """Graph, counts and the other state of streams, none of which goes on with them."""
+    graph, counts, streams = nnx.split(rngs, nnx.RngCount, ...)
+    return graph, _own(counts), _own(streams)
+
+
+def _own(state: Any) -> Any:
+    """The same values in variables of their own."""
+    return jax.tree.map(lambda x: x, state)
 
 
 def _stand(counts: Any) -> dict[str, Any]:
     """How many keys each stream has given."""
-    pairs = jax.tree_util.tree_leaves_with_path(counts)
-    return {
-        jax.tree_util.keystr(path[:-2], simple=True, separator="/"): x.tolist()
-        for path, x in pairs
-    }
+    found: dict[str, Any] = {}
+    for path, count in jax.tree_util.tree_leaves_with_path(counts):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = name.removesuffix("/value").removesuffix("/count")
+        found[name] = count if is_traced(count) else count.tolist()
+    return found
 
 
 def _count_on_host(rngs: nnx.Rngs) -> None:

@@ -117,6 +117,30 @@ def test_nnx_plan_takes_the_streams_it_was_planned_with():
     assert "groups" in str(planned) and planned.memory()["result"] > 0
 
 
+def test_nnx_create_inside_transformations():
+    def dense(rngs):
+        return nnx.Linear(3, 4, rngs=rngs)
+
+    abstract = nnx.eval_shape(lambda: jaxinit.nnx.create(dense, nnx.Rngs(0)))
+    assert abstract.kernel.shape == (3, 4)
+
+    @nnx.split_rngs(splits=3)
+    @nnx.vmap
+    def ensemble(rngs):
+        return jaxinit.nnx.create(dense, rngs)
+
+    kernels = ensemble(nnx.Rngs(0)).kernel[...]
+    expected = nnx.split_rngs(splits=3)(nnx.vmap(dense))(nnx.Rngs(0)).kernel[...]
+    np.testing.assert_allclose(kernels, expected, rtol=1e-6)
+
+    rngs, other = nnx.Rngs(0, dropout=1), nnx.Rngs(0, dropout=1)
+    model = nnx.jit(lambda rngs: jaxinit.nnx.create(make, rngs))(rngs)
+    expected = nnx.jit(make)(other)
+    assert nnx.graphdef(model) == nnx.graphdef(expected)
+    assert_same(nnx.state(model), nnx.state(expected), 1e-6)
+    assert_same(nnx.state(rngs), nnx.state(other), 0)
+
+
 def test_nnx_create_on_a_mesh():
     mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=AUTO)
     kernel = nnx.with_partitioning(jaxinit.HeNormal(), ("data", "model"))
@@ -127,8 +151,10 @@ def test_nnx_create_on_a_mesh():
     model = jaxinit.nnx.create(make, nnx.Rngs(3), mesh=mesh)
     assert model.kernel[...].sharding == NamedSharding(mesh, P("data", "model"))
     assert model.bias[...].sharding.is_fully_replicated
+    ahead = jaxinit.nnx.plan(make, nnx.Rngs(0), mesh=mesh).compile()
     expected = jaxinit.HeNormal()(nnx.Rngs(3).params(), (8, 16))
-    np.testing.assert_array_equal(model.kernel[...], expected)
+    for made in (model, ahead(nnx.Rngs(3))):
+        np.testing.assert_array_equal(made.kernel[...], expected)
 
 
 def test_linen_init_equals_jit():

@@ -1,8 +1,13 @@
 """Leaves of the CPU lie where dropped ones lay, and nowhere else."""
 
+import gc
+import weakref
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import jaxinit
 from plans import KEY, assert_same
@@ -15,6 +20,12 @@ def init(key):
     keys = jax.random.split(key, len(SHAPES))
     he_normal = jax.nn.initializers.he_normal()
     return [he_normal(k, s) for k, s in zip(keys, SHAPES, strict=True)]
+
+
+@jax.jit
+def slow(x):
+    y = jnp.ones((256, 64))
+    return jax.lax.fori_loop(0, 300, lambda _, y: jnp.sin(x.T @ (x @ y)), y)
 
 
 @pytest.fixture
@@ -41,6 +52,7 @@ def test_leaves_and_their_views_stay_as_they_are(planned):
     before = places(kept)
     views = [np.asarray(x) for x in kept[:2]]
     rows = np.from_dlpack(kept[3])[3:]
+    pending = slow(kept[1])  # runs while the leaf is dropped
     del kept
     for _ in range(3):
         other = planned(OTHER)
@@ -49,6 +61,7 @@ def test_leaves_and_their_views_stay_as_they_are(planned):
     for view, x in zip(views, expected, strict=False):
         np.testing.assert_array_equal(view, x)
     np.testing.assert_array_equal(rows, expected[3][3:])
+    np.testing.assert_array_equal(pending, slow(expected[1]))
 
 
 def test_leaves_outlive_their_plan():
@@ -58,3 +71,33 @@ def test_leaves_outlive_their_plan():
     again = jaxinit.init(init, OTHER)
     assert not places(made) & places(again)
     assert_same(made, jax.jit(init)(KEY))
+
+
+def test_no_more_is_kept_than_a_call_needs(planned):
+    several = [planned(KEY) for _ in range(4)]
+    held = set().union(*map(places, several))
+    del several
+    again = [planned(OTHER) for _ in range(2)]
+    assert places(again[0]) <= held
+    assert len(planned._memory._left[SHAPES[0][0] * SHAPES[0][1] * 4]) == 0
+
+
+def test_what_a_plan_holds_goes_with_it():
+    planned = jaxinit.nnx.plan(lambda rngs: nnx.Linear(8, 4, rngs=rngs), nnx.Rngs(0))
+    planned(nnx.Rngs(1))
+    gone = weakref.ref(planned)
+    gc.disable()
+    try:
+        del planned
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_constants_can_be_donated():
+    table = jnp.arange(3.0)
+    planned = jaxinit.plan(lambda key: (table, jax.random.normal(key, (2,))), KEY)
+    first, second = planned(KEY), planned(KEY)
+    first[0].delete()
+    for made in (second, planned(OTHER)):
+        np.testing.assert_array_equal(made[0], table)

@@ -8,11 +8,13 @@ import collections
 import gc
 import mmap
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
+BLOCKS = 3  # drawn at once: two while one is copied to its leaves
 _LEAST = 2**16  # bytes of pages of their own
 _ALIGNMENT = 64  # bytes: JAX copies what is aligned to less
 
@@ -21,25 +23,37 @@ class Memory:
     """Where the leaves of a plan lie, and what is left of those that were dropped.
 
     The system may take what is left for other uses, and does so when it runs short.
-
-    Attributes:
-        blocks: By program, the arrays in which it draws what is copied to leaves; a
-            few MB each.
     """
 
-    def __init__(self) -> None:
-        """Nothing is left yet."""
-        self.blocks: dict[Any, list[Any]] = collections.defaultdict(list)
+    def __init__(self, sizes: Iterable[int]) -> None:
+        """Of leaves of so many bytes: no more is kept than one call needs."""
+        self._wanted = collections.Counter(sizes)
         self._left: dict[int, list[mmap.mmap]] = collections.defaultdict(list)
+        self._blocks: collections.deque[list[jax.Array]] = collections.deque(
+            maxlen=BLOCKS
+        )
 
-    def empty(self, sizes: Sequence[tuple[int, np.dtype[Any]]]) -> list[np.ndarray]:
+    def leaves(self, sizes: Sequence[tuple[int, np.dtype[Any]]]) -> list[np.ndarray]:
         """Arrays of one axis and any values, which JAX need not copy."""
         gc.collect(0)  # when JAX lets go of what was dropped
-        return [self._empty(size, dtype) for size, dtype in sizes]
+        return [self._leaf(size, dtype) for size, dtype in sizes]
 
-    def _empty(self, size: int, dtype: np.dtype[Any]) -> np.ndarray:
+    def block(self, blank: Sequence[np.ndarray]) -> list[jax.Array]:
+        """Arrays of these shapes and dtypes, and any values."""
+        try:
+            kept = self._blocks.pop()
+        except IndexError:
+            return jax.device_put(list(blank))
+        kinds = [[(x.shape, x.dtype) for x in block] for block in (kept, blank)]
+        return kept if kinds[0] == kinds[1] else jax.device_put(list(blank))
+
+    def keep(self, block: list[jax.Array]) -> None:
+        """Keeps a block for later."""
+        self._blocks.append(block)
+
+    def _leaf(self, size: int, dtype: np.dtype[Any]) -> np.ndarray:
         count = size * dtype.itemsize
-        if count < _LEAST:
+        if count < _LEAST or not hasattr(mmap, "MADV_FREE"):
             raw = np.empty(count + _ALIGNMENT, np.uint8)
             return raw[-raw.ctypes.data % _ALIGNMENT :][:count].view(dtype)
         # NumPy would ask for huge pages, from 4 MB on. A virtual machine that returns
@@ -55,8 +69,12 @@ class Memory:
 
     @staticmethod
     def _give_back(memory: "weakref.ref[Memory]", pages: mmap.mmap) -> None:
-        """Keeps the pages of an array that is gone, unless its plan is gone, too."""
-        owner = memory()
-        if owner is not None and hasattr(mmap, "MADV_FREE"):
+        """Keeps the pages of an array that is gone, unless nobody wants them."""
+        owner, count = memory(), len(pages)
+        if owner is None or len(owner._left[count]) >= owner._wanted[count]:
+            return
+        try:
             pages.madvise(mmap.MADV_FREE)
-            owner._left[len(pages)].append(pages)
+        except OSError:  # where memory is locked
+            return
+        owner._left[count].append(pages)

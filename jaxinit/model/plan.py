@@ -78,13 +78,14 @@ class Plan:
         self._arguments = Arguments(args, kwargs)
         self._result = Result()
         self._compiled: dict[int, Any] = {}
-        self._memory = Memory()
         with _collector_paused():
             closed = make_jaxpr(self._traced, self._arguments.avals)
             avals = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in closed.out_avals]
             self._shardings = self._result.shardings(out_shardings, avals)
             self._program, self._keys, self.groups, self.reason = self._analyze(closed)
         self.leaves = self._leaves(avals)
+        laws = [law for group in self.groups for law in group.laws]
+        self._memory = Memory(law.size * law.dtype.itemsize for law in laws)
 
     def _traced(self, *dynamic: Any) -> list[Any]:
         args, kwargs = self._arguments.unflatten(dynamic)
@@ -175,21 +176,18 @@ class Plan:
 
         Returns:
             ``result``: bytes of the leaves; ``temporary``: the most that one
-            compiled program needs beside them (0 before `compile`); ``peak``:
-            their sum.
+            compiled program needs beside them, and the blocks that are drawn at
+            once (0 before `compile`); ``peak``: their sum.
         """
         held: dict[Any, int] = {}
         for leaf in self.leaves:
             for device, count in _bytes_by_device(leaf).items():
                 held[device] = held.get(device, 0) + count
-        temporary = 0
-        for g, compiled in self._compiled.items():
-            found = compiled.memory_analysis()
-            needed = found.temp_size_in_bytes if found else 0
-            group = self.groups[g]
-            if group.laws:
-                needed += bytes_beside(group.laws)
-            temporary = max(temporary, needed)
+        analyses = [compiled.memory_analysis() for compiled in self._compiled.values()]
+        temporary = max((x.temp_size_in_bytes for x in analyses if x), default=0)
+        temporary += bytes_beside(
+            [self.groups[g].laws for g in self._compiled if self.groups[g].laws]
+        )
         result = max(held.values(), default=0)
         return {"result": result, "temporary": temporary, "peak": result + temporary}
 
@@ -271,6 +269,9 @@ class Plan:
                 return value
         else:
             value = key_program.to_device(env[atom], self._program.avals[atom])
+        if is_literal(atom) or value is self._program.constants.get(atom):
+            # Each call's own: the plan needs it when its caller has donated it.
+            return jax.device_put(value, sharding, may_alias=False)
         return value if sharding is None else jax.device_put(value, sharding)
 
     def __str__(self) -> str:

@@ -17,11 +17,10 @@ import numpy as np
 from .._compat import read_config
 from .._prng import UINT, threefry_rows
 from .law import Law
-from .memory import Memory
+from .memory import BLOCKS, Memory
 
 ROW = 2**12  # elements; half a row is wasted on a leaf
 _BLOCK = 2**7  # rows: enough to keep all threads busy, and in the cache
-_AT_ONCE = 3  # blocks: two drawn while one is copied
 # Wider vectors than XLA's default, where the processor has them. Only the loop over
 # bits uses them: XLA knows no log1p of that width.
 _OPTIONS: Any = {"xla_cpu_prefer_vector_width": 512}
@@ -48,7 +47,7 @@ def lower_rows(laws: Sequence[Law]) -> Callable[[], Any]:
 
 def drawing_pool() -> concurrent.futures.Executor:
     """The threads that `start_rows` needs."""
-    return concurrent.futures.ThreadPoolExecutor(_AT_ONCE)
+    return concurrent.futures.ThreadPoolExecutor(BLOCKS)
 
 
 def start_rows(
@@ -70,23 +69,19 @@ def start_rows(
     leaf = np.pad(leaf, (0, -total % rows), mode="edge")
     starts = (np.arange(len(leaf)) - (ends - counts)[leaf]).astype(np.uint32) * ROW
     keys, factors = np.array(words, np.uint32)[leaf], _factors(laws)[leaf]
-    flat = memory.empty([(law.size, law.dtype) for law in laws])
+    flat = memory.leaves([(law.size, law.dtype) for law in laws])
     firsts = iter(range(0, total, rows))
     wide = read_config("jax_enable_x64")
-    blocks = memory.blocks[compiled]
 
     def work() -> None:
         # A setting under a context manager is the thread's own.
         with jax.enable_x64(wide):
-            try:
-                block = blocks.pop()
-            except IndexError:
-                block = jax.device_put(_blank(laws))
+            block = memory.block(_blank(laws))
             for first in firsts:
                 place = slice(first, first + rows)
                 block = compiled(keys[place], starts[place], factors[place], *block)
                 copy(first, np.asarray(block[0]).reshape(-1))
-            blocks.append(block)
+            memory.keep(block)
 
     def copy(first: int, elements: np.ndarray) -> None:
         last = min(first + rows, total)
@@ -107,9 +102,14 @@ def start_rows(
     return finish
 
 
-def bytes_beside(laws: Sequence[Law]) -> int:
-    """Bytes of the blocks that exist at once beside the leaves."""
-    return _at_once(laws) * sum(x.nbytes for x in _blank(laws))
+def bytes_beside(groups: Sequence[Sequence[Law]]) -> int:
+    """Bytes of the blocks that exist at once beside the leaves of groups of laws."""
+    blocks = [
+        sum(x.nbytes for x in _blank(laws))
+        for laws in groups
+        for _ in range(_at_once(laws))
+    ]
+    return sum(sorted(blocks, reverse=True)[:BLOCKS])
 
 
 def _counts(laws: Sequence[Law]) -> list[int]:
@@ -118,13 +118,15 @@ def _counts(laws: Sequence[Law]) -> list[int]:
 
 
 def _rows(laws: Sequence[Law]) -> int:
-    """Rows of each of as few blocks as it takes."""
+    """Rows of a block: where they are few, of each of as few blocks as it takes."""
     total = sum(_counts(laws))
+    if total > 16 * _BLOCK:
+        return _BLOCK  # so that large groups can share theirs
     return -(-total // -(-total // _BLOCK))
 
 
 def _at_once(laws: Sequence[Law]) -> int:
-    return min(_AT_ONCE, -(-sum(_counts(laws)) // _rows(laws)))
+    return min(BLOCKS, -(-sum(_counts(laws)) // _rows(laws)))
 
 
 def _blank(laws: Sequence[Law]) -> list[np.ndarray]:
