@@ -10,6 +10,8 @@ import pytest
 from flax import nnx
 
 import jaxinit
+from jaxinit.model.memory import Memory
+from jaxinit.model.rows import ROW
 from plans import KEY, assert_same
 
 OTHER = jax.random.key(5)
@@ -101,3 +103,20 @@ def test_constants_can_be_donated():
     first[0].delete()
     for made in (second, planned(OTHER)):
         np.testing.assert_array_equal(made[0], table)
+
+
+def test_locked_memory_is_not_kept():
+    class Locked(bytes):
+        def madvise(self, advice):
+            raise OSError("Invalid argument")
+
+    memory = Memory([7])
+    memory._give_back(weakref.ref(memory), Locked(7))
+    assert not memory._left[7]
+
+
+def test_blocks_are_counted():
+    planned = jaxinit.plan(init, KEY)
+    assert planned.memory()["temporary"] == 0
+    rows = sum(-(-n * m // ROW) for n, m in SHAPES)  # of one block: values and bits
+    assert planned.compile().memory()["temporary"] >= 2 * 4 * ROW * rows

@@ -185,9 +185,7 @@ class Plan:
                 held[device] = held.get(device, 0) + count
         analyses = [compiled.memory_analysis() for compiled in self._compiled.values()]
         temporary = max((x.temp_size_in_bytes for x in analyses if x), default=0)
-        temporary += bytes_beside(
-            [self.groups[g].laws for g in self._compiled if self.groups[g].laws]
-        )
+        temporary += bytes_beside([self.groups[g].laws for g in self._compiled])
         result = max(held.values(), default=0)
         return {"result": result, "temporary": temporary, "peak": result + temporary}
 

@@ -106,7 +106,7 @@ def bytes_beside(groups: Sequence[Sequence[Law]]) -> int:
     """Bytes of the blocks that exist at once beside the leaves of groups of laws."""
     blocks = [
         sum(x.nbytes for x in _blank(laws))
-        for laws in groups
+        for laws in filter(None, groups)
         for _ in range(_at_once(laws))
     ]
     return sum(sorted(blocks, reverse=True)[:BLOCKS])
