@@ -162,11 +162,6 @@ def is_key(aval: Any) -> bool:
     return jax.numpy.issubdtype(aval.dtype, jax.dtypes.prng_key)
 
 
-def is_threefry(aval: Any) -> bool:
-    """Whether an abstract value is a typed Threefry-2x32 key or array of keys."""
-    return str(aval.dtype) == "key<fry>"
-
-
 def make_jaxpr(f: Callable[..., Any], avals: Sequence[Any]) -> Any:
     """The closed jaxpr of ``f`` on abstract arguments."""
     return jax.make_jaxpr(f)(*avals)

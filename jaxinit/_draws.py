@@ -17,7 +17,7 @@ from jax.scipy.special import log_ndtr
 
 from ._checks import error
 from ._compat import OutSharding, is_traced
-from ._program import elementwise_program
+from ._program import compute_dtype, elementwise_program
 
 # Beyond this many standard deviations on one side, erf is too coarse in
 # float32 to tell the values apart, and the draw goes through log_ndtr.
@@ -43,12 +43,10 @@ def uniform(
         mean = (minval + maxval) / 2
         stddev = (maxval - minval) / math.sqrt(12)
         return _disk(key, shape, dtype, out_sharding, mean, stddev)
-    centered = not is_traced(maxval) and minval == -maxval
-    # About 0, (2 f - 1) is exact and the scale comes last: no cancellation.
-    span, low, scale = (
-        (2.0, -1.0, maxval) if centered else (maxval - minval, minval, 1.0)
-    )
-    return _uniform(key, shape, dtype, out_sharding, span, low, scale, minval, maxval)
+    least = jnp.finfo(compute_dtype(dtype)).tiny
+    if not is_traced(maxval) and minval == -maxval and maxval > least:
+        return _symmetric(key, shape, dtype, out_sharding, maxval)
+    return _uniform(key, shape, dtype, out_sharding, minval, maxval - minval, maxval)
 
 
 def normal(
@@ -144,9 +142,18 @@ def _unit(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> jax.A
 
 
 @elementwise_program
-def _uniform(key, shape, dtype, span, low, scale, minval, maxval):
-    span, low, scale, minval, maxval = _as(dtype, span, low, scale, minval, maxval)
-    w = (_unit(key, shape, dtype) * span + low) * scale
+def _symmetric(key, shape, dtype, maxval):
+    (maxval,) = _as(dtype, maxval)
+    # Exact, so that nothing cancels; the bound, which changes nothing, keeps XLA
+    # from multiplying both terms.
+    w = jnp.maximum(_unit(key, shape, dtype) * 2 - 1, -1)
+    return w * maxval
+
+
+@elementwise_program
+def _uniform(key, shape, dtype, minval, span, maxval):
+    minval, span, maxval = _as(dtype, minval, span, maxval)
+    w = _unit(key, shape, dtype) * span + minval
     return jnp.clip(w, minval, jnp.maximum(minval, jnp.nextafter(maxval, minval)))
 
 

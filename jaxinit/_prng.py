@@ -47,6 +47,11 @@ def is_fused(key: jax.Array) -> bool:
     return str(key.dtype) == "key<jxi>"
 
 
+def is_threefry(aval: Any) -> bool:
+    """Whether an abstract value is a typed key, or some, of either Threefry-2x32."""
+    return str(aval.dtype) in ("key<fry>", "key<jxi>")
+
+
 def _hash(key: Any, counter: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Threefry-2x32 of the 64-bit counters ``(0, counter)``."""
     schedule = (key[0], key[1], key[0] ^ key[1] ^ _PARITY)

@@ -56,6 +56,28 @@ def test_one_program_for_every_shape(name, dtype, compilations):
     assert_same(made, jax.jit(make)(KEY))
 
 
+@pytest.mark.parametrize(
+    "init, dtype",
+    [
+        (jaxinit.HeNormal(), "float32"),
+        (jaxinit.GlorotUniform(), "bfloat16"),
+        (jaxinit.VarianceScaling(mode="fan_out"), "float8_e4m3fn"),
+        (jaxinit.RandomNormal(mean=0.3), "float16"),
+        (jaxinit.RandomUniform(-0.1, 0.3), "float32"),
+    ],
+)
+def test_own_initializers_are_one_law_in_every_dtype(init, dtype):
+    check(of_shapes(init, SHAPES[1:], dtype), KEY, groups=1)
+
+
+def test_rules_draw_what_they_match_by_one_program():
+    def init(key):
+        zeros = {"a": jnp.zeros((3, 8)), "b": jnp.zeros((2, 3, 3, 64))}
+        return jaxinit.init(lambda key: zeros, key, rules={"*": "glorot_uniform"})
+
+    check(init, KEY, groups=1)
+
+
 @pytest.mark.parametrize("init", [LECUN, jax_init.normal(0.3), jax_init.he_uniform()])
 def test_float64_under_a_context_manager(init):
     """Which other threads do not see."""

@@ -15,12 +15,11 @@ from .._compat import (
     bind,
     callees,
     is_literal,
-    is_threefry,
     jaxpr_as_fun,
     read_config,
     scan_parts,
 )
-from .._prng import threefry_bits
+from .._prng import is_threefry, threefry_bits
 from . import key_program
 from .flatten import Node, Program, Value, flatten
 from .law import Law, find_law

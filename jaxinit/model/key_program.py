@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._compat import bind, is_key, is_literal, is_threefry, read_config
-from .._prng import hash_words
+from .._compat import bind, is_key, is_literal, read_config
+from .._prng import FUSED_THREEFRY, hash_words, is_fused, is_threefry
 from .flatten import Node, Value
 
 Env = dict[Value, Any]
@@ -54,7 +54,8 @@ def to_host(value: Any, aval: Any) -> Any:
 def to_device(value: Any, aval: Any) -> jax.Array:
     """A value of `evaluate` as JAX has it: words become a key again."""
     if is_threefry(aval):
-        return jax.random.wrap_key_data(value, impl="threefry2x32")
+        impl = FUSED_THREEFRY if is_fused(aval) else "threefry2x32"
+        return jax.random.wrap_key_data(value, impl=impl)
     return jax.numpy.asarray(value)
 
 

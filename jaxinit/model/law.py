@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._compat import NORMAL_HAS_TWO_FACTORS, bind, is_literal, is_threefry, read_config
+from .._compat import NORMAL_HAS_TWO_FACTORS, bind, is_literal, read_config
+from .._prng import is_threefry
 from .erf_inv import central_erf_inv, central_nodes
 from .flatten import Atom, Node, Value
 from .partition import Component, describe
@@ -232,6 +233,8 @@ def _exact(atom: Atom, makers: dict[Value, Node]) -> np.ndarray | None:
         inputs.append(value)
     if node.name in _RESHAPING:
         return inputs[0]
+    if node.name == "convert_element_type":
+        return inputs[0].astype(node.params["new_dtype"])
     return _EXACT[node.name](*inputs) if node.name in _EXACT else None
 
 

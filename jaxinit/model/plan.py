@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from .._compat import is_literal, is_traced, make_jaxpr
 from . import key_program
@@ -210,7 +210,7 @@ class Plan:
         key_program.evaluate(self._keys, env, program.avals)
         check_agreement(self.leaves, [env[v] for n in self._keys for v in n.outputs])
         self._make(env)
-        outputs = [self._output(i, env) for i in range(len(program.outputs))]
+        outputs = self._outputs(env)
         for i in self._donate:
             for x in jax.tree.leaves(args[i]):
                 if isinstance(x, jax.Array) and not any(x is out for out in outputs):
@@ -257,20 +257,30 @@ class Plan:
             waiting = later
         return waiting
 
-    def _output(self, i: int, env: dict[Value, Any]) -> Any:
-        atom, sharding = self._program.outputs[i], self._shardings[i]
-        if is_literal(atom):
-            value = jnp.asarray(atom.val, atom.aval.dtype)
-        elif self.leaves[i].group is not None:
+    def _outputs(self, env: dict[Value, Any]) -> list[Any]:
+        program = self._program
+        outputs: list[Any] = []
+        constant: list[int] = []
+        for i, atom in enumerate(program.outputs):
+            if is_literal(atom):
+                outputs.append(np.array(atom.val, atom.aval.dtype))
+                constant.append(i)
+                continue
             value = env[atom]
-            if sharding is None or value.sharding == sharding:
-                return value
-        else:
-            value = key_program.to_device(env[atom], self._program.avals[atom])
-        if is_literal(atom) or value is self._program.constants.get(atom):
-            # Each call's own: the plan needs it when its caller has donated it.
-            return jax.device_put(value, sharding, may_alias=False)
-        return value if sharding is None else jax.device_put(value, sharding)
+            if value is program.constants.get(atom):
+                constant.append(i)
+            if self.leaves[i].group is None:
+                value = key_program.to_device(value, program.avals[atom])
+            outputs.append(value)
+        # Each call's own: the plan needs its constants when a caller donates them.
+        owned = jax.device_put([outputs[i] for i in constant], may_alias=False)
+        for i, value in zip(constant, owned, strict=True):
+            outputs[i] = value
+        placed: list[Any] = []
+        for x, sharding in zip(outputs, self._shardings, strict=True):
+            there = sharding is None or x.sharding == sharding
+            placed.append(x if there else jax.device_put(x, sharding))
+        return placed
 
     def __str__(self) -> str:
         """A table of groups with what they make, and the memory expected."""
