@@ -46,7 +46,7 @@ SHAPES = [
     ],
 )
 def test_one_program_for_every_shape(name, dtype, compilations):
-    shapes = SHAPES if dtype == "float32" else SHAPES[::2]
+    shapes = SHAPES if name == "lecun_normal" else SHAPES[::2]
     make = of_shapes(getattr(jax_init, name)(), shapes, dtype)
     planned = jaxinit.plan(make, KEY)
     made = planned(KEY)
@@ -67,7 +67,7 @@ def test_one_program_for_every_shape(name, dtype, compilations):
     ],
 )
 def test_own_initializers_are_one_law_in_every_dtype(init, dtype):
-    check(of_shapes(init, SHAPES[1:], dtype), KEY, groups=1)
+    check(of_shapes(init, SHAPES[1::2], dtype), KEY, groups=1)
 
 
 def test_rules_draw_what_they_match_by_one_program():
@@ -88,8 +88,8 @@ def test_float64_under_a_context_manager(init):
 def test_every_scale_is_that_of_jit():
     shapes = [(fan, 8) for fan in (1, 3, 38, 112, 371)]
     normal = jax_init.variance_scaling(0.9, "fan_in", "normal")
-    for init in (LECUN, jax_init.he_uniform(), normal):
-        check(of_shapes(init, shapes), KEY, groups=1)
+    for init, some in ((LECUN, 5), (jax_init.he_uniform(), 3), (normal, 3)):
+        check(of_shapes(init, shapes[-some:]), KEY, groups=1)
 
 
 def test_what_follows_the_scale_is_part_of_the_law():

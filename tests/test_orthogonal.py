@@ -156,8 +156,9 @@ def test_eigenangles_of_real_matrices_are_those_of_qr():
     assert stats.ks_2samp(ours.ravel(), theirs.ravel()).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("shape", [(5, 5), (6, 3)], ids=str)
-@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+@pytest.mark.parametrize(
+    "shape, dtype", [((5, 5), "float32"), ((6, 3), "float32"), ((5, 5), "complex64")]
+)
 def test_invariance_from_left_and_right(shape, dtype):
     """Statistics that tell coordinates apart do not change under A Q and Q B."""
 
@@ -186,7 +187,6 @@ def test_invariance_from_left_and_right(shape, dtype):
         ((30, 20), 0, "complex64"),
         ((3, 3, 4, 9), -1, "float32"),
         ((4, 5, 6), 1, "complex64"),
-        ((30, 20), -1, "float64"),
     ],
 )
 def test_qr_has_the_values_of_jax(shape, axis, dtype):
