@@ -11,7 +11,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
 from ._compat import is_traced
-from .model.plan import Plan, Progress
+from .model.plan import Plan, Progress, collector_paused
 from .model.rules import Rules, as_rules, redraw
 from .model.structure import FromTree
 
@@ -74,16 +74,17 @@ class ModelPlan(Plan):
         _, counts, streams = _split(rngs)
         if not jax.tree.leaves(counts):
             raise TypeError(f"plan(rngs): rngs must be nnx.Rngs; got {rngs!r}.")
-        with self._on_mesh():
-            if any(map(is_traced, jax.tree.leaves((counts, streams)))):
-                graph: list[Any] = []
-                state, advanced = self._build(graph, counts, streams)
-            else:
-                self._check_counts(_stand(counts))
-                graph = self._graph
-                state, advanced = super().__call__(streams)
-        nnx.update(rngs, advanced)
-        return nnx.merge(graph[0], state)
+        with collector_paused():
+            with self._on_mesh():
+                if any(map(is_traced, jax.tree.leaves((counts, streams)))):
+                    graph: list[Any] = []
+                    state, advanced = self._build(graph, counts, streams)
+                else:
+                    self._check_counts(_stand(counts))
+                    graph = self._graph
+                    state, advanced = super().__call__(streams)
+            nnx.update(rngs, advanced)
+            return nnx.merge(graph[0], state)
 
     def _check_counts(self, given: dict[str, Any]) -> None:
         if given != self._counts:

@@ -28,6 +28,7 @@ class Memory:
     def __init__(self, sizes: Iterable[int]) -> None:
         """Of leaves of so many bytes: no more is kept than one call needs."""
         self._wanted = collections.Counter(sizes)
+        self._awaited = False
         self._left: dict[int, list[mmap.mmap]] = collections.defaultdict(list)
         self._blocks: collections.deque[list[jax.Array]] = collections.deque(
             maxlen=BLOCKS
@@ -35,7 +36,9 @@ class Memory:
 
     def leaves(self, sizes: Sequence[tuple[int, np.dtype[Any]]]) -> list[np.ndarray]:
         """Arrays of one axis and any values, which JAX need not copy."""
+        self._awaited = True
         gc.collect(0)  # when JAX lets go of what was dropped
+        self._awaited = False
         return [self._leaf(size, dtype) for size, dtype in sizes]
 
     def block(self, blank: Sequence[np.ndarray]) -> list[jax.Array]:
@@ -74,7 +77,8 @@ class Memory:
         if owner is None or len(owner._left[count]) >= owner._wanted[count]:
             return
         try:
-            pages.madvise(mmap.MADV_FREE)
+            if not owner._awaited:  # for a leaf that is about to be drawn
+                pages.madvise(mmap.MADV_FREE)
         except OSError:  # where memory is locked
             return
         owner._left[count].append(pages)

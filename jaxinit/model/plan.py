@@ -78,7 +78,7 @@ class Plan:
         self._arguments = Arguments(args, kwargs)
         self._result = Result()
         self._compiled: dict[int, Any] = {}
-        with _collector_paused():
+        with collector_paused():
             closed = make_jaxpr(self._traced, self._arguments.avals)
             avals = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in closed.out_avals]
             self._shardings = self._result.shardings(out_shardings, avals)
@@ -202,6 +202,10 @@ class Plan:
         """
         if any(map(is_traced, jax.tree.leaves((args, kwargs)))):
             return self._fn(*args, **kwargs)
+        with collector_paused():
+            return self._call(args, kwargs)
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         dynamic = self._arguments.flatten(args, kwargs)
         program = self._program
         env: dict[Value, Any] = dict(program.constants)
@@ -363,8 +367,8 @@ def init(
 
 
 @contextlib.contextmanager
-def _collector_paused() -> Generator[None]:
-    """Without garbage collection, which walks a growing trace again and again."""
+def collector_paused() -> Generator[None]:
+    """Without garbage collection, which walks all that a process has traced so far."""
     enabled = gc.isenabled()
     gc.disable()
     try:
