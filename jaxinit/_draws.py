@@ -43,9 +43,9 @@ def uniform(
         mean = (minval + maxval) / 2
         stddev = (maxval - minval) / math.sqrt(12)
         return _disk(key, shape, dtype, out_sharding, mean, stddev)
-    least = jnp.finfo(compute_dtype(dtype)).tiny
-    if not is_traced(maxval) and minval == -maxval and maxval > least:
-        return _symmetric(key, shape, dtype, out_sharding, maxval)
+    if not is_traced(minval) and not is_traced(maxval) and minval == -maxval:
+        if maxval > jnp.finfo(compute_dtype(dtype)).tiny:
+            return _symmetric(key, shape, dtype, out_sharding, maxval)
     return _uniform(key, shape, dtype, out_sharding, minval, maxval - minval, maxval)
 
 

@@ -197,6 +197,10 @@ def test_arguments_may_be_traced():
         assert ulps(values, draw(stddev=float(stddev))) <= 1
     gradient = jax.grad(lambda s: draw(stddev=s).sum())(0.1)
     np.testing.assert_allclose(gradient, draw(stddev=1.0).sum(), rtol=1e-4)
+    uniform = functools.partial(jaxinit.functional.random_uniform, key, (64,))
+    for end in ({"minval": -0.5}, {"maxval": 0.5}):
+        traced = jax.jit(lambda end: uniform(**end))(end)
+        assert ulps(traced, uniform(**end)) <= 1
 
 
 @pytest.mark.parametrize(
