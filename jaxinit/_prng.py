@@ -76,8 +76,8 @@ def _four_rounds(
     return x0, x1
 
 
-def hash_words(key: tuple[int, int], counter: tuple[int, int]) -> tuple[int, int]:
-    """The same of one counter, on Python integers: split and fold_in of a key."""
+def hash_words(key: tuple[Any, Any], counter: tuple[Any, Any]) -> tuple[Any, Any]:
+    """The same on Python integers or arrays of uint64: split and fold_in of a key."""
     mask = 0xFFFFFFFF
     schedule = (key[0], key[1], key[0] ^ key[1] ^ int(_PARITY))
     x0, x1 = (counter[0] + key[0]) & mask, (counter[1] + key[1]) & mask

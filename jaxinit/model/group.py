@@ -19,7 +19,7 @@ from .._compat import (
     read_config,
     scan_parts,
 )
-from .._prng import is_threefry, threefry_bits
+from .._prng import is_fused, is_threefry, threefry_bits
 from . import key_program
 from .flatten import Node, Program, Value, flatten
 from .law import Law, find_law
@@ -175,7 +175,8 @@ def _evaluate(nodes: Sequence[Node], env: dict[Value, Any], outputs: Any) -> lis
 def _apply(node: Node, inputs: list[Any]) -> list[Any]:
     name, params = node.name, node.params
     if name == "random_bits" and is_threefry(inputs[0].aval):
-        if read_config("jax_threefry_partitionable"):
+        fuses = is_fused(inputs[0])  # as it is
+        if read_config("jax_threefry_partitionable") and not fuses:
             return [_random_bits(inputs[0], params["shape"], params["bit_width"])]
     if name == "scan":
         consts, carry, stacked = scan_parts(params, inputs)

@@ -17,6 +17,7 @@ from .._prng import FUSED_THREEFRY, hash_words, is_fused, is_threefry
 from .flatten import Node, Value
 
 Env = dict[Value, Any]
+_MANY = 16  # hashes that NumPy computes faster than Python
 
 
 def evaluate(nodes: Sequence[Node], env: Env, avals: dict[Value, Any]) -> None:
@@ -25,16 +26,26 @@ def evaluate(nodes: Sequence[Node], env: Env, avals: dict[Value, Any]) -> None:
     Threefry keys are held as NumPy words ``uint32[..., 2]``, everything else as
     NumPy or JAX arrays.
     """
+    folds: list[Node] = []  # as into the key of a model, for each parameter
     for node in nodes:
-        inputs = [a.val if is_literal(a) else env[a] for a in node.inputs]
+        if any(not is_literal(a) and a not in env for a in node.inputs):
+            _fold(folds, env)
+            folds = []
+        inputs = [_value(a, env) for a in node.inputs]
         kinds = [a.aval if is_literal(a) else avals[a] for a in node.inputs]
-        rule = _RULES.get(node.name)
         result = None
-        if rule is not None and _on_host(inputs, kinds, node, avals):
-            result = rule(node, inputs, [_extra(kind) for kind in kinds], avals)
+        if _on_host(inputs, kinds, node, avals):
+            if node.name == "random_fold_in" and inputs[0].ndim == 1:
+                if np.ndim(inputs[1]) == 0:
+                    folds.append(node)
+                    continue
+            rule = _RULES.get(node.name)
+            if rule is not None:
+                result = rule(node, inputs, [_extra(kind) for kind in kinds], avals)
         if result is None:
             result = _on_device(node, inputs, kinds, avals)
         env.update(zip(node.outputs, result, strict=True))
+    _fold(folds, env)
 
 
 def to_host(value: Any, aval: Any) -> Any:
@@ -79,12 +90,24 @@ def _extra(aval: Any) -> int:
     return 1 if is_threefry(aval) else 0
 
 
-def _fold_in(node: Node, inputs: list[Any], extra: list[int], avals: Any) -> Any:
-    key, data = inputs
-    if key.ndim != 1 or np.ndim(data) != 0:
-        return None
-    words = hash_words((int(key[0]), int(key[1])), (0, int(data) & 0xFFFFFFFF))
-    return [np.array(words, np.uint32)]
+def _value(atom: Any, env: Env) -> Any:
+    return atom.val if is_literal(atom) else env[atom]
+
+
+def _fold(nodes: Sequence[Node], env: Env) -> None:
+    """Runs operations that fold a number into a key: at once, if they are many."""
+    pairs = [[_value(a, env) for a in node.inputs] for node in nodes]
+    if len(nodes) < _MANY:
+        made = [
+            hash_words((int(key[0]), int(key[1])), (0, int(data) & 0xFFFFFFFF))
+            for key, data in pairs
+        ]
+    else:
+        keys = np.array([key for key, _ in pairs], np.uint64).T
+        data = np.array([int(data) & 0xFFFFFFFF for _, data in pairs], np.uint64)
+        made = zip(*hash_words((keys[0], keys[1]), (0, data)), strict=True)
+    words = np.array(list(made), np.uint32)
+    env.update(zip((node.outputs[0] for node in nodes), words, strict=True))
 
 
 def _split(node: Node, inputs: list[Any], extra: list[int], avals: Any) -> Any:
@@ -137,7 +160,6 @@ _RULES: dict[str, Callable[..., Any]] = {
     "random_unwrap": _same,
     "random_clone": _same,
     "copy": _same,
-    "random_fold_in": _fold_in,
     "random_split": _split,
     "slice": _slice,
     "squeeze": _squeeze,
