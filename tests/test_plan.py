@@ -110,6 +110,16 @@ def test_every_standard_initializer_of_jax():
     check(init, KEY)
 
 
+def test_few_and_many_keys_are_those_of_jit():
+    def init(key):
+        numbers = [*range(40), 2**31, 2**32 - 1]
+        folded = [jax.random.fold_in(key, np.uint32(i)) for i in numbers]
+        again = [jax.random.fold_in(k, 2**32 - 1 - i) for i, k in enumerate(folded)]
+        return folded, again, jax.random.fold_in(again[3], 7)
+
+    check(init, KEY, groups=0)
+
+
 def test_every_jaxinit_initializer():
     from cases import APART
 

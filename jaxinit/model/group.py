@@ -175,8 +175,8 @@ def _evaluate(nodes: Sequence[Node], env: dict[Value, Any], outputs: Any) -> lis
 def _apply(node: Node, inputs: list[Any]) -> list[Any]:
     name, params = node.name, node.params
     if name == "random_bits" and is_threefry(inputs[0].aval):
-        fuses = is_fused(inputs[0])  # as it is
-        if read_config("jax_threefry_partitionable") and not fuses:
+        # Ours fuses as it is, here as in jit.
+        if not is_fused(inputs[0]) and read_config("jax_threefry_partitionable"):
             return [_random_bits(inputs[0], params["shape"], params["bit_width"])]
     if name == "scan":
         consts, carry, stacked = scan_parts(params, inputs)
