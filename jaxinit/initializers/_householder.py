@@ -31,10 +31,10 @@ matmul = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 # Entries of all copies between which the loop is used, since it compiles faster:
 # above, products take longer than that saves; below, few strips are short, too.
 _ROLLED_BETWEEN = 2**18, 2**20
-_STRIPS = 8  # at most, so that programs stop growing with the matrix
-_LEAST = 128  # columns of a strip, unless the matrix is narrower
+_STRIPS = 8, 16  # of narrow columns, and at all: programs stop growing with the matrix
+_WIDTHS = 128, 256  # columns of a strip: at least, and where there are more than 8
 _ROLLED = 128  # columns of a strip in a loop
-_HALVINGS = 3  # of a triangle wider than _LEAST that is inverted, else 1
+_HALVINGS = 3  # of a triangle that is inverted, or 1 of a small one
 
 
 def haar(
@@ -83,12 +83,12 @@ def _reflectors(
 def _unrolled(v: jax.Array) -> jax.Array:
     """The first columns of the product of reflections, each on what it changes."""
     columns, rows = v.shape
-    width = min(columns, max(_LEAST, 8 * -(-columns // (_STRIPS * 8))))
+    width = _width(columns)
     starts = range(0, columns, width)
     v = jnp.pad(v, ((0, len(starts) * width - columns), (0, 0)))
     strips = [v[start : start + width, start:] for start in starts]
     triangles = jnp.stack([_triangle(strip) for strip in strips])
-    factors = _inverse(triangles, 1 if width <= _LEAST else _HALVINGS)
+    factors = _inverse(triangles, _HALVINGS if width > _WIDTHS[0] else 1)
     q = jnp.zeros((rows - columns, 0), v.dtype)
     for start, strip, t in reversed(list(zip(starts, strips, factors, strict=True))):
         here = min(width, columns - start)
@@ -103,6 +103,12 @@ def _unrolled(v: jax.Array) -> jax.Array:
         q = q + jnp.eye(*q.shape, dtype=q.dtype) * (jnp.arange(q.shape[1]) < here)
         q = q - change
     return q
+
+
+def _width(columns: int) -> int:
+    """Columns of a strip, a multiple of 8 unless there is only one."""
+    few, many = (8 * -(-columns // (8 * strips)) for strips in _STRIPS)
+    return min(columns, max(_WIDTHS[0], min(few, _WIDTHS[1]), many))
 
 
 def _rolled(v: jax.Array) -> jax.Array:
