@@ -47,12 +47,13 @@ clean: ## remove environments, caches and builds
 $(VENV)/.runtime: NEEDS = -e '.[flax]'
 $(VENV)/.test: NEEDS = -e '.[all]' --group test
 $(VENV)/.dev: NEEDS = -e '.[all]' --group test --group dev
+$(VENV)/.dev: HOLDS = $(VENV)/.test
 $(VENV)/.bench: NEEDS = -e '.[all]' --group bench
 
 $(VENV)/.runtime $(VENV)/.test $(VENV)/.dev $(VENV)/.bench: pyproject.toml | $(VENV)/.pip
 	@echo "Installing for $(@F) into $(VENV) ..."
 	@$(PIP) install $(NEEDS) $(JAX)
-	@touch $@
+	@touch $@ $(HOLDS)
 
 # pip before 25.1 knows no --group.
 $(VENV)/.pip:

@@ -53,9 +53,9 @@ IMAGES = jnp.zeros((1, 16, 16, 3))
 MODELS = {
     "gpt2": (GPT(layers=2, width=32, vocab=104), TOKENS),
     "llama_scan": (Llama(layers=4, width=32, vocab=104), TOKENS),
-    "resnet": (ResNet((2, 1), width=16), IMAGES),
+    "resnet": (ResNet((2, 1), width=32), IMAGES),
     "vit": (ViT(layers=1, width=32), IMAGES),
-    "unet": (UNet(width=8, scales=(1,)), IMAGES),
+    "unet": (UNet(width=32, scales=(1,)), IMAGES),
     "gpt2_bfloat16": (GPT(layers=1, width=32, dtype=jnp.bfloat16), TOKENS),
     "small": (GPT(layers=1, width=8, vocab=16), TOKENS),
 }

@@ -308,12 +308,12 @@ def test_devices_share_the_stack_and_nothing_else(kind):
 
     def compiled(spec):
         sharding = NamedSharding(mesh, spec)
-        made = init(KEY, shape, out_sharding=sharding)
-        assert made.sharding.is_equivalent_to(sharding, 3)
-        np.testing.assert_allclose(made, expected, atol=1e-6)
         with jax.set_mesh(mesh):
             f = jax.jit(lambda key: init(key, shape, out_sharding=spec))
             program = f.lower(KEY).compile()
+        made = program(KEY)
+        assert made.sharding.is_equivalent_to(sharding, 3)
+        np.testing.assert_allclose(made, expected, atol=1e-6)
         assert not [op for op in COLLECTIVES if op in program.as_text()]
         return program.cost_analysis()["flops"]
 
