@@ -47,7 +47,7 @@ clean: ## remove environments, caches and builds
 $(VENV)/.runtime: NEEDS = -e '.[flax]'
 $(VENV)/.test: NEEDS = -e '.[all]' --group test
 $(VENV)/.dev: NEEDS = -e '.[all]' --group test --group dev
-$(VENV)/.dev: HOLDS = $(VENV)/.test
+$(VENV)/.dev: HOLDS = $(VENV)/.test # the same packages, so that they come once
 $(VENV)/.bench: NEEDS = -e '.[all]' --group bench
 
 $(VENV)/.runtime $(VENV)/.test $(VENV)/.dev $(VENV)/.bench: pyproject.toml | $(VENV)/.pip

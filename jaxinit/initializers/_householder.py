@@ -31,8 +31,9 @@ matmul = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 # Entries of all copies between which the loop is used, since it compiles faster:
 # above, products take longer than that saves; below, few strips are short, too.
 _ROLLED_BETWEEN = 2**18, 2**20
-_STRIPS = 8, 16  # of narrow columns, and at all: programs stop growing with the matrix
-_WIDTHS = 128, 256  # columns of a strip: at least, and where there are more than 8
+# Columns of a strip: an eighth of all, but at least the first of these and, unless that
+# makes more than 16 strips, at most the second. Programs stop growing with the matrix.
+_WIDTHS = 128, 256
 _ROLLED = 128  # columns of a strip in a loop
 _HALVINGS = 3  # of a triangle that is inverted, or 1 of a small one
 
@@ -107,8 +108,9 @@ def _unrolled(v: jax.Array) -> jax.Array:
 
 def _width(columns: int) -> int:
     """Columns of a strip, a multiple of 8 unless there is only one."""
-    few, many = (8 * -(-columns // (8 * strips)) for strips in _STRIPS)
-    return min(columns, max(_WIDTHS[0], min(few, _WIDTHS[1]), many))
+    least, most = _WIDTHS
+    eighth, sixteenth = (8 * -(-columns // (8 * strips)) for strips in (8, 16))
+    return min(columns, max(least, min(eighth, most), sixteenth))
 
 
 def _rolled(v: jax.Array) -> jax.Array:
