@@ -294,6 +294,14 @@ def test_programs_stop_growing_with_the_matrix():
     assert lines(4096) == lines(8192) == lines(16384)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "complex64"])
+@pytest.mark.parametrize("shape", [(9, 8), (300, 260)])
+def test_under_strict_promotion(shape, dtype):
+    with jax.numpy_dtype_promotion("strict"):
+        made = jaxinit.Orthogonal()(KEY, shape, dtype)
+    np.testing.assert_array_equal(made, jaxinit.Orthogonal()(KEY, shape, dtype))
+
+
 def test_gains_share_one_executable(compilations):
     for gain in (1.0, 0.5, 2.0):
         jaxinit.Orthogonal(gain)(KEY, (31, 29))

@@ -133,6 +133,69 @@ def test_every_jaxinit_initializer():
     check(init, KEY)
 
 
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
+def test_layers_of_keys_of_their_own(impl):
+    """Batched, as keys of Threefry may be, others would ignore all but the first."""
+
+    def init(key):
+        keys = jax.random.split(key, 3)
+        return lax.map(lambda key: jax.random.normal(key, (4, 8)), keys)
+
+    check(init, jax.random.key(3, impl=impl))
+
+
+def test_layers_that_hold_constants():
+    def layer(key):
+        count = jnp.zeros((), jnp.int32)
+        return {"w": jax.random.normal(key, (8,)), "scale": 1.0, "count": count}
+
+    check(lambda key: lax.map(layer, jax.random.split(key, 3)), KEY)
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+def test_keys_of_the_closure(impl):
+    other = jax.random.key(7, impl=impl)
+
+    def init(key):
+        def layer(i):
+            return jax.random.normal(jax.random.fold_in(other, i), (8,))
+
+        return {
+            "key": other,
+            "drawn": jax.random.normal(other, (8,)),
+            "split": jax.random.normal(jax.random.split(other)[1], (8,)),
+            "scan": lax.map(layer, jnp.arange(3)),
+            "both": jax.random.normal(jax.random.fold_in(key, 1), (8,)),
+        }
+
+    planned = check(init, KEY)
+    again = planned(KEY)["key"]  # each call's own, to donate
+    jax.jit(lambda key: key, donate_argnums=0)(again)
+    assert_same(planned(KEY), jax.jit(init)(KEY))
+
+
+def test_raw_keys_reshaped_in_another_order():
+    def init(key):
+        return jax.random.normal(jax.random.split(key, 2).ravel(order="F")[:2], (9,))
+
+    check(init, jax.random.PRNGKey(0))
+
+
+@pytest.mark.parametrize("f", [jnp.tanh, jnp.exp, jnp.log, jnp.expm1, jnp.sqrt])
+def test_constants_have_the_bits_of_jit(f):
+    numbers = np.linspace(0.01, 5, 20, dtype=np.float32)
+    check(lambda key: [jnp.full((3,), f(x)) for x in numbers], KEY)
+
+
+def test_weak_types_stay():
+    def init(key):
+        return [jnp.asarray(1.0), jnp.asarray(2), jnp.broadcast_to(1.0, (3,)), key]
+
+    made = check(init, KEY)(KEY)
+    assert [x.weak_type for x in made[:3]] == [True, True, True]
+    assert (made[0] * jnp.ones(2, jnp.bfloat16)).dtype == jnp.bfloat16
+
+
 def test_control_flow_stays_whole_and_loses_what_is_unused():
     def init(key, x):
         def layer(carry, k):

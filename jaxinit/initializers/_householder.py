@@ -76,8 +76,9 @@ def _reflectors(
     modulus = jnp.abs(diagonal)
     squares = jnp.square(x.real) + jnp.square(x.imag) if dtype.kind == "c" else x * x
     norm = jnp.sqrt(jnp.sum(squares, axis=1, keepdims=True))
-    phase = diagonal / modulus
     scale = jnp.sqrt(norm * (norm + modulus))
+    modulus, norm, scale = (a.astype(dtype) for a in (modulus, norm, scale))
+    phase = diagonal / modulus
     return jnp.where(i == j, diagonal + phase * norm, x) / scale, -phase[:, 0]
 
 
@@ -101,7 +102,9 @@ def _unrolled(v: jax.Array) -> jax.Array:
             change = jnp.concatenate([change, below], axis=1)
         change = matmul(strip.T, matmul(t, change))
         q = jnp.pad(q, ((change.shape[0] - q.shape[0], 0), (here, 0)))
-        q = q + jnp.eye(*q.shape, dtype=q.dtype) * (jnp.arange(q.shape[1]) < here)
+        q = q + jnp.where(
+            jnp.arange(q.shape[1]) < here, jnp.eye(*q.shape, dtype=q.dtype), 0
+        )
         q = q - change
     return q
 

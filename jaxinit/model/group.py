@@ -14,6 +14,7 @@ from jax.sharding import Sharding
 from .._compat import (
     bind,
     callees,
+    is_key,
     is_literal,
     jaxpr_as_fun,
     read_config,
@@ -36,6 +37,8 @@ _SPREADING = {
     "squeeze",
     "transpose",
 }
+# Operations that every compiler rounds alike.
+_EXACT = {"abs", "add", "div", "max", "min", "mul", "neg", "sign", "sqrt", "sub"}
 # Operations of a program, as of the forward pass of a data-dependent initialization,
 # that takes longer to compile than to run. The option leaves its values as they are.
 _LONG = 500
@@ -180,7 +183,8 @@ def _apply(node: Node, inputs: list[Any]) -> list[Any]:
             return [_random_bits(inputs[0], params["shape"], params["bit_width"])]
     if name == "scan":
         consts, carry, stacked = scan_parts(params, inputs)
-        if stacked and not carry:
+        # Batched, keys of other implementations draw other values than one by one.
+        if stacked and not carry and _all_threefry([node]):
             return _map(params["jaxpr"], consts, stacked)
     return bind(node.eqn.primitive, inputs, params)
 
@@ -213,6 +217,12 @@ def _map(body: Any, consts: list[Any], stacked: list[Any]) -> list[Any]:
     return jax.vmap(step)(*stacked)
 
 
+def _all_threefry(nodes: Sequence[Node]) -> bool:
+    """Whether all keys that operations read or make are of Threefry-2x32."""
+    avals = [v.aval for n in _all_nodes(nodes) for v in (*n.eqn.invars, *n.eqn.outvars)]
+    return all(is_threefry(aval) for aval in avals if is_key(aval))
+
+
 def _operand(aval: Any, sharding: Sharding | None) -> jax.ShapeDtypeStruct:
     if is_threefry(aval):
         return jax.ShapeDtypeStruct((*aval.shape, 2), jnp.uint32)
@@ -226,10 +236,16 @@ def _fill(component: Component, program: Program) -> np.ndarray | None:
     """The one value of a leaf that is a scalar spread over a shape, or None."""
     if component.inputs or len(component.outputs) != 1:
         return None
+    if getattr(program.avals[component.outputs[0]], "weak_type", False):
+        return None  # a type that NumPy does not have
     env: dict[Value, Any] = {}  # every value here is uniform: its one element
     for node in component.nodes:
         inputs = [a.val if is_literal(a) else env[a] for a in node.inputs]
-        if all(math.prod(program.avals[out].shape) == 1 for out in node.outputs):
+        avals = [program.avals[out] for out in node.outputs]
+        inexact = any(jnp.issubdtype(aval.dtype, jnp.inexact) for aval in avals)
+        if inexact and node.name not in _SPREADING | _EXACT:
+            return None
+        if all(math.prod(aval.shape) == 1 for aval in avals):
             shapes = [
                 () if is_literal(a) else program.avals[a].shape for a in node.inputs
             ]

@@ -138,6 +138,8 @@ def _squeeze(node: Node, inputs: list[Any], extra: list[int], avals: Any) -> Any
 
 
 def _reshape(node: Node, inputs: list[Any], extra: list[int], avals: Any) -> Any:
+    if node.params["dimensions"] is not None:
+        return None
     words = inputs[0].shape[inputs[0].ndim - extra[0] :]
     return [inputs[0].reshape(*node.params["new_sizes"], *words)]
 

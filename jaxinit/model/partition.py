@@ -124,9 +124,10 @@ def _unstack(node: Node) -> list[Node]:
         parts = [set(c.outputs) for c in partition(body).components if c.outputs]
     except Unanalyzable:
         return [node]
-    made = set().union(*parts) if parts else set()
-    parts.append({v for v in body.outputs if v not in made})
-    masks = [[v in part for v in body.outputs] for part in parts]
+    values = [v if isinstance(v, Value) else None for v in body.outputs]
+    made = set[Value | None]().union(*parts)
+    parts.append({v for v in values if v not in made})
+    masks = [[v in part for v in values] for part in parts]
     return [node.keep(mask) for mask in masks if any(mask)]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._compat import is_literal, is_traced, make_jaxpr
+from .._compat import is_key, is_literal, is_traced, make_jaxpr
 from . import key_program
 from .agreement import check_agreement
 from .flatten import Program, Value, flatten
@@ -208,7 +208,12 @@ class Plan:
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         dynamic = self._arguments.flatten(args, kwargs)
         program = self._program
-        env: dict[Value, Any] = dict(program.constants)
+        env: dict[Value, Any] = {
+            v: key_program.to_host(x, program.avals[v])
+            if is_key(program.avals[v])
+            else x
+            for v, x in program.constants.items()
+        }
         for v, x in zip(program.inputs, dynamic, strict=True):
             env[v] = key_program.to_host(x, program.avals[v])
         key_program.evaluate(self._keys, env, program.avals)
@@ -267,7 +272,9 @@ class Plan:
         constant: list[int] = []
         for i, atom in enumerate(program.outputs):
             if is_literal(atom):
-                outputs.append(np.array(atom.val, atom.aval.dtype))
+                value = np.array(atom.val, atom.aval.dtype)
+                # A number of Python's is weakly typed in JAX.
+                outputs.append(value.item() if atom.aval.weak_type else value)
                 constant.append(i)
                 continue
             value = env[atom]
