@@ -121,9 +121,10 @@ def _unstack(node: Node) -> list[Node]:
         return [node]
     body = flatten(node.params["jaxpr"])
     try:
-        parts = [set(c.outputs) for c in partition(body).components if c.outputs]
+        components = partition(body).components
     except Unanalyzable:
         return [node]
+    parts = [set[Value | None](c.outputs) for c in components if c.outputs]
     values = [v if isinstance(v, Value) else None for v in body.outputs]
     made = set[Value | None]().union(*parts)
     parts.append({v for v in values if v not in made})
