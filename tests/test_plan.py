@@ -187,6 +187,28 @@ def test_constants_have_the_bits_of_jit(f):
     check(lambda key: [jnp.full((3,), f(x)) for x in numbers], KEY)
 
 
+@pytest.mark.parametrize("setting", [jax.enable_x64, jax.threefry_partitionable])
+def test_settings_have_to_be_those_of_planning(setting):
+    def init(key):
+        return jax.random.normal(key, (64, 64))
+
+    was = setting is jax.threefry_partitionable
+    planned = jaxinit.plan(init, KEY)
+    with setting(not was):
+        with pytest.raises(RuntimeError, match=f"was {was} when .* {not was} now"):
+            planned(KEY)
+        other = jaxinit.plan(init, KEY)
+    with pytest.raises(RuntimeError, match=f"was {not was} when .* {was} now"):
+        other(KEY)
+
+
+def test_nan_as_a_fixed_argument_is_itself():
+    planned = jaxinit.plan(lambda key, x: jax.numpy.full((2,), x), KEY, float("nan"))
+    assert np.isnan(planned(KEY, float("nan"))).all()
+    with pytest.raises(TypeError, match=r"nan when it was planned and is 1\.0 now"):
+        planned(KEY, 1.0)
+
+
 def test_weak_types_stay():
     def init(key):
         return [jnp.asarray(1.0), jnp.asarray(2), jnp.broadcast_to(1.0, (3,)), key]

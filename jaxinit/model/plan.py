@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._compat import is_key, is_literal, is_traced, make_jaxpr
+from .._compat import is_key, is_literal, is_traced, make_jaxpr, read_config
 from . import key_program
 from .agreement import check_agreement
 from .flatten import Program, Value, flatten
@@ -25,6 +25,7 @@ from .structure import Arguments, Result
 from .table import render
 
 Progress = Callable[[int, int, str], None]
+_SETTINGS = "jax_enable_x64", "jax_threefry_partitionable"  # that a plan depends on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Plan:
         self._arguments = Arguments(args, kwargs)
         self._result = Result()
         self._compiled: dict[int, Any] = {}
+        self._settings = {name: read_config(name) for name in _SETTINGS}
         with collector_paused():
             closed = make_jaxpr(self._traced, self._arguments.avals)
             avals = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in closed.out_avals]
@@ -198,7 +200,8 @@ class Plan:
         Raises:
             TypeError: If the arguments differ from the planned ones in
                 structure, shape, dtype or key implementation.
-            RuntimeError: If the processes of a job disagree on plan or keys.
+            RuntimeError: If the processes of a job disagree on plan or keys, or
+                if a setting of JAX that it depends on has changed.
         """
         if any(map(is_traced, jax.tree.leaves((args, kwargs)))):
             return self._fn(*args, **kwargs)
@@ -207,6 +210,12 @@ class Plan:
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         dynamic = self._arguments.flatten(args, kwargs)
+        for name, planned in self._settings.items():
+            if read_config(name) != planned:
+                raise RuntimeError(
+                    f"plan(...): {name} was {planned} when it was planned and is "
+                    f"{read_config(name)} now. Plan again."
+                )
         program = self._program
         env: dict[Value, Any] = {
             v: key_program.to_host(x, program.avals[v])
@@ -312,7 +321,8 @@ def plan(
     ``fn`` is traced; its graph is cut at its PRNG keys; what remains falls into
     components, most of them one parameter each; components that are the same
     program with another key form a group, which is compiled once and run for
-    each member. Values are those of ``jax.jit(fn)(*args)``.
+    each member. Values are those of ``jax.jit(fn)(*args)``. Without ``out_shardings``
+    they lie on JAX's default device, wherever the arguments are.
 
     On the CPU, leaves that differ in shape and scale alone share a program too. Their
     memory is the plan's: it draws there again once they are gone, unless the system

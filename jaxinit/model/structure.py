@@ -67,8 +67,10 @@ class Arguments:
         dynamic: list[Any] = []
         for i, (name, x) in enumerate(zip(self.names, leaves, strict=True)):
             if i in self.static:
-                planned, given = repr(self.static[i]), repr(x)
-                same = type(x) is type(self.static[i]) and x == self.static[i]
+                known = self.static[i]
+                planned, given = repr(known), repr(x)
+                equal = x == known or (x != x and known != known)  # as NaN is
+                same = type(x) is type(known) and equal
             else:
                 aval = next(avals)
                 planned = _name(aval)
