@@ -231,7 +231,15 @@ def test_get_accepts_what_keras_does():
             jaxinit.get(array)(KEY, (3, 2))
 
 
+@pytest.mark.parametrize("read", [jaxinit.get, jaxinit.deserialize])
+def test_a_name_alone_lacks_what_has_no_default(read):
+    with pytest.raises(ValueError, match="config of Sparse lacks 'sparsity'"):
+        read("sparse")
+
+
 def test_get_refuses():
+    with pytest.raises(ValueError, match="config of ICNR lacks 'initializer'"):
+        jaxinit.get(jaxinit.ICNR)
     with pytest.raises(TypeError, match="must be a name"):
         jaxinit.get(3)
     with pytest.raises(TypeError, match=r"\(key, shape, dtype\)"):

@@ -102,7 +102,7 @@ def get(identifier: Any) -> Any:
 
     Raises:
         TypeError: If ``identifier`` is none of these.
-        ValueError: If the name or config is unknown or wrong.
+        ValueError: If the name or config is unknown or wrong, or has no default.
 
     Example:
         >>> get("he_normal")
@@ -117,7 +117,7 @@ def get(identifier: Any) -> Any:
     if isinstance(identifier, (np.ndarray, np.generic, jax.Array)):
         return _classes["FromArray"](identifier)
     if isinstance(identifier, type) and hasattr(identifier, "from_config"):
-        return identifier()
+        return _with_defaults(identifier)
     if callable(identifier) and not isinstance(identifier, type):
         _check_signature(identifier)
         return identifier
@@ -189,7 +189,7 @@ def deserialize(config: str | Mapping[str, Any]) -> Any:
         HeNormal()
     """
     if isinstance(config, str):
-        return _find(config)()
+        return _with_defaults(_find(config))
     if not isinstance(config, Mapping):
         raise TypeError(
             f"deserialize(config=...) must be a dict or a name; got {short(config)}."
@@ -260,6 +260,11 @@ def _unwrap(fields: Mapping[str, Any]) -> Any:
         )
     seed = keras_configs.read_seed(keras_configs.WRAPPER, fields.get("seed"))
     return with_seed(_build(inner), seed)
+
+
+def _with_defaults(cls: Any) -> Any:
+    builtin = "identifiers" in cls.__dict__
+    return cls.from_config({}) if builtin else cls()  # the former says what is missing
 
 
 def with_seed(initializer: Any, seed: Any) -> Any:
