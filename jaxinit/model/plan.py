@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._compat import is_key, is_literal, is_traced, make_jaxpr, read_config
+from .._compat import is_key, is_literal, is_traced, make_jaxpr
 from . import key_program
 from .agreement import check_agreement
 from .flatten import Program, Value, flatten
@@ -25,7 +25,6 @@ from .structure import Arguments, Result
 from .table import render
 
 Progress = Callable[[int, int, str], None]
-_SETTINGS = "jax_enable_x64", "jax_threefry_partitionable"  # that a plan depends on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +78,6 @@ class Plan:
         self._arguments = Arguments(args, kwargs)
         self._result = Result()
         self._compiled: dict[int, Any] = {}
-        self._settings = {name: read_config(name) for name in _SETTINGS}
         with collector_paused():
             closed = make_jaxpr(self._traced, self._arguments.avals)
             avals = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in closed.out_avals]
@@ -200,8 +198,7 @@ class Plan:
         Raises:
             TypeError: If the arguments differ from the planned ones in
                 structure, shape, dtype or key implementation.
-            RuntimeError: If the processes of a job disagree on plan or keys, or
-                if a setting of JAX that it depends on has changed.
+            RuntimeError: If processes disagree on plan or keys, or settings changed.
         """
         if any(map(is_traced, jax.tree.leaves((args, kwargs)))):
             return self._fn(*args, **kwargs)
@@ -210,19 +207,10 @@ class Plan:
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         dynamic = self._arguments.flatten(args, kwargs)
-        for name, planned in self._settings.items():
-            if read_config(name) != planned:
-                raise RuntimeError(
-                    f"plan(...): {name} was {planned} when it was planned and is "
-                    f"{read_config(name)} now. Plan again."
-                )
         program = self._program
-        env: dict[Value, Any] = {
-            v: key_program.to_host(x, program.avals[v])
-            if is_key(program.avals[v])
-            else x
-            for v, x in program.constants.items()
-        }
+        env: dict[Value, Any] = dict(program.constants)
+        for v in filter(lambda v: is_key(program.avals[v]), program.constants):
+            env[v] = key_program.to_host(env[v], program.avals[v])
         for v, x in zip(program.inputs, dynamic, strict=True):
             env[v] = key_program.to_host(x, program.avals[v])
         key_program.evaluate(self._keys, env, program.avals)
@@ -282,7 +270,6 @@ class Plan:
         for i, atom in enumerate(program.outputs):
             if is_literal(atom):
                 value = np.array(atom.val, atom.aval.dtype)
-                # A number of Python's is weakly typed in JAX.
                 outputs.append(value.item() if atom.aval.weak_type else value)
                 constant.append(i)
                 continue

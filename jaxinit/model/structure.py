@@ -8,9 +8,10 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
-from .._compat import concrete_mesh
+from .._compat import concrete_mesh, read_config
 
 Path = tuple[Any, ...]
+_SETTINGS = "jax_enable_x64", "jax_threefry_partitionable"  # that values depend on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,10 @@ def path_of(path: Path) -> str:
 
 
 class Arguments:
-    """Structure of a call: shapes and dtypes of arrays, and all else by value."""
+    """Structure of a call: shapes and dtypes of arrays, and all else by value.
+
+    And the settings of JAX under which it was made.
+    """
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]):
         """Records what a later call has to match."""
@@ -40,6 +44,7 @@ class Arguments:
         self.names = [path_of(path[1:]) for path, _ in pairs]
         self.static = {i: x for i, (_, x) in enumerate(pairs) if not is_array(x)}
         self.avals = [_abstract(x) for _, x in pairs if is_array(x)]
+        self._settings = {name: read_config(name) for name in _SETTINGS}
 
     def unflatten(self, dynamic: Sequence[Any]) -> tuple[tuple[Any, ...], Any]:
         """The arguments with these arrays."""
@@ -56,7 +61,14 @@ class Arguments:
         Raises:
             TypeError: If its structure, a static value, a shape, a dtype or the
                 implementation of a key differs from the planned one.
+            RuntimeError: If a setting of JAX does.
         """
+        for name, was in self._settings.items():
+            if read_config(name) != was:
+                raise RuntimeError(
+                    f"plan(...): {name} was {was} when it was planned and is "
+                    f"{read_config(name)} now. Plan again."
+                )
         leaves, tree = jax.tree.flatten((args, kwargs))
         if tree != self.tree:
             raise TypeError(
