@@ -37,8 +37,8 @@ _SPREADING = {
     "squeeze",
     "transpose",
 }
-# Operations that every compiler rounds alike.
-_EXACT = {"abs", "add", "div", "max", "min", "mul", "neg", "sign", "sqrt", "sub"}
+# Operations on floats that eager JAX and constant folding round alike.
+_ALIKE = {"abs", "add", "div", "max", "min", "mul", "neg", "sign", "sqrt", "sub"}
 # Operations of a program, as of the forward pass of a data-dependent initialization,
 # that takes longer to compile than to run. The option leaves its values as they are.
 _LONG = 500
@@ -243,7 +243,7 @@ def _fill(component: Component, program: Program) -> np.ndarray | None:
         inputs = [a.val if is_literal(a) else env[a] for a in node.inputs]
         avals = [program.avals[out] for out in node.outputs]
         inexact = any(jnp.issubdtype(aval.dtype, jnp.inexact) for aval in avals)
-        if inexact and node.name not in _SPREADING | _EXACT:
+        if inexact and node.name not in _SPREADING | _ALIKE:
             return None
         if all(math.prod(aval.shape) == 1 for aval in avals):
             shapes = [

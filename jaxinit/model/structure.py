@@ -32,10 +32,7 @@ def path_of(path: Path) -> str:
 
 
 class Arguments:
-    """Structure of a call: shapes and dtypes of arrays, and all else by value.
-
-    And the settings of JAX under which it was made.
-    """
+    """Structure, shapes, dtypes and fixed values of a call, and settings of JAX."""
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]):
         """Records what a later call has to match."""
@@ -81,8 +78,9 @@ class Arguments:
             if i in self.static:
                 known = self.static[i]
                 planned, given = repr(known), repr(x)
-                equal = x == known or (x != x and known != known)  # as NaN is
-                same = type(x) is type(known) and equal
+                same = type(x) is type(known) and (
+                    x == known or (x != x and known != known)  # NaN
+                )
             else:
                 aval = next(avals)
                 planned = _name(aval)
