@@ -31,7 +31,7 @@ DISTRIBUTIONS = (
 # Every random built-in with its arguments, and the ranks it serves.
 RANDOM = [
     *((cls(seed=3), range(6)) for cls in SCALED),
-    *((cls(3, [0], [2, 1]), range(3, 6)) for cls in SCALED),
+    *((cls(3, [0], [2, 1]), [3, 5]) for cls in SCALED),
     *((cls(3, input_axes=[0]), [0, 2, 5]) for cls in SCALED),  # Keras ignores it
     *(
         (I.VarianceScaling(0.5, mode, distribution, seed=3), [0, 1, 4])
@@ -40,13 +40,13 @@ RANDOM = [
     ),
     (I.VarianceScaling(2, "fan_avg", "uniform", 3, [-1], [0, 1]), range(3, 6)),
     (I.VarianceScaling(2.0, seed=3, input_axes=[], output_axes=[-1]), range(1, 6)),
-    (I.RandomNormal(seed=3), range(6)),
-    (I.RandomNormal(0.3, 2.0, seed=3), range(6)),
-    (I.RandomNormal(jnp.float32(0.3), jnp.float32(2.0), seed=3), range(6)),
-    (I.RandomUniform(seed=3), range(6)),
-    (I.RandomUniform(0.5, 2, seed=3), range(6)),
-    (I.TruncatedNormal(seed=3), range(6)),
-    (I.TruncatedNormal(-1.0, 0.5, seed=3), range(6)),
+    (I.RandomNormal(seed=3), [0, 1, 4]),
+    (I.RandomNormal(0.3, 2.0, seed=3), [0, 1, 4]),
+    (I.RandomNormal(jnp.float32(0.3), jnp.float32(2.0), seed=3), [4]),
+    (I.RandomUniform(seed=3), [0, 1, 4]),
+    (I.RandomUniform(0.5, 2, seed=3), [0, 1, 4]),
+    (I.TruncatedNormal(seed=3), [0, 1, 4]),
+    (I.TruncatedNormal(-1.0, 0.5, seed=3), [0, 1, 4]),
 ]
 EXACT = [I.Zeros(), I.Ones(), I.Constant(), I.Constant(0.3), I.Constant(2)]
 ARRAYS = [
@@ -64,7 +64,7 @@ STFT = [
     I.STFT("real", ("blackman"), None),
     I.STFT(window=[1.0, 2.0] * 8),
 ]
-ORTHOGONAL = [(I.Orthogonal(seed=3), range(2, 6)), (I.Orthogonal(0.5, 3), [2, 4])]
+ORTHOGONAL = [(I.Orthogonal(seed=3), [2, 4]), (I.Orthogonal(0.5, 3), [2])]
 EVERY = [*(k for k, _ in RANDOM + ORTHOGONAL), *EXACT, *ARRAYS, *IDENTITY, *STFT]
 
 

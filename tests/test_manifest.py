@@ -89,7 +89,7 @@ def test_one_digest_for_host_device_and_mesh(dtype, monkeypatch):
         x = jnp.asarray(x)
     mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(AxisType.Auto,) * 2)
     specs = [P(), P("a"), P(None, "b"), P("a", "b"), P(("b", "a")), P("b", "a")]
-    specs = specs if dtype in ("float32", "key") else specs[:2]
+    specs = specs if dtype in ("float32", "key") else specs[1:2]
     with jax.enable_x64(True):
         placed = [jax.device_put(x, NamedSharding(mesh, spec)) for spec in specs]
         placed.append(jax.device_put(x, jax.devices()[3]))

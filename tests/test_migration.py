@@ -44,7 +44,7 @@ def shapes(code):
         return [(30, 40, 50)]
     if "Delta" in code:
         return [(3, 3, 20, 30)]
-    return [(50, 60), (3, 3, 20, 30)]
+    return [(3, 3, 20, 30)]
 
 
 def same_law(a, b):

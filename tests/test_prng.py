@@ -11,8 +11,11 @@ from jaxinit._prng import fused
 SHAPES = [(), (0,), (1,), (7,), (3, 0, 2), (2, 3, 5), (65537,), (300, 301)]
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.uint16, jnp.uint32])
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [*((shape, jnp.uint32) for shape in SHAPES),
+     *((shape, dtype) for shape in SHAPES[4:7] for dtype in (jnp.uint8, jnp.uint16))],
+)  # fmt: skip
 @pytest.mark.parametrize("seed", [0, 2**31 + 5])
 def test_bits_equal_jax(shape, dtype, seed):
     key = jax.random.key(seed)

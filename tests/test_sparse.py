@@ -18,9 +18,11 @@ from jaxinit.initializers.sparse import _least
 KEY = jax.random.key(5)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "complex64", "bfloat16"])
 @pytest.mark.parametrize("sparsity", [0, 0.07, 0.1, 1 / 3, 0.5, 0.999, 1])
-@pytest.mark.parametrize("rows", [1, 7, 64, 100])
+@pytest.mark.parametrize(
+    ("rows", "dtype"),
+    [(1, "float32"), (7, "bfloat16"), (64, "complex64"), (100, "float32")],
+)
 def test_every_column_has_as_many_zeros_as_torch_gives_it(rows, sparsity, dtype):
     w = np.asarray(jaxinit.Sparse(sparsity, 1.0)(KEY, (rows, 50), dtype))
     np.testing.assert_array_equal((w == 0).sum(0), math.ceil(sparsity * rows))
@@ -87,14 +89,15 @@ def test_zeros_are_in_the_same_places_in_every_dtype(dtype):
 
 def test_ties_go_by_index():
     bits = jnp.array([[3, 1, 3, 0], [3, 3, 3, 0], [3, 3, 1, 0]], jnp.uint32)
+    least = jax.jit(_least, static_argnums=2)
     for count in range(4):
-        chosen = np.asarray(_least(bits, count, (0,)))
+        chosen = np.asarray(least(bits, count, (0,)))
         order = np.argsort(np.asarray(bits), axis=0, kind="stable")
         expected = np.zeros((3, 4), bool)
         np.put_along_axis(expected, order[:count], True, 0)
         np.testing.assert_array_equal(chosen, expected)
     for count in range(13):
-        chosen = np.asarray(_least(bits, count, (0, 1)))
+        chosen = np.asarray(least(bits, count, (0, 1)))
         assert chosen.sum() == count
         assert bits[chosen].max(initial=0) <= bits[~chosen].min(initial=3)
 
