@@ -18,7 +18,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._compat import OutSharding, PartitionSpec, Sharding, is_traced, read_config
+from ._compat import (
+    NamedSharding,
+    OutSharding,
+    PartitionSpec,
+    Sharding,
+    is_traced,
+    read_config,
+)
 
 Axes: TypeAlias = int | tuple[int, ...]
 FanAxis: TypeAlias = Axes | None
@@ -214,12 +221,15 @@ def check_key(where: str, key: Any) -> jax.Array:
 
 def check_out_sharding(where: str, out_sharding: Any, ndim: int) -> OutSharding:
     """A sharding that a result of ``ndim`` dimensions can have, or None."""
-    if out_sharding is None or isinstance(out_sharding, Sharding):
+    spec = out_sharding
+    if isinstance(out_sharding, NamedSharding):
+        spec = out_sharding.spec
+    elif out_sharding is None or isinstance(out_sharding, Sharding):
         return out_sharding
-    rule = "a Sharding, a PartitionSpec or None"
-    if not isinstance(out_sharding, PartitionSpec):
+    if not isinstance(spec, PartitionSpec):
+        rule = "a Sharding, a PartitionSpec or None"
         raise error(TypeError, where, "out_sharding", rule, out_sharding)
-    if len(out_sharding) > ndim:
+    if len(spec) > ndim:
         rule = f"a PartitionSpec of at most {ndim} entries, as the shape has"
         raise error(ValueError, where, "out_sharding", rule, out_sharding)
     return out_sharding

@@ -24,13 +24,20 @@ class FrozenArray:
     def from_plain(cls, where: str, name: str, value: Any) -> Self:
         """Reads numbers, nested lists, arrays, or the dict `to_plain` writes."""
         rule = "a number or an array of numbers"
-        dtype = None
+        dtype = shape = None
         try:
             if isinstance(value, Mapping):
-                value, dtype = value["config"]["value"], value["config"]["dtype"]
+                config = value["config"]
+                value, dtype, shape = (
+                    config["value"],
+                    config["dtype"],
+                    config.get("shape"),
+                )
                 if isinstance(value, Mapping):
                     value = np.array(value["real"]) + 1j * np.array(value["imag"])
             array = np.array(value)
+            if shape is not None:
+                array = array.reshape(shape)
             if _is_numeric(array.dtype) and dtype is not None:
                 array = _converted(array, dtype)
         except (TypeError, ValueError, KeyError, OverflowError):
@@ -50,6 +57,8 @@ class FrozenArray:
         else:  # bfloat16 and the like, exact in float64
             values = array.astype(np.float64).tolist()
         config = {"value": values, "dtype": array.dtype.name}
+        if 0 in array.shape[:-1]:  # of which lists hold no more
+            config["shape"] = list(array.shape)
         return {"class_name": "__numpy__", "config": config}
 
     @property

@@ -12,6 +12,10 @@ KEY = jax.random.key(0)
 HE = jaxinit.HeNormal()
 
 
+def on_one_device(*spec):
+    return jax.NamedSharding(jax.make_mesh((1,), ("x",)), jax.P(*spec))
+
+
 @pytest.mark.parametrize(
     ("make", "kind", "message"),
     [
@@ -83,6 +87,11 @@ def test_arguments_are_checked_when_built(make, kind, message):
             ValueError,
             "at most 2",
         ),
+        (
+            lambda: HE(KEY, (2, 3), out_sharding=on_one_device(None, None, None)),
+            ValueError,
+            r"out_sharding=.*at most 2",
+        ),
         (lambda: jaxinit.Constant(0.5)(None, (2,), "int32"), ValueError, "int32"),
         (lambda: jaxinit.Constant(1j)(None, (2,)), ValueError, "float32"),
         (lambda: jaxinit.Constant(2)(None, (2,), bool), ValueError, "bool"),
@@ -92,6 +101,7 @@ def test_arguments_are_checked_when_built(make, kind, message):
         (lambda: jaxinit.Identity()(None, (2, 2, 2)), ValueError, "batch_axis"),
         (lambda: jaxinit.Identity(batch_axis=5)(None, (2, 2)), ValueError, "within"),
         (lambda: jaxinit.STFT()(None, (8, 2, 5)), ValueError, r"\(T, 1"),
+        (lambda: jaxinit.STFT()(None, (8, 1, 5), "int32"), TypeError, "stft.dtype"),
         (lambda: jaxinit.STFT(window=[1.0])(None, (8, 1, 5)), ValueError, r"\(8,\)"),
         (
             lambda: jaxinit.TruncatedNormal(lower=-1)(KEY, (2,), "complex64"),

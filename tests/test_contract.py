@@ -102,6 +102,17 @@ def test_complex_dtypes(case: Case):
     np.testing.assert_allclose(made, eager, **near)
 
 
+@random
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "complex64"])
+def test_under_strict_promotion(case: Case, dtype):
+    """Traced only: what would promote is refused there, and else computed alike."""
+    if dtype == "complex64" and case.law is not None and case.modulus2 is None:
+        return
+    with jax.numpy_dtype_promotion("strict"):
+        made = jax.eval_shape(lambda key: case.init(key, case.shape, dtype), KEY)
+    assert (made.shape, made.dtype) == (case.shape, jnp.dtype(dtype))
+
+
 @on(APART[1::2])
 def test_vmap_over_keys_equals_a_loop(case: Case):
     keys = jax.random.split(KEY, 3)

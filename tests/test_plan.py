@@ -187,6 +187,23 @@ def test_constants_have_the_bits_of_jit(f):
     check(lambda key: [jnp.full((3,), f(x)) for x in numbers], KEY)
 
 
+def test_constants_given_to_a_call_are_rounded_as_in_it():
+    """XLA expands erf, tanh and rsqrt in a function before it sees its arguments."""
+    called, rng = jax.jit(lambda x: jnp.tanh(lax.rsqrt(x) / 1.7)), jax.random
+
+    def init(key):
+        bounds = [(-b, b) for b in (0.05, 0.25, 0.34)] + [(-0.31, 2.16), (-2.15, 1.82)]
+        return {
+            "truncated": [rng.truncated_normal(key, *ends, (8, 16)) for ends in bounds],
+            "number": [called(x) * rng.normal(key, (8,)) for x in (0.3, 0.7, 1.1)],
+            "here": [jnp.tanh(x) * rng.normal(key, (8,)) for x in (0.3, 0.7, 1.1)],
+            "gamma": rng.gamma(key, 1.3, (8, 16)),
+            "wald": rng.wald(key, 1.3, (8, 16)),
+        }
+
+    check(init, KEY)
+
+
 @pytest.mark.parametrize("setting", [jax.enable_x64, jax.threefry_partitionable])
 def test_settings_have_to_be_those_of_planning(setting):
     def init(key):

@@ -182,6 +182,14 @@ def wide():
     return {"class_name": "Constant", "config": {"value": [row] * 2000}}
 
 
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 3), (2, 0, 3)])
+@pytest.mark.parametrize("dtype", ["float32", "complex64", "int8"])
+def test_empty_arrays_keep_their_shape(shape, dtype):
+    init = jaxinit.FromArray(np.zeros(shape, dtype))
+    again = jaxinit.deserialize(json.loads(json.dumps(jaxinit.serialize(init))))
+    assert again == init and again(None, shape, dtype).shape == shape
+
+
 @pytest.mark.parametrize(
     ("config", "kind", "message"),
     [

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import fnmatch
 import json
+import math
 import pickle
 import re
 import sys
@@ -379,6 +380,9 @@ def test_a_dtype_that_cannot_be_served():
     with pytest.raises(ValueError, match=r"key: key<fry>\[\]"):
         jaxinit.init_tree(KEY, keys, {"key": "zeros"})
     wrong = lambda key, shape, dtype: jnp.zeros((7,), dtype)  # noqa: E731
+    several = lambda key, shape, dtype: [jnp.zeros(shape, dtype)]  # noqa: E731
+    with pytest.raises(ValueError, match=r"w: .*gave a list, not an array"):
+        jaxinit.init_tree(KEY, {"w": leaf()}, {"w": several})
     with pytest.raises(ValueError, match=r"w: .*gave float32\[7\]"):
         jaxinit.init_tree(KEY, {"w": leaf(3)}, {"w": wrong})
 
@@ -427,6 +431,7 @@ def some_rules():
             "**/kernel": scaled,
             re.compile(r"^Head/(bias|b)$", re.I): "zeros",
             "**/table": jaxinit.FromArray(np.eye(2)),
+            "**/gate": jaxinit.TruncatedNormal(1.0, lower=0.0, upper=math.inf),
             "keep/**": None,
         },
         default=jaxinit.RandomNormal(stddev=0.02),

@@ -192,7 +192,8 @@ def _conv(key, shape, dtype, gain, *, batch):
         basis = jax.vmap(lambda key: haar(key, fan_out, fan_out, dtype, n))(keys)
         half = np.float32(0.5)  # a Python float would draw other bits under x64
         mask = jax.random.bernoulli(mask_key, half, (steps * count, 1, fan_out))
-        projections = matmul(basis * mask, basis.conj().swapaxes(1, 2))
+        kept = basis * mask.astype(dtype)
+        projections = matmul(kept, basis.conj().swapaxes(1, 2))
         ended = jnp.array([[t >= k - 1 for k in taps] for t in range(steps)])
         projections = projections.reshape(steps, count, fan_out, fan_out)
         identity = jnp.eye(fan_out, dtype=dtype)

@@ -191,7 +191,8 @@ def _clipped(key, shape, dtype, lower, upper, *, initializer):
     lower, upper = (jnp.asarray(x, values.real.dtype) for x in (lower, upper))
     if jnp.iscomplexobj(values):
         modulus = jnp.abs(values)
-        return jnp.where(modulus > upper, values * (upper / modulus), values)
+        cut = values * (upper / modulus).astype(values.dtype)
+        return jnp.where(modulus > upper, cut, values)
     return jnp.clip(values, lower, upper)
 
 

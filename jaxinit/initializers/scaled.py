@@ -189,7 +189,7 @@ def _scaled(key, shape, dtype, factor, *, initializer):
     # Known inside jit, it would be multiplied with the factors of the draw first,
     # which rounds otherwise than in an eager call.
     factor = lax.optimization_barrier(jnp.asarray(factor, jnp.finfo(dtype).dtype))
-    return values * factor
+    return values * factor.astype(dtype)
 
 
 @program
@@ -197,9 +197,10 @@ def _normalized(key, shape, dtype, norm, *, initializer, axes):
     values = draw(initializer, key, shape, dtype)
     # Of a largest entry 1 first, so that no square overflows or vanishes.
     largest = jnp.max(jnp.abs(values), axes, keepdims=True, initial=0)
-    values = values / jnp.where(largest > 0, largest, 1)
+    values = values / jnp.where(largest > 0, largest, 1).astype(dtype)
     length = jnp.sqrt(jnp.sum(jnp.abs(values) ** 2, axes, keepdims=True))
-    return values * (jnp.asarray(norm, length.dtype) / jnp.where(length > 0, length, 1))
+    factor = jnp.asarray(norm, length.dtype) / jnp.where(length > 0, length, 1)
+    return values * factor.astype(dtype)
 
 
 def _check_scaled(where: str, *, initializer: Any, factor: Any) -> dict[str, Any]:

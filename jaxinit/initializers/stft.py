@@ -60,13 +60,12 @@ def stft(
     """
     where = "stft"
     a = _check_stft(where, side=side, window=window, scaling=scaling, periodic=periodic)
-    shape = check_shape(where, shape)
+    shape, dtype = check_shape(where, shape), check_dtype(where, dtype)
     if len(shape) == 3 and 0 in shape:
         return fill(where, shape, dtype, 0, out_sharding)
     if len(shape) != 3 or shape[1] != 1 or shape[2] < 2:
         rule = "(T, 1, F // 2 + 1) with F >= 2"
         raise error(ValueError, where, "shape", rule, shape)
-    dtype = check_dtype(where, dtype, (jnp.number, jnp.bool_))
     window = a["window"]
     if window is not None:
         if isinstance(window, str):

@@ -150,6 +150,8 @@ class Assignment:
             made = jax.eval_shape(lambda key: self.draw(row, key), key)
         except Exception as e:  # whatever an initializer raises, the leaf says more
             return str(e) or type(e).__name__
+        if not isinstance(made, jax.ShapeDtypeStruct):
+            return f"it gave a {type(made).__name__}, not an array."
         if (made.shape, made.dtype) != (row.shape, row.dtype):
             return f"it gave {made.dtype}{list(made.shape)}."
         return None

@@ -21,12 +21,15 @@ def read(path: str | Path) -> Any:
 
 
 def write(path: str | Path, data: Any) -> None:
-    """Writes plain data to a .json, .yaml or .yml file."""
+    """Writes plain data to a .json, .yaml or .yml file.
+
+    An infinite number is ``Infinity`` in JSON, as Python and Keras write and read it.
+    """
     path = Path(path)
     if _is_yaml(path):
         text = _yaml().safe_dump(data, sort_keys=False, allow_unicode=True)
     else:
-        text = json.dumps(data, indent=2, allow_nan=False) + "\n"
+        text = json.dumps(data, indent=2) + "\n"
     path.write_text(text, "utf-8")
 
 

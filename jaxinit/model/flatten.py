@@ -1,10 +1,14 @@
 """A traced function as one flat list of live operations."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from .._compat import drop_unused, is_literal, sub_jaxpr
+import jax
+import jax.numpy as jnp
+
+from .._compat import bind, drop_unused, is_literal, sub_jaxpr
 
 # The parameter that holds the callee of each primitive that only calls it.
 _CALLEES = {
@@ -32,11 +36,19 @@ Atom: TypeAlias = Any  # a Value or a Literal of JAX's
 
 @dataclasses.dataclass(slots=True)
 class Node:
-    """One primitive operation: an equation of JAX's on values of a program."""
+    """One primitive operation: an equation of JAX's on values of a program.
+
+    Attributes:
+        eqn: The equation.
+        inputs: What it reads.
+        outputs: What it makes.
+        passed: Whether it makes a number of constants that a call was given.
+    """
 
     eqn: Any
     inputs: list[Atom]
     outputs: list[Value]
+    passed: bool = False
 
     @property
     def name(self) -> str:
@@ -48,6 +60,18 @@ class Node:
         """Parameters of the primitive."""
         return self.eqn.params
 
+    def bind(self, inputs: Sequence[Any]) -> list[Any]:
+        """Applies the operation to values.
+
+        XLA expands operations such as erf and tanh in a function before it sees the
+        constants that a call gives it, and rounds otherwise than where it sees them.
+        """
+
+        def apply(*inputs: Any) -> list[Any]:
+            return bind(self.eqn.primitive, inputs, self.params)
+
+        return (jax.jit(apply) if self.passed else apply)(*inputs)
+
     def keep(self, used: Sequence[bool]) -> "Node":
         """The node without unused outputs and what only they need, if it can."""
         dropped = None if all(used) or self.eqn.effects else drop_unused(self.eqn, used)
@@ -56,7 +80,8 @@ class Node:
         used_inputs, eqn = dropped
         inputs = [v for v, use in zip(self.inputs, used_inputs, strict=True) if use]
         place = dict(zip(map(id, self.eqn.outvars), self.outputs, strict=True))
-        return Node(eqn, inputs, [place[id(v)] for v in eqn.outvars])
+        outputs = [place[id(v)] for v in eqn.outvars]
+        return Node(eqn, inputs, outputs, self.passed)
 
 
 @dataclasses.dataclass
@@ -89,6 +114,7 @@ class _Flattener:
         self.nodes: list[Node] = []
         self.avals: dict[Value, Any] = {}
         self.constants: dict[Value, Any] = {}
+        self._known = set[Value]()  # computed from literals alone
         # JAX traces a function once per shape, so callees recur.
         self._live: dict[tuple[int, tuple[bool, ...]], list[Any]] = {}
 
@@ -103,6 +129,7 @@ class _Flattener:
         """Adds what the used outputs need; None stands for an unused output."""
         jaxpr, constants = sub_jaxpr(closed)
         env: dict[Any, Atom] = dict(zip(jaxpr.invars, arguments, strict=True))
+        given = set(jaxpr.invars)  # and what is computed from them
         for var, constant in zip(jaxpr.constvars, constants, strict=True):
             env[var] = self.new(var.aval)
             self.constants[env[var]] = constant
@@ -111,14 +138,27 @@ class _Flattener:
             self._live[key] = _live(jaxpr, used)
         for eqn, eqn_used in self._live[key]:
             inputs = [v if is_literal(v) else env.get(v) for v in eqn.invars]
+            of_given = any(v in given for v in eqn.invars if not is_literal(v))
+            given.update(eqn.outvars if of_given else ())
             callee = _CALLEES.get(eqn.primitive.name)
             if callee in eqn.params:
                 outputs = self.inline(eqn.params[callee], inputs, eqn_used)
             else:
                 outputs = [self.new(v.aval) for v in eqn.outvars]
-                self.nodes.append(Node(eqn, inputs, outputs).keep(eqn_used))
+                node = Node(eqn, inputs, outputs)
+                if all(is_literal(v) or v in self._known for v in inputs):
+                    self._known.update(outputs)
+                    node.passed = of_given and _is_number(eqn)
+                self.nodes.append(node.keep(eqn_used))
             env.update(zip(eqn.outvars, outputs, strict=True))
         return [v if is_literal(v) else env.get(v) for v in jaxpr.outvars]
+
+
+def _is_number(eqn: Any) -> bool:
+    """Whether an operation makes one number that is rounded."""
+    avals = [v.aval for v in eqn.outvars]
+    inexact = all(jnp.issubdtype(aval.dtype, jnp.inexact) for aval in avals)
+    return inexact and all(math.prod(aval.shape) == 1 for aval in avals)
 
 
 def _live(jaxpr: Any, used: tuple[bool, ...]) -> list[tuple[Any, tuple[bool, ...]]]:

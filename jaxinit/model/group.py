@@ -186,7 +186,7 @@ def _apply(node: Node, inputs: list[Any]) -> list[Any]:
         # Batched, keys of other implementations draw other values than one by one.
         if stacked and not carry and _all_threefry([node]):
             return _map(params["jaxpr"], consts, stacked)
-    return bind(node.eqn.primitive, inputs, params)
+    return node.bind(inputs)
 
 
 def _random_bits(keys: jax.Array, shape: tuple[int, ...], width: int) -> jax.Array:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._compat import NORMAL_HAS_TWO_FACTORS, bind, is_literal, read_config
+from .._compat import NORMAL_HAS_TWO_FACTORS, is_literal, read_config
 from .._prng import is_threefry
 from .erf_inv import central_erf_inv, central_nodes
 from .flatten import Atom, Node, Value
@@ -102,7 +102,7 @@ class Law:
             elif node.outputs[0] in self.central:
                 made = [central_erf_inv(inputs[0])]
             else:
-                made = bind(node.eqn.primitive, inputs, node.params)
+                made = node.bind(inputs)
             env.update(zip(node.outputs, made, strict=True))
         return env[self.steps[-1].outputs[0]]
 
@@ -266,5 +266,5 @@ def _signature(steps: Sequence[Node], key: Value, avals: dict[Value, Any]) -> Ha
         if node.name in _RESHAPING:
             params = {}
         dtype = str(avals[node.outputs[0]].dtype)
-        lines.append((node.name, describe(params), reads, dtype))
+        lines.append((node.name, describe(params), reads, dtype, node.passed))
     return tuple(lines)

@@ -279,7 +279,8 @@ def _component(
         read = tuple([number(atom) for atom in node.inputs])
         for out in node.outputs:
             numbers[out] = len(numbers)
-        lines.append((names(node.eqn, functools.partial(line, node)), read))
+        name = names(node.eqn, functools.partial(line, node))
+        lines.append((name, read, node.passed))
     results = tuple(numbers[v] for v in outputs)
     return Component(nodes, inputs, outputs, (tuple(lines), results))
 
