@@ -52,7 +52,7 @@ $(VENV)/.bench: NEEDS = -e '.[all]' --group bench
 
 $(VENV)/.runtime $(VENV)/.test $(VENV)/.dev $(VENV)/.bench: pyproject.toml | $(VENV)/.pip
 	@echo "Installing for $(@F) into $(VENV) ..."
-	@$(PIP) install $(NEEDS) $(JAX)
+	@$(PIP) install --no-compile $(NEEDS) $(JAX) # imports compile what they need
 	@touch $@ $(HOLDS)
 
 # pip before 25.1 knows no --group.

@@ -133,9 +133,7 @@ def test_no_atoms_and_no_nan_at_any_bounds(lower, upper, dtype):
         assert lower <= draws.min() and draws.max() <= upper
 
 
-@pytest.mark.parametrize(
-    "name", ["lecun_normal", "glorot_uniform", "he_normal", "he_uniform"]
-)
+@pytest.mark.parametrize("name", ["lecun_normal", "glorot_uniform", "he_normal"])
 def test_same_values_as_jax(name):
     key, shape = jax.random.key(9), (3, 3, 61, 127)
     theirs = jax.jit(lambda k: getattr(jax.nn.initializers, name)()(k, shape))(key)

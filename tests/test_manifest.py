@@ -80,7 +80,7 @@ def test_the_definition(dtype, place):
     assert digests([x]) == [by_definition(x)]
 
 
-@pytest.mark.parametrize("dtype", [*DTYPES, "key"])
+@pytest.mark.parametrize("dtype", [*DTYPES[::2], "key"])
 def test_one_digest_for_host_device_and_mesh(dtype, monkeypatch):
     x = array(dtype)
     expected = digests([x])
