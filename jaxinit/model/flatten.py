@@ -22,6 +22,7 @@ _CALLEES = {
     "custom_vjp_call": "call_jaxpr",
     "custom_vjp_call_jaxpr": "fun_jaxpr",
 }
+_FUNCTIONS = {"jit", "pjit", "closed_call", "core_call"}  # functions for XLA, too
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -105,7 +106,7 @@ def flatten(closed: Any) -> Program:
     jaxpr, _ = sub_jaxpr(closed)
     inputs = [flat.new(v.aval) for v in jaxpr.invars]
     used = (True,) * len(jaxpr.outvars)
-    outputs = flat.inline(closed, inputs, used)
+    outputs = flat.inline(closed, inputs, used, set())
     return Program(flat.nodes, inputs, outputs, flat.constants, flat.avals)
 
 
@@ -124,12 +125,22 @@ class _Flattener:
         return value
 
     def inline(
-        self, closed: Any, arguments: Sequence[Atom], used: tuple[bool, ...]
+        self,
+        closed: Any,
+        arguments: Sequence[Atom],
+        used: tuple[bool, ...],
+        given: set[Any],
     ) -> list[Atom]:
-        """Adds what the used outputs need; None stands for an unused output."""
+        """Adds what the used outputs need; None stands for an unused output.
+
+        Args:
+            closed: What is called.
+            arguments: What it is called with.
+            used: Which of its outputs are used.
+            given: Those of its variables that are arguments of a function of XLA's.
+        """
         jaxpr, constants = sub_jaxpr(closed)
         env: dict[Any, Atom] = dict(zip(jaxpr.invars, arguments, strict=True))
-        given = set(jaxpr.invars)  # and what is computed from them
         for var, constant in zip(jaxpr.constvars, constants, strict=True):
             env[var] = self.new(var.aval)
             self.constants[env[var]] = constant
@@ -142,7 +153,9 @@ class _Flattener:
             given.update(eqn.outvars if of_given else ())
             callee = _CALLEES.get(eqn.primitive.name)
             if callee in eqn.params:
-                outputs = self.inline(eqn.params[callee], inputs, eqn_used)
+                called = eqn.params[callee]
+                inner = _given_inside(eqn, called, given)
+                outputs = self.inline(called, inputs, eqn_used, inner)
             else:
                 outputs = [self.new(v.aval) for v in eqn.outvars]
                 node = Node(eqn, inputs, outputs)
@@ -152,6 +165,15 @@ class _Flattener:
                 self.nodes.append(node.keep(eqn_used))
             env.update(zip(eqn.outvars, outputs, strict=True))
         return [v if is_literal(v) else env.get(v) for v in jaxpr.outvars]
+
+
+def _given_inside(eqn: Any, called: Any, given: set[Any]) -> set[Any]:
+    """Variables of what an equation calls that are arguments of a function of XLA's."""
+    arguments = sub_jaxpr(called)[0].invars
+    if eqn.primitive.name in _FUNCTIONS:
+        return set(arguments)
+    pairs = zip(arguments, eqn.invars, strict=True)
+    return {v for v, a in pairs if not is_literal(a) and a in given}
 
 
 def _is_number(eqn: Any) -> bool:
