@@ -28,11 +28,8 @@ class FrozenArray:
         try:
             if isinstance(value, Mapping):
                 config = value["config"]
-                value, dtype, shape = (
-                    config["value"],
-                    config["dtype"],
-                    config.get("shape"),
-                )
+                value, dtype = config["value"], config["dtype"]
+                shape = config.get("shape")
                 if isinstance(value, Mapping):
                     value = np.array(value["real"]) + 1j * np.array(value["imag"])
             array = np.array(value)
@@ -57,7 +54,7 @@ class FrozenArray:
         else:  # bfloat16 and the like, exact in float64
             values = array.astype(np.float64).tolist()
         config = {"value": values, "dtype": array.dtype.name}
-        if 0 in array.shape[:-1]:  # of which lists hold no more
+        if 0 in array.shape[:-1]:  # lists end at an axis of no entries
             config["shape"] = list(array.shape)
         return {"class_name": "__numpy__", "config": config}
 

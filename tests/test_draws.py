@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.integrate import quad
 
 import jaxinit
-from cases import APART, DRAWN, LAWS, NARROW, RANDOM, Case, ids, ks_pvalue, ulps
+from cases import DRAWN, LAWS, NARROW, RANDOM, Case, ids, ks_pvalue, ulps
 from jaxinit import _draws
 
 random = pytest.mark.parametrize("case", RANDOM, ids=ids(RANDOM))
@@ -44,8 +44,7 @@ def test_float32_law(case: Case):
     assert draws.size >= 10**6 - 1
     mean, variance, kurtosis = case.law.stats("mvk")
     check_moments(draws, mean, variance, (kurtosis + 3) * variance**2)
-    if case in APART:
-        assert ks_pvalue(draws, case.law) > 1e-3
+    assert ks_pvalue(draws, case.law) > 1e-3
     low, high = case.law.support()
     slack = 1e-6 * max(1.0, abs(mean))
     assert draws.min() >= low - slack and draws.max() <= high + slack
@@ -146,9 +145,7 @@ def test_same_values_as_jax(name):
         ("fan_in", "uniform", "threefry2x32"),
         ("fan_out", "truncated_normal", "rbg"),
         ("fan_avg", "normal", "rbg"),
-        ("fan_avg", "truncated_normal", "threefry2x32"),
         ("fan_geo_avg", "normal", "threefry2x32"),
-        ("fan_geo_avg", "uniform", "rbg"),
     ],
 )
 def test_same_values_as_jax_variance_scaling(mode, distribution, impl):

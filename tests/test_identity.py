@@ -59,8 +59,9 @@ def test_shift_of_square_keeps_the_norm_of_a_recurrent_state():
     np.testing.assert_array_equal(w @ w.T, np.eye(6))
 
 
-@pytest.mark.parametrize("ndim", [1, 2, 3])
-@pytest.mark.parametrize("k", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    ("ndim", "k"), [(1, 1), (1, 2), (1, 4), (2, 3), (2, 4), (3, 2), (3, 5)]
+)
 def test_dirac_is_the_identity_under_same(ndim, k):
     x = jax.random.normal(KEY, (2, *(7, 6, 5)[:ndim], 3))
     kernel = jaxinit.Dirac()(None, (*(k, 3, 2)[:ndim], 3, 3))

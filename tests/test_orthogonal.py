@@ -365,14 +365,14 @@ CONVOLUTIONS = [
     jaxinit.DeltaOrthogonal(method="qr"),
     jaxinit.ConvOrthogonal(),
 ]
-KERNELS = [(1, 4, 4), (5, 6, 9), (4, 2, 3, 5), (3, 3, 3, 4, 6)]
+KERNELS = [(5, 6, 9), (4, 2, 3, 5), (3, 3, 3, 4, 6)]
 
 
 @pytest.mark.parametrize("init", CONVOLUTIONS, ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
 def test_convolutions_are_isometries_at_every_frequency(init, dtype):
     whole = dtype == "float32" and init is not CONVOLUTIONS[1]
-    for shape in KERNELS if whole else KERNELS[2:3]:
+    for shape in KERNELS if whole else KERNELS[1:2]:
         w = np.asarray(init(KEY, shape, dtype)).astype(np.complex128)
         spatial = range(len(shape) - 2)
         blocks = np.fft.fftn(w, [7] * len(spatial), axes=spatial)
@@ -382,7 +382,7 @@ def test_convolutions_are_isometries_at_every_frequency(init, dtype):
 
 @pytest.mark.parametrize("init", CONVOLUTIONS[::2], ids=str)
 def test_convolutions_keep_inner_products(init):
-    for shape in KERNELS[::2]:
+    for shape in KERNELS[:2]:
         *taps, fan_in, _ = shape
         w = init(KEY, shape)
         x, y = jax.random.normal(jax.random.key(1), (2, 3, *[6] * len(taps), fan_in))

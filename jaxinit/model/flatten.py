@@ -43,7 +43,7 @@ class Node:
         eqn: The equation.
         inputs: What it reads.
         outputs: What it makes.
-        passed: Whether it makes a number of constants that a call was given.
+        passed: Whether it makes a number from constants that a function was given.
     """
 
     eqn: Any
@@ -64,8 +64,9 @@ class Node:
     def bind(self, inputs: Sequence[Any]) -> list[Any]:
         """Applies the operation to values.
 
-        XLA expands operations such as erf and tanh in a function before it sees the
-        constants that a call gives it, and rounds otherwise than where it sees them.
+        XLA expands some, such as erf and tanh, in a function before it sees the
+        constants that the function is given, and folds those it sees, which rounds
+        otherwise: what a function was given is given to one again.
         """
 
         def apply(*inputs: Any) -> list[Any]:
@@ -137,7 +138,8 @@ class _Flattener:
             closed: What is called.
             arguments: What it is called with.
             used: Which of its outputs are used.
-            given: Those of its variables that are arguments of a function of XLA's.
+            given: Its arguments that are those of a function for XLA, too; what is
+                computed from them is added.
         """
         jaxpr, constants = sub_jaxpr(closed)
         env: dict[Any, Atom] = dict(zip(jaxpr.invars, arguments, strict=True))
@@ -168,7 +170,7 @@ class _Flattener:
 
 
 def _given_inside(eqn: Any, called: Any, given: set[Any]) -> set[Any]:
-    """Variables of what an equation calls that are arguments of a function of XLA's."""
+    """Arguments of what an equation calls that are those of a function for XLA."""
     arguments = sub_jaxpr(called)[0].invars
     if eqn.primitive.name in _FUNCTIONS:
         return set(arguments)
