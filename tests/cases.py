@@ -487,14 +487,14 @@ random_normal_mean random_uniform_mean truncated_normal_corrected glorot_normal
 truncated_normal_absolute truncated_normal_wide lecun_normal lecun_uniform he_uniform
 glorot_uniform variance_scaling_geo_uniform lecun_normal_any_rank depth_scaled_index
 he_normal_batch variance_scaling_attention torch_kernel torch_bias depth_scaled
-variance_scaling variance_scaling_out_normal truncated_normal_far orthogonal_attention
+variance_scaling variance_scaling_out_normal truncated_normal_far
 """.split()
 APART = [case for case in DRAWN if case.id not in _TWINS]
 # Without those whose law in other dtypes follows from another's: of what they hold,
 # or of `orthogonal`.
 _FOLLOW = """
 scaled stacked stacked_twice blocks blocks_sizes concatenate
-delta_orthogonal conv_orthogonal
+orthogonal_attention delta_orthogonal conv_orthogonal
 """.split()
 LAWS = [case for case in APART if case.law is not None and case.id not in _FOLLOW]
 

@@ -23,7 +23,7 @@ def read(path: str | Path) -> Any:
 def write(path: str | Path, data: Any) -> None:
     """Writes plain data to a .json, .yaml or .yml file.
 
-    An infinite number is ``Infinity`` in JSON, as Python and Keras write and read it.
+    An infinite number is ``Infinity`` in JSON, as Python writes and reads it.
     """
     path = Path(path)
     if _is_yaml(path):
