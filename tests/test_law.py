@@ -9,7 +9,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxinit
-from jaxinit.model import group
+from jaxinit.model import group, rows
 from jaxinit.model.rows import ROW
 from plans import KEY, assert_same, check
 
@@ -67,6 +67,21 @@ def test_one_program_for_every_shape(name, dtype, compilations):
 )
 def test_own_initializers_are_one_law_in_every_dtype(init, dtype):
     check(of_shapes(init, SHAPES[1::2], dtype), KEY, groups=1)
+
+
+@pytest.mark.parametrize(
+    "init, dtype",
+    [
+        (lambda *a: jax.random.truncated_normal(a[0], -2, 2, *a[1:]) + 0.7, "float32"),
+        (jaxinit.RandomNormal(), "bfloat16"),
+        (jax_init.he_uniform(), "float32"),
+    ],
+)
+def test_rows_of_large_groups_are_hashed_two_at_once(init, dtype, monkeypatch):
+    """Of several blocks, the last of which is not full."""
+    monkeypatch.setattr(rows, "_BLOCK", 4)
+    planned = check(of_shapes(init, [(67, ROW), (3, 8), (31, 257)], dtype), KEY)
+    assert "c64[2,4096]" in planned.texts()[0]
 
 
 def test_rules_draw_what_they_match_by_one_program():

@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from .._compat import read_config
 from .._prng import UINT, threefry_rows
@@ -23,19 +25,17 @@ ROW = 2**12  # elements; half a row is wasted on a leaf
 _BLOCK = 2**7  # rows: enough to keep all threads busy, and in the cache
 # Wider vectors than XLA's default, where the processor has them. Only the loop over
 # bits uses them: XLA knows no log1p of that width.
-_OPTIONS: Any = {"xla_cpu_prefer_vector_width": 512}
+# Level 3 takes as long again to compile a loop over pairs, and makes it no faster.
+_OPTIONS: Any = {
+    "xla_cpu_prefer_vector_width": 512,
+    "xla_backend_optimization_level": 2,
+}
 
 
 def lower_rows(laws: Sequence[Law]) -> Callable[[], Any]:
     """What compiles the program of a block of rows of these leaves."""
-    law, rows = laws[0], _rows(laws)
-
-    def draw(words: Any, starts: Any, factors: Any, *_: Any) -> list[jax.Array]:
-        bits = threefry_rows(words, law.bit_width, starts, ROW)
-        # Returned, so that XLA has one loop for them and one for what follows: a
-        # loop over both is too long for the processor to overlap its iterations.
-        return [law.values(bits, factors), bits]
-
+    draw = functools.partial(_draw_pairs if _in_pairs(laws) else _draw, laws[0])
+    rows = _rows(laws)
     lowered = jax.jit(draw, donate_argnums=(3, 4), keep_unused=True).lower(
         jax.ShapeDtypeStruct((rows, 2), np.uint32),
         jax.ShapeDtypeStruct((rows,), np.uint32),
@@ -43,6 +43,34 @@ def lower_rows(laws: Sequence[Law]) -> Callable[[], Any]:
         *_blank(laws),
     )
     return functools.partial(lowered.compile, _OPTIONS)
+
+
+def _draw(law: Law, words: Any, starts: Any, factors: Any, *_: Any) -> list[jax.Array]:
+    """The values of a block, and its bits."""
+    bits = threefry_rows(words, law.bit_width, starts, ROW)
+    # Returned, so that XLA has one loop for them and one for what follows: a loop
+    # over both is too long for the processor to overlap its iterations.
+    return [law.values(bits, factors), bits]
+
+
+def _draw_pairs(
+    law: Law, words: Any, starts: Any, factors: Any, *_: Any
+) -> list[jax.Array]:
+    """The same of 32 bits, those of two rows in the parts of complex numbers.
+
+    Each round of Threefry waits for the one before. A loop that hashes two counters at
+    once is faster, and a complex number is the one way to have it give two results.
+    """
+    halves = zip(jnp.split(words, 2), jnp.split(starts, 2), strict=True)
+    bits = [threefry_rows(keys, 32, firsts, ROW) for keys, firsts in halves]
+    pairs = lax.complex(*(lax.bitcast_convert_type(x, np.float32) for x in bits))
+    # Apart, or XLA would hash again for each of them. A concatenation would be slower,
+    # and values in pairs would not be the same: LLVM moves operations past the pairing.
+    apart = jnp.broadcast_to(lax.optimization_barrier(pairs), (2, *pairs.shape))
+    is_first = lax.broadcasted_iota(np.int32, apart.shape, 0) == 0
+    parts = lax.select(is_first, apart.real, apart.imag)
+    unpaired = lax.bitcast_convert_type(parts, np.uint32).reshape(-1, ROW)
+    return [law.values(unpaired, factors), pairs]
 
 
 def drawing_pool() -> concurrent.futures.Executor:
@@ -119,10 +147,19 @@ def _counts(laws: Sequence[Law]) -> list[int]:
 
 def _rows(laws: Sequence[Law]) -> int:
     """Rows of a block: where they are few, of each of as few blocks as it takes."""
-    total = sum(_counts(laws))
-    if total > 16 * _BLOCK:
+    if _are_many(laws):
         return _BLOCK  # so that large groups can share theirs
+    total = sum(_counts(laws))
     return -(-total // -(-total // _BLOCK))
+
+
+def _are_many(laws: Sequence[Law]) -> bool:
+    return sum(_counts(laws)) > 16 * _BLOCK
+
+
+def _in_pairs(laws: Sequence[Law]) -> bool:
+    """Whether the program that takes longer to compile is worth it."""
+    return laws[0].bit_width == 32 and _are_many(laws)
 
 
 def _at_once(laws: Sequence[Law]) -> int:
@@ -131,9 +168,10 @@ def _at_once(laws: Sequence[Law]) -> int:
 
 def _blank(laws: Sequence[Law]) -> list[np.ndarray]:
     """The values and the bits of a block before it is drawn."""
-    shape = _rows(laws), ROW
-    dtypes = laws[0].dtype, UINT[laws[0].bit_width]
-    return [np.broadcast_to(np.zeros((), dtype), shape) for dtype in dtypes]
+    rows, width = _rows(laws), laws[0].bit_width
+    bits = (rows // 2, np.complex64) if _in_pairs(laws) else (rows, UINT[width])
+    kinds = (rows, laws[0].dtype), bits
+    return [np.broadcast_to(np.zeros((), dtype), (n, ROW)) for n, dtype in kinds]
 
 
 def _factors(laws: Sequence[Law]) -> np.ndarray:
