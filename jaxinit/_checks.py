@@ -61,7 +61,9 @@ def check_number(
     if isinstance(value, (np.generic, np.ndarray, jax.Array)) and value.ndim == 0:
         value = value.item()
     if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
-        raise error(TypeError, where, name, rule, value)
+        cure = "As text it is no number; YAML reads 1e-3 as text, and 1.0e-3 as one."
+        cure = cure if isinstance(value, str) else ""
+        raise error(TypeError, where, name, rule, value, cure)
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -92,10 +94,17 @@ def check_int(where: str, name: str, value: Any, *, minimum: int | None = None) 
 
 
 def check_bound(where: str, name: str, value: Any) -> float:
-    """A real number or an infinity, not NaN."""
-    if isinstance(value, (float, np.floating)) and math.isinf(value):
-        return float(value)
-    return float(check_number(where, name, value))
+    """A concrete real number or an infinity, not NaN."""
+    rule = "a real number or an infinity"
+    if is_traced(value):
+        raise error(TypeError, where, name, f"{rule}, not traced", value)
+    if isinstance(value, (np.generic, np.ndarray, jax.Array)) and value.ndim == 0:
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        if math.isnan(value):
+            raise error(ValueError, where, name, rule, value)
+        return value
+    return check_number(where, name, value)
 
 
 def check_choice(where: str, name: str, value: Any, choices: Collection[Any]) -> Any:
@@ -133,6 +142,8 @@ def check_size(where: str, name: str, value: Any) -> int:
         raise error(TypeError, where, name, "an int", value)
     if size < 1:
         raise error(ValueError, where, name, "at least 1", value)
+    if size >= 2**63:
+        raise error(ValueError, where, name, "an int of 64 bits", value)
     return size
 
 
@@ -184,12 +195,15 @@ def check_dtype(
     rule = "a dtype of " + " or ".join(k.__name__ for k in kinds) + " kind"
     try:
         wanted = jnp.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):
         raise error(TypeError, where, "dtype", rule, dtype) from None
     if not any(jnp.issubdtype(wanted, kind) for kind in kinds):
         raise error(TypeError, where, "dtype", rule, wanted.name)
     if wanted.name == "float8_e8m0fnu" and jnp.inexact in kinds and len(kinds) == 1:
         raise error(TypeError, where, "dtype", "a signed dtype", wanted.name)
+    long_double = wanted.kind in "fc" and not hasattr(jnp, wanted.name)
+    if long_double or not wanted.isnative:
+        raise error(TypeError, where, "dtype", "a dtype of JAX", wanted)
     dtype = jax.dtypes.canonicalize_dtype(wanted)
     if dtype != wanted:
         warnings.warn(
@@ -214,6 +228,8 @@ def check_key(where: str, key: Any) -> jax.Array:
     one = () if typed else _raw_key_shape(read_config("jax_default_prng_impl"))
     if key.shape != one:
         cure = "For many draws map over the keys: jax.vmap(lambda k: init(k, shape))."
+        if not typed and key.ndim == 1:
+            cure = "Name the implementation: jax.random.wrap_key_data(key, impl='rbg')."
         got = f"keys of shape {key.shape}" if typed else f"uint32{list(key.shape)}"
         raise error(ValueError, where, "key", rule, got, cure)
     return key

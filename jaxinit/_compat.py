@@ -33,6 +33,13 @@ def is_traced(x: object) -> bool:
     return isinstance(x, Tracer)
 
 
+def is_evaluated(*arguments: Any) -> bool:
+    """Whether a function of them is: inside a transformation, or where jit is off."""
+    return read_config("jax_disable_jit") or any(
+        map(is_traced, jax.tree.leaves(arguments))
+    )
+
+
 def is_staging() -> bool:
     """Whether operations are recorded here, as inside jit, whatever their operands."""
     return is_traced(jax.numpy.zeros(()))

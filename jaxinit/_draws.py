@@ -23,7 +23,7 @@ from ._program import compute_dtype, elementwise_program
 # float32 to tell the values apart, and the draw goes through log_ndtr.
 _TAIL = 2.0
 # log_ndtr(-38) is the smallest probability that float64 holds.
-_FARTHEST = 37.5
+FARTHEST = 37.5
 
 
 def uniform(
@@ -127,8 +127,8 @@ def check_bounds(where: str, lower: float, upper: float) -> None:
     if not lower < upper:
         rule = "greater than lower"
         raise error(ValueError, where, "upper", rule, (lower, upper))
-    if lower > _FARTHEST or upper < -_FARTHEST:
-        rule = f"bounds with some part within {_FARTHEST} standard deviations"
+    if lower > FARTHEST or upper < -FARTHEST:
+        rule = f"bounds with some part within {FARTHEST} standard deviations"
         raise error(ValueError, where, "lower, upper", rule, (lower, upper))
 
 
@@ -154,7 +154,7 @@ def _symmetric(key, shape, dtype, maxval):
 def _uniform(key, shape, dtype, minval, span, maxval):
     minval, span, maxval = _as(dtype, minval, span, maxval)
     w = _unit(key, shape, dtype) * span + minval
-    return jnp.clip(w, minval, jnp.maximum(minval, jnp.nextafter(maxval, minval)))
+    return jnp.clip(w, minval, jnp.maximum(minval, _next(maxval, minval)))
 
 
 @elementwise_program
@@ -165,7 +165,7 @@ def _normal_center(key, shape, dtype, mean, stddev, a, b, lower, upper):
     a = jnp.maximum(a, -last)
     u = jnp.clip(_unit(key, shape, dtype) * (b - a) + a, a, last)
     z = dtype.type(math.sqrt(2)) * lax.erf_inv(u)
-    inside = jnp.nextafter(lower, upper), jnp.nextafter(upper, lower)
+    inside = _next(lower, upper), _next(upper, lower)
     return jnp.clip(z, *inside) * stddev + mean
 
 
@@ -222,6 +222,11 @@ def _polar(mean, stddev, radius, turn):
 def _around(mean, stddev, re, im):
     mean, stddev = _as(re.dtype, mean, stddev)
     return lax.complex(re * stddev + mean, im * stddev)
+
+
+def _next(x: jax.Array, towards: jax.Array) -> jax.Array:
+    """The neighbor of a bound, which has no derivative in JAX."""
+    return jnp.nextafter(lax.stop_gradient(x), lax.stop_gradient(towards))
 
 
 def _as(dtype: np.dtype[Any], *numbers: Any) -> tuple[jax.Array, ...]:

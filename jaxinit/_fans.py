@@ -126,7 +126,7 @@ def einsum_axes(equation: str, operand: int = 1) -> dict[str, Axes]:
         raise error(TypeError, where, "equation", "a str", equation)
     left, arrow, result = equation.replace(" ", "").partition("->")
     operands = left.split(",")
-    if not arrow or len(operands) < 2:
+    if not arrow or len(operands) < 2 or not set(result) <= set(left) - {","}:
         rule = "an einsum of two or more operands with explicit result, 'ab,bc->ac'"
         raise error(ValueError, where, "equation", rule, equation)
     if isinstance(operand, bool) or not isinstance(operand, int):
@@ -155,9 +155,12 @@ def check_fan_axes(
 ) -> dict[str, Any]:
     """The three axis arguments in plain form, as far as no shape is needed."""
     if in_axis is None or out_axis is None:
-        if (in_axis, out_axis, batch_axis) != (None, None, ()):
-            rule = "None together with in_axis, and with no batch_axis"
+        if in_axis is not out_axis:
+            rule = "None together with in_axis, or not at all"
             raise error(ValueError, where, "out_axis", rule, out_axis)
+        if batch_axis != ():
+            rule = "() where in_axis and out_axis are None"
+            raise error(ValueError, where, "batch_axis", rule, batch_axis)
         return {"in_axis": None, "out_axis": None, "batch_axis": ()}
     return {
         "in_axis": check_axes(where, "in_axis", in_axis),

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._checks import error
+from ._compat import is_traced
 
 
 class FrozenArray:
@@ -17,6 +18,8 @@ class FrozenArray:
     def __init__(self, values: Any) -> None:
         """Copies ``values``, an array or array-like of numbers."""
         array = np.array(values)
+        if jnp.issubdtype(array.dtype, jnp.floating):
+            array[np.isnan(array)] = np.nan  # of any bits: equal, as one value
         array.flags.writeable = False
         object.__setattr__(self, "_array", array)
 
@@ -24,6 +27,9 @@ class FrozenArray:
     def from_plain(cls, where: str, name: str, value: Any) -> Self:
         """Reads numbers, nested lists, arrays, or the dict `to_plain` writes."""
         rule = "a number or an array of numbers"
+        if is_traced(value):
+            cure = "Functions of jaxinit.functional take traced numbers."
+            raise error(TypeError, where, name, rule, value, cure)
         dtype = shape = None
         try:
             if isinstance(value, Mapping):
@@ -31,7 +37,7 @@ class FrozenArray:
                 value, dtype = config["value"], config["dtype"]
                 shape = config.get("shape")
                 if isinstance(value, Mapping):
-                    value = np.array(value["real"]) + 1j * np.array(value["imag"])
+                    value = _complex(value["real"], value["imag"])
             array = np.array(value)
             if shape is not None:
                 array = array.reshape(shape)
@@ -85,6 +91,13 @@ class FrozenArray:
 
     def _identity(self) -> tuple[Any, ...]:
         return self._array.shape, self._array.dtype.name, self._array.tobytes()
+
+
+def _complex(real: Any, imag: Any) -> np.ndarray:
+    """Complex numbers of these parts; a sum would not keep zeros and infinities."""
+    array = np.empty(np.shape(real), np.complex128)
+    array.real, array.imag = real, imag
+    return array
 
 
 def _is_numeric(dtype: np.dtype) -> bool:

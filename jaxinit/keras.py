@@ -73,8 +73,9 @@ def to_keras(initializer: Any, seed: Any = None) -> "KerasInitializer":
     Each use draws other values, from a key that advances like a Keras
     ``SeedGenerator``; with an integer seed each use draws the same ones, those
     that Keras's own initializer draws from it on the JAX backend wherever it
-    has the same law in float32. Models that use it are saved, loaded
-    and cloned with it; loading needs ``import jaxinit.keras``.
+    has the same law in float32 (orthogonal ones with ``method="qr"``). Models that
+    use it are saved, loaded and cloned with it; loading needs
+    ``import jaxinit.keras``.
 
     Args:
         initializer: An initializer, or what `jaxinit.get` makes one of.

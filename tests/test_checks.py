@@ -27,7 +27,7 @@ def on_one_device(*spec):
         (lambda: jaxinit.HeNormal(seed=2**64), ValueError, "seed.*64 bits"),
         (lambda: jaxinit.RandomNormal(stddev=-1), ValueError, r"at least 0; got -1"),
         (lambda: jaxinit.RandomNormal(float("nan")), ValueError, "mean.*finite"),
-        (lambda: jaxinit.RandomNormal(stddev="1"), TypeError, "stddev"),
+        (lambda: jaxinit.RandomNormal(stddev="1e-3"), TypeError, r"stddev.*1\.0e-3"),
         (lambda: jaxinit.RandomNormal(stddev=None), TypeError, "stddev"),
         (lambda: jaxinit.RandomNormal(stddev=True), TypeError, "stddev"),
         (lambda: jaxinit.RandomNormal(stddev=[1.0]), TypeError, "stddev"),
@@ -49,6 +49,17 @@ def on_one_device(*spec):
             ValueError,
             "mean.*stddev is 0",
         ),
+        (
+            lambda: jaxinit.TruncatedNormal(
+                stddev=1e-4, lower=1, upper=2, bounds="absolute", corrected=True
+            ),
+            ValueError,
+            r"stddev.*at least 0\.0007",
+        ),
+        (lambda: jaxinit.Clipped("ones", np.nan, 1), ValueError, "lower.*infinity"),
+        (lambda: jaxinit.HeNormal(None), ValueError, "out_axis.*in_axis"),
+        (lambda: jaxinit.HeNormal(None, None, 0), ValueError, "batch_axis"),
+        (lambda: jaxinit.TorchBias(10**400), ValueError, "fan_in.*64 bits"),
         (lambda: jaxinit.VarianceScaling(mode="in"), ValueError, "'fan_geo_avg'"),
         (lambda: jaxinit.VarianceScaling(distribution=3), ValueError, "distribution"),
         (lambda: jaxinit.VarianceScaling(-1.0), ValueError, "scale"),
@@ -80,6 +91,10 @@ def test_arguments_are_checked_when_built(make, kind, message):
         (lambda: HE(KEY, (3,)), ValueError, r"he_normal\(shape=.*in_axis=0"),
         (lambda: HE(KEY, (2, 3), "int32"), TypeError, "dtype"),
         (lambda: HE(KEY, (2, 3), "float99"), TypeError, "dtype"),
+        (lambda: HE(KEY, (2, 3), "f4,("), TypeError, "dtype"),
+        (lambda: HE(KEY, (2, 3), ">f4"), TypeError, "dtype of JAX"),
+        (lambda: HE(KEY, (2, 3), np.longdouble), TypeError, "dtype of JAX"),
+        (lambda: HE(jnp.zeros(4, "uint32"), (2, 3)), ValueError, "wrap_key_data"),
         (lambda: HE(KEY, (2, 3), "float8_e8m0fnu"), TypeError, "signed"),
         (lambda: HE(KEY, (2, 3), None, "data"), TypeError, "out_sharding"),
         (
@@ -94,7 +109,14 @@ def test_arguments_are_checked_when_built(make, kind, message):
         ),
         (lambda: jaxinit.Constant(0.5)(None, (2,), "int32"), ValueError, "int32"),
         (lambda: jaxinit.Constant(1j)(None, (2,)), ValueError, "float32"),
+        (lambda: jaxinit.Constant(1 + 0j)(None, (2,), "int32"), ValueError, "int32"),
         (lambda: jaxinit.Constant(2)(None, (2,), bool), ValueError, "bool"),
+        (lambda: jaxinit.Constant(2**70)(None, (2,), "int32"), ValueError, "int32"),
+        (lambda: jaxinit.Constant(10**400)(None, (2,)), ValueError, "float32"),
+        (lambda: jaxinit.Constant(1e3)(None, (2,), "float8_e4m3fn"), ValueError, "e4"),
+        (lambda: jaxinit.Zeros()(None, (2,), "float8_e8m0fnu"), ValueError, "e8m0fnu"),
+        (lambda: jaxinit.Identity(0.5)(None, (2, 2), "int8"), ValueError, "gain.*int8"),
+        (lambda: jaxinit.RandomUniform(-3e38, 2e38)(KEY, (2,)), ValueError, "float32"),
         (lambda: jaxinit.Constant([1, 2])(None, (3,)), ValueError, r"shape \(2,\)"),
         (lambda: jaxinit.Constant([[1, 2]])(None, (2,)), ValueError, "broadcastable"),
         (lambda: jaxinit.FromArray([1, 2])(None, (1, 2)), ValueError, r"\(2,\)"),
@@ -118,6 +140,29 @@ def test_calls_are_checked(call, kind, message):
 def test_a_traced_shape_is_explained():
     with pytest.raises(TypeError, match="static"):
         jax.jit(lambda n: HE(KEY, (n, 3)))(3)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"), [(-1, "uint8"), (200, "int8"), (2**31, "int32")]
+)
+def test_integers_do_not_wrap(value, dtype):
+    unsigned = np.dtype(dtype).kind == "u"
+    of_its_width = dtype.removeprefix("u") if unsigned else "u" + dtype
+    held = jaxinit.FromArray(np.array([value], of_its_width))
+    assert np.asarray(held(None, (1,), of_its_width)) == value
+    with pytest.raises(ValueError, match=f"representable in {dtype}"):
+        held(None, (1,), dtype)
+
+
+def test_traced_numbers_go_to_functions():
+    with pytest.raises(TypeError, match=r"not traced"):
+        jax.jit(
+            lambda x: functional.clipped(
+                None, (2,), initializer="ones", lower=-x, upper=x
+            )
+        )(1.0)
+    with pytest.raises(TypeError, match=r"stddev=.*jaxinit\.functional"):
+        jax.jit(lambda x: jaxinit.RandomNormal(stddev=x)(KEY, (2,)))(1.0)
 
 
 def test_a_traced_number_cannot_set_absolute_bounds():

@@ -127,6 +127,22 @@ def test_vmap_over_keys_equals_a_loop(case: Case):
     assert_same(case, mapped, looped)
 
 
+@on(APART)
+def test_inside_shard_map(case: Case):
+    """Traced for each; made where a loop carries what varies over devices."""
+    mesh = jax.make_mesh((2,), ("a",), axis_types=(AxisType.Auto,))
+
+    def one(keys):
+        return case.init(keys[0], case.shape)[None]
+
+    mapped = jax.shard_map(one, mesh=mesh, in_specs=jax.P("a"), out_specs=jax.P("a"))
+    keys = jax.random.split(KEY)
+    assert jax.eval_shape(mapped, keys).shape == (2, *case.shape)
+    if case.init in (jaxinit.Orthogonal(), jaxinit.ConvOrthogonal()):
+        looped = np.stack([case.init(key, case.shape) for key in keys])
+        np.testing.assert_allclose(mapped(keys), looped, atol=1e-6)
+
+
 @on(APART[2::3])
 def test_eval_shape_and_checkpoint(case: Case):
     def f(key):

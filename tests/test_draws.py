@@ -201,6 +201,23 @@ def test_arguments_may_be_traced():
     for end in ({"minval": -0.5}, {"maxval": 0.5}):
         traced = jax.jit(lambda end: uniform(**end))(end)
         assert ulps(traced, uniform(**end)) <= 1
+    for draw in (
+        lambda s: uniform(minval=-s, maxval=s),
+        lambda s: jaxinit.functional.sparse(key, (8, 8), sparsity=0.5, stddev=s),
+    ):
+        gradient = jax.grad(lambda s, draw=draw: draw(s).sum())(0.7)
+        np.testing.assert_allclose(gradient, draw(0.7).sum() / 0.7, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("mean", "stddev", "lower", "upper"),
+    [(0.0, 0.0098, 1.0, 2.0), (0.0, 0.025, 1.0, 2.0), (3.0, 0.01, -np.inf, 1.0)],
+)
+def test_corrected_stddev_far_from_the_mean(mean, stddev, lower, upper):
+    init = jaxinit.TruncatedNormal(mean, stddev, lower, upper, "absolute", True)
+    values = np.asarray(init(jax.random.key(0), (10**5,)), np.float64)
+    assert lower <= values.min() and values.max() <= upper
+    np.testing.assert_allclose(values.std(), stddev, rtol=0.03)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import textwrap
 import pytest
 
 import jaxinit
+from jaxinit.__main__ import main
 from test_main import TINY, refused, run, table
 
 MODELS = """
@@ -35,6 +36,9 @@ class Models:
         return eqx.nn.MLP(8, 4, 8, 1, key=KEY)
 
 number = 3
+
+def fails():
+    return 1 / 0
 """
 LINEN = ["params/bias", "params/kernel"]
 
@@ -43,6 +47,7 @@ LINEN = ["params/bias", "params/kernel"]
 def rules(tmp_path, monkeypatch):
     """Writes rules to a file beside a module of models."""
     (tmp_path / "rules_models.py").write_text(textwrap.dedent(MODELS))
+    (tmp_path / "broken.py").write_text("def f(")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "rules_models", raising=False)
 
@@ -92,6 +97,7 @@ def test_what_explain_refuses(capsys, rules, tmp_path):
         "rules_models:nothing": "cannot import rules_models:nothing",
         "no_such_module:f": "No module named 'no_such_module'",
         "rules_models:number": "is not callable",
+        ".:f": "cannot import .:f",
     }.items():
         assert message in refused(capsys, "explain", factory, "--rules", path)
     name = "rules_models:linen"
@@ -103,6 +109,22 @@ def test_what_explain_refuses(capsys, rules, tmp_path):
     assert "bad.json: 'zeroes' names" in refused(
         capsys, "explain", name, "--rules", "bad.json"
     )
+
+
+@pytest.mark.parametrize(
+    ("factory", "kind", "line"),
+    [
+        ("broken:f", "SyntaxError", "def f("),
+        ("rules_models:fails", "ZeroDivisionError", "return 1 / 0"),
+    ],
+)
+def test_a_failing_factory_shows_where_and_is_no_verdict(
+    capsys, rules, factory, kind, line
+):
+    assert main(["explain", factory, "--rules", rules({})]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and line in err
+    assert err.endswith(f"jaxinit: {factory} failed: {kind}\n")
 
 
 def test_explain_as_a_command(rules):

@@ -281,6 +281,7 @@ def test_show_sets_arguments(capsys):
         (["normal", "--set", "stddev=1e9", "--dtype", "float16"], "are finite"),
         (["he_normal", "--shape", "3,3,4,8"], "36 x 8 matrix"),
         (["normal", "--dtype", "complex64"], "|w| at"),
+        (["sparse", "--set", "sparsity=0.5", "--set", "axis=[]"], "(expected 0)"),
     ],
 )
 def test_show_of_anything(capsys, argv, line):
@@ -355,6 +356,8 @@ def test_plot_without_its_extra(capsys, tmp_path, monkeypatch):
         (["show", "zeros", "--shape", "100000,100000"], "10000000000 elements"),
         (["show", "normal", "--dtype", "float23"], "did you mean float32"),
         (["show", "normal", "--dtype", "str"], "no dtype of numbers"),
+        (["show", "normal", "--dtype", "f4,("], "no dtype of numbers"),
+        (["show", "constant", "--set", "value=1" + "0" * 400], "representable"),
         (["show", "normal", "--dtype", "int8"], "dtype of inexact kind"),
         (["show", "normal", "--set", "stddev"], "write stddev=0.02"),
         (["show", "normal", "--set", "stddev=-1"], "must be at least 0"),

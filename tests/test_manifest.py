@@ -286,13 +286,22 @@ def test_what_a_manifest_refuses(params, tmp_path):
         jaxinit.manifest(tree, [(lambda path, leaf: True, "zeros")])
     with pytest.raises(TypeError, match=r"manifest\(key=...\)"):
         jaxinit.manifest(tree, key=3)
+    shapes = jax.eval_shape(lambda: tree)
+    with pytest.raises(TypeError, match=r"params/.*array with values.*ShapeDtype"):
+        jaxinit.manifest(shapes)
     good = jaxinit.manifest(tree, key=KEY).get_config()
     path = tmp_path / "run.json"
-    leaf = {"shape": [1], "dtype": "float32", "digest": "", "initializer": None}
+    leaf = {"shape": [1], "dtype": "float32", "digest": "0" * 16, "initializer": None}
+    words = {"implementation": "threefry2x32", "data": [0, 1], "typed": True}
     for change, message in [
         ({"versions": {"manifest": 2}}, "versions"),
         ({"leaves": {"a": {}}}, "lacks 'shape'"),
-        ({"leaves": {"a": leaf}}, "is no leaf"),
+        ({"leaves": {"a": leaf | {"digest": ""}}}, "is no leaf"),
+        ({"leaves": {"a": leaf | {"digest": "x" * 16}}}, "is no leaf"),
+        ({"leaves": {"a": leaf | {"shape": "12"}}}, "is no leaf"),
+        ({"leaves": {"a": leaf | {"shape": [2.7]}}}, "is no leaf"),
+        ({"key": words | {"typed": "no"}}, "is no key"),
+        ({"key": words | {"data": [0, -1]}}, "is no key"),
         ({"leaves": 3}, "no manifest"),
         ({"key": {"data": ["x"]}}, "no manifest"),
         ({"rules": {"rules": {"a": "os.system"}}}, "names no registered"),

@@ -383,6 +383,20 @@ def test_inside_transformations():
     np.testing.assert_allclose(gradient, jax.random.normal(KEY, (3,)).sum(), rtol=1e-6)
 
 
+def test_where_jit_is_disabled_the_function_is_evaluated():
+    def init(key):
+        return jaxinit.Sparse(0.5)(key, (4, 8)), jax.random.normal(key, (3,))
+
+    shapes = {"a": jax.ShapeDtypeStruct((4, 8), jnp.float32)}
+    planned = jaxinit.plan(init, KEY)
+    with jax.disable_jit():
+        assert_same(planned(KEY), init(KEY))
+        made = jaxinit.init_tree(KEY, shapes, {"a": "he_normal"})["a"]
+    assert not planned._compiled
+    expected = jaxinit.HeNormal()(jaxinit.leaf_key(KEY, "a"), (4, 8))
+    np.testing.assert_allclose(made, expected, rtol=1e-6)
+
+
 def test_side_effects_are_compiled_as_they_stand(capfd):
     def init(key):
         w = jax.random.normal(key, (4, 4))

@@ -191,6 +191,19 @@ def test_empty_arrays_keep_their_shape(shape, dtype):
 
 
 @pytest.mark.parametrize(
+    "values", [[complex(1, -0.0)], [complex(1, np.inf), complex(np.nan, -0.0)]]
+)
+def test_complex_arrays_keep_zeros_and_infinities(values):
+    init = jaxinit.FromArray(np.array(values))
+    assert jaxinit.deserialize(jaxinit.serialize(init)) == init
+
+
+def test_every_nan_is_the_same_value():
+    nan = np.array([0x7FC00000, 0xFFC00001], np.uint32).view(np.float32)
+    assert jaxinit.FromArray(nan) == jaxinit.FromArray(np.full(2, np.nan, np.float32))
+
+
+@pytest.mark.parametrize(
     ("config", "kind", "message"),
     [
         ("he_norml", ValueError, "'he_normal'"),
@@ -335,6 +348,38 @@ def test_unregistered_classes_and_functions_do_not_serialize():
     for value in (Mine(), lambda key, shape, dtype: None, "he_normal"):
         with pytest.raises(TypeError, match="register"):
             jaxinit.serialize(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Half(jaxinit.HeNormal):
+    power: float = 1.0
+    made: str = dataclasses.field(default="here", init=False)
+
+    def sample(self, key, shape, dtype):
+        return jnp.abs(super().sample(key, shape, dtype)) ** self.power
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_subclass_of_a_built_in_may_write_sample_and_add_fields(dtype):
+    """What the one it extends checks and draws stays as it is."""
+    wide = jnp.abs(jaxinit.HeNormal(1, 0)(KEY, (8, 16)))
+    np.testing.assert_array_equal(
+        Half(1, 0)(KEY, (8, 16), dtype), jnp.asarray(wide, dtype)
+    )
+    assert jnp.all(Half(1, 0, power=2.0)(KEY, (8, 16)) == wide**2)
+    assert Half.from_config(Half(1, 0, power=2.0).get_config()) == Half(1, 0, power=2.0)
+    with pytest.raises(TypeError, match="in_axis"):
+        Half("x")
+
+
+def test_a_subclass_is_a_frozen_dataclass_or_has_no_fields():
+    class Plain(jaxinit.Initializer):
+        def sample(self, key, shape, dtype):
+            return jnp.ones(shape, dtype)
+
+    assert repr(Plain()) == "Plain()" and Plain()(KEY, (2,)).sum() == 2
+    with pytest.raises(TypeError, match="frozen=True"):
+        dataclasses.dataclass(Plain)()
 
 
 def test_a_subclass_without_sample_is_refused():

@@ -496,6 +496,7 @@ BAD_FILES = {
     ),
     "code.yaml": ("rules: !!python/object/apply:os.system [ls]", "python/object"),
     "alias.yaml": ("rules: {**/bias: zeros}", "need quotes"),
+    "tag.yaml": ("rules: !!map [a]", "tag.yaml: expected a mapping"),
     "not.json": ("{", "Expecting"),
     "deep.json": ("[" * 100_000, "recursion"),
     "list.json": ("[]", "must be a dict with 'rules'"),

@@ -38,7 +38,7 @@ def shape(text: str) -> tuple[int, ...]:
 
 def dtype(text: str) -> np.dtype[Any]:
     """A dtype that JAX knows by name."""
-    with contextlib.suppress(TypeError, ValueError):
+    with contextlib.suppress(TypeError, ValueError, SyntaxError):
         known = jnp.dtype(text)
         if jnp.issubdtype(known, jnp.number) or known == np.bool_:
             return known
@@ -89,7 +89,7 @@ def initializer(name: str, settings: Sequence[tuple[str, Any]]) -> Any:
     config = {"module": "jaxinit", "class_name": name, "config": dict(settings)}
     try:
         return jaxinit.deserialize(config)
-    except (TypeError, ValueError) as e:
+    except (TypeError, ValueError, OverflowError) as e:
         raise UsageError(e) from None
 
 

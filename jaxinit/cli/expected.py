@@ -201,7 +201,7 @@ def _composed(init: Any, shape: tuple[int, ...], on_complex: bool) -> float | No
         found = stddev(held, (*shape[:axis], *shape[axis + 1 :]))
     elif kind is jaxinit.Masked and init.mask is None and _is_centered(held):
         found = stddev(held, shape) * math.sqrt(1 - init.sparsity)
-    elif kind is jaxinit.Normalized and _is_centered(held):
+    elif kind is jaxinit.Normalized and _is_centered(held) and not _has_zeros(held):
         found = init.norm / math.sqrt(np.take(shape, init.axis).prod())
     elif kind in (jaxinit.Blocks, jaxinit.Concatenate) and _is_centered(init):
         axis = init.axis % len(shape)
@@ -229,8 +229,16 @@ def _is_centered(init: Any) -> bool:
     return isinstance(init, (*_SCALED, jaxinit.VarianceScaling, jaxinit.Sparse))
 
 
+def _has_zeros(init: Any) -> bool:
+    """Whether vectors of zeros are possible."""
+    held = [*getattr(init, "initializers", ()), getattr(init, "initializer", None)]
+    return isinstance(init, (jaxinit.Masked, jaxinit.Sparse)) or any(
+        _has_zeros(other) for other in held if other is not None
+    )
+
+
 def _sparse(init: Any, shape: tuple[int, ...]) -> float:
-    n = math.prod(np.asarray(shape)[np.atleast_1d(init.axis)].tolist())
+    n = math.prod(np.asarray(shape)[np.atleast_1d(np.asarray(init.axis, int))].tolist())
     return init.stddev * math.sqrt(1 - math.ceil(init.sparsity * n) / n)
 
 

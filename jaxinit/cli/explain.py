@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,15 @@ def explain(factory: str, rules: Path) -> int:
     Raises:
         UsageError: If the factory or the file cannot be used.
     """
-    assignment = load_rules(rules).assign(shapes(find(factory)))
+    given = load_rules(rules)
+    try:
+        found = shapes(find(factory))
+    except UsageError:
+        raise
+    except Exception as e:  # whatever the user's code raises; 1 means something else
+        traceback.print_exc()
+        raise UsageError(f"{factory} failed: {type(e).__name__}") from None
+    assignment = given.assign(found)
     print(assignment)
     return 1 if assignment.idle() or assignment.unfit() else 0
 
@@ -53,7 +62,7 @@ def find(factory: str) -> Any:
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as e:
+    except (ImportError, AttributeError, TypeError) as e:
         raise UsageError(f"cannot import {factory}: {e}") from None
     if not callable(found):
         raise UsageError(f"{factory} is not callable")

@@ -59,7 +59,7 @@ def draw(
     own = seed is None and getattr(init, "seed", None) is not None
     try:
         values = init(None if own else jax.random.key(seed or 0), shape, dtype)
-    except (TypeError, ValueError, ImportError) as e:
+    except (TypeError, ValueError, OverflowError, ImportError) as e:
         raise UsageError(e) from None
     exact = np.complex128 if dtype.kind == "c" else np.float64
     return np.asarray(values).astype(exact)

@@ -60,11 +60,16 @@ class Initializer:
             )
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Refuses a key where arguments belong: the class used as an instance."""
+        """Refuses a key where arguments belong (the class used as an instance)."""
         if args and _is_key(args[0], lenient=len(args) > 1):
             raise TypeError(
                 f"{cls.__name__} is a class and was called with a key, as an "
                 f"initializer is: add (), as in kernel_init=jaxinit.{cls.__name__}()."
+            )
+        if cls.__hash__ is None:
+            raise TypeError(
+                f"{cls.__name__} must be hashable, as what is compiled for it is kept: "
+                "decorate it with @dataclasses.dataclass(frozen=True)."
             )
         return super().__new__(cls)
 
@@ -76,8 +81,7 @@ class Initializer:
             fields["seed"] = check_seed(where, "seed", fields["seed"])
         check = type(self).check
         if check is not None:
-            arguments = {k: v for k, v in fields.items() if k != "seed"}
-            fields |= check(where, **arguments)
+            fields |= check(where, **self._arguments())
         for name, value in fields.items():
             object.__setattr__(self, name, _freeze(where, name, value))
 
@@ -126,7 +130,7 @@ class Initializer:
         if key is None and not self.deterministic:
             key = self._seed_key()
         function = type(self).function
-        if function is not None:
+        if function is not None and type(self).sample is Initializer.sample:
             arguments = self._arguments()
             return function(key, shape, dtype, out_sharding=out_sharding, **arguments)
         where = type(self).__name__
@@ -137,8 +141,9 @@ class Initializer:
         return _sample(key, shape, dtype, out_sharding, init=self)
 
     def get_config(self) -> dict[str, Any]:
-        """The fields as JSON-serializable plain data."""
-        return {name: _plain(getattr(self, name)) for name in _field_names(type(self))}
+        """The fields that `__init__` takes, as JSON-serializable plain data."""
+        fields = dataclasses.fields(self)  # pyright: ignore
+        return {f.name: _plain(getattr(self, f.name)) for f in fields if f.init}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -180,16 +185,19 @@ class Initializer:
         return type(self).from_config(self.get_config())
 
     def __repr__(self) -> str:
-        """The call that builds it, without arguments left at their defaults."""
+        """The call that builds it, arrays in short, without arguments at defaults."""
+        fields = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
         parts = [
             f"{f.name}={getattr(self, f.name)!r}"
-            for f in dataclasses.fields(self)  # pyright: ignore
+            for f in fields
             if getattr(self, f.name) != f.default
         ]
         return f"{type(self).__name__}({', '.join(parts)})"
 
     def _arguments(self) -> dict[str, Any]:
-        return {k: getattr(self, k) for k in _field_names(type(self)) if k != "seed"}
+        """Those of `function`: the fields of the class that defines it."""
+        owner = next(c for c in type(self).__mro__ if "function" in vars(c))
+        return {k: getattr(self, k) for k in _field_names(owner) if k != "seed"}
 
     def _seed_key(self) -> jax.Array:
         seed = getattr(self, "seed", None)

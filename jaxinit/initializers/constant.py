@@ -138,21 +138,29 @@ def fill(
     return _broadcast(None, shape, dtype, out_sharding, value)
 
 
-def cast(where: str, value: Any, dtype: np.dtype[Any]) -> np.ndarray:
-    """Numbers in ``dtype``, or an error where that would lose their meaning."""
-    value = np.asarray(value)
-    if jnp.issubdtype(dtype, jnp.inexact):
-        fits = value.dtype.kind != "c" or jnp.issubdtype(dtype, jnp.complexfloating)
-    elif value.dtype.kind in "biu" and dtype.kind == "b":
-        fits = bool(np.isin(value, (0, 1)).all())
+def cast(
+    where: str, value: Any, dtype: np.dtype[Any], name: str = "value"
+) -> np.ndarray:
+    """Numbers in ``dtype``, or an error where that would lose their meaning.
+
+    What is too large becomes infinite, as JAX casts, where ``dtype`` has infinity.
+    """
+    array = np.asarray(value)
+    made = None
+    if array.dtype.kind != "c" or jnp.issubdtype(dtype, jnp.complexfloating):
+        with np.errstate(over="ignore", invalid="ignore"):
+            try:
+                made = array.astype(dtype)
+            except OverflowError:  # of an int that no dtype holds
+                pass
+    if made is not None and jnp.issubdtype(dtype, jnp.inexact):
+        fits = not (np.isnan(made) & (array == array)).any()
     else:
-        with np.errstate(invalid="ignore"):
-            fits = bool((value.astype(dtype).astype(value.dtype) == value).all())
-    if not fits:
+        fits = made is not None and (made == array).all()
+    if made is None or not fits:
         rule = f"representable in {dtype.name}"
-        raise error(ValueError, where, "value", rule, value)
-    with np.errstate(over="ignore"):  # to infinity, as JAX casts
-        return value.astype(dtype)
+        raise error(ValueError, where, name, rule, value)
+    return made
 
 
 @program

@@ -39,9 +39,10 @@ def identity(
 ) -> jax.Array:
     """``gain`` on the main diagonal, or one beside it, and zero elsewhere.
 
-    W[..., i, j] = gain * (j == i + shift mod m), m columns, for each slice along
-    ``batch_axis``: output i + shift of ``x @ W`` is input i. In a recurrent
-    network of ReLUs the identity keeps its state, the shifted one passes it on.
+    W[..., i, j] = gain * (j == i + shift mod m) for i < m, the number of columns, and
+    each slice along ``batch_axis``: output i + shift of ``x @ W`` is input i. In a
+    recurrent network of ReLUs the identity keeps its state, the shifted one passes it
+    on.
 
     Args:
         key: Unused; may be None.
@@ -82,7 +83,7 @@ def identity(
         cure = "Name the axes of stacked matrices in batch_axis."
         raise error(ValueError, where, "shape", rule, shape, cure)
     value = arguments["gain"]
-    value = value if is_traced(value) else cast(where, value, dtype)
+    value = value if is_traced(value) else cast(where, value, dtype, "gain")
     roll = np.int32(arguments["shift"] % max(1, shape[axes[1]]))
     return _diagonal(None, shape, dtype, out_sharding, value, roll, axes=axes)
 
@@ -139,7 +140,7 @@ def dirac(
         rule = f"a divisor of the {shape[-1]} outputs of shape {shape}"
         raise error(ValueError, where, "groups", rule, groups)
     value = arguments["gain"]
-    value = value if is_traced(value) else cast(where, value, dtype)
+    value = value if is_traced(value) else cast(where, value, dtype, "gain")
     return _dirac(None, shape, dtype, out_sharding, value, groups=groups)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 
 from .. import _draws
 from .._checks import (
@@ -16,6 +17,7 @@ from .._checks import (
     error,
 )
 from .._compat import OutSharding, Shape, is_traced
+from .._program import compute_dtype
 from .base import Initializer
 
 
@@ -84,7 +86,8 @@ def random_uniform(
         Array of ``shape`` and ``dtype``.
 
     Raises:
-        ValueError: If ``maxval < minval`` or an argument is not finite.
+        ValueError: If ``maxval < minval`` or an argument is not finite, or their
+            difference is not in the dtype that is drawn in.
 
     Example:
         >>> w = random_uniform(jax.random.key(0), (100,), minval=0.0, maxval=2.0)
@@ -94,6 +97,13 @@ def random_uniform(
     where = "random_uniform"
     arguments = _check_uniform(where, minval=minval, maxval=maxval)
     draw = check_draw(where, key, shape, dtype, out_sharding)
+    if not any(map(is_traced, arguments.values())):
+        minval, maxval = arguments["minval"], arguments["maxval"]
+        wide = compute_dtype(draw[2])
+        span = maxval if minval == -maxval else maxval - minval  # see `uniform`
+        if max(abs(minval), abs(maxval), span) > float(np.finfo(wide).max):
+            rule = f"within the range of {wide.name}, in which it is drawn"
+            raise error(ValueError, where, "minval, maxval", rule, (minval, maxval))
     return _draws.uniform(*draw, **arguments)
 
 
@@ -259,10 +269,15 @@ def _uncorrected(
 
     def after(s: float) -> float:
         a, b = (lower - mean) / s, (upper - mean) / s
-        _draws.check_bounds(where, a, b)
         return s * _draws.truncated_moments(a, b)[1]
 
     low, high = stddev, stddev
+    if not lower <= mean <= upper:  # from where the bounds hold some probability
+        away = min(abs(lower - mean), abs(upper - mean))
+        low = high = max(stddev, away / _draws.FARTHEST)
+        if after(low) > stddev:
+            rule = f"at least {after(low):g}, of what float64 can cut to those bounds"
+            raise error(ValueError, where, "stddev", rule, stddev)
     widest = (upper - lower) / math.sqrt(12)
     if stddev >= 0.999 * widest:
         rule = f"below {widest:g}, that of the uniform on [{lower}, {upper}]"

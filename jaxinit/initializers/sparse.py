@@ -95,7 +95,7 @@ def _least(bits: jax.Array, count: Any, axes: tuple[int, ...]) -> jax.Array:
         """The largest number of ``width`` bits with fewer than ``count`` below."""
 
         def bit(i: jax.Array, found: jax.Array) -> jax.Array:
-            larger = found | (np.uint32(1) << (width - 1 - i).astype(jnp.uint32))
+            larger = found | (np.uint32(1) << jnp.asarray(width - 1 - i, jnp.uint32))
             return jnp.where(sum_(below(larger)) < count, larger, found)
 
         none = jnp.zeros_like(sum_(bits), jnp.uint32)

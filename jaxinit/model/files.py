@@ -68,11 +68,13 @@ def _load_yaml(text: str) -> Any:
 
     class Loader(yaml.SafeLoader):  # plain data alone, as yaml.safe_load
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            names = [k.value for k, _ in node.value if isinstance(k, yaml.ScalarNode)]
+            pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+            names = [k.value for k, _ in pairs if isinstance(k, yaml.ScalarNode)]
             _object([(name, None) for name in names])
             return super().construct_mapping(node, deep)
 
     try:
         return yaml.load(text, Loader)
     except yaml.YAMLError as e:
-        raise ValueError(f"{e} Patterns need quotes: '**/bias': zeros.") from None
+        cure = " Patterns need quotes: '**/bias': zeros." if "alias" in str(e) else ""
+        raise ValueError(f"{e}{cure}") from None

@@ -43,7 +43,8 @@ def leaf_key(key: jax.Array, path: str | Sequence[str]) -> jax.Array:
 
     Args:
         key: Base key, typed or raw, of any implementation.
-        path: Path of the leaf: names joined with "/", or a sequence of names.
+        path: Path of the leaf: names joined with "/", or a sequence of names, which
+            it has to be where a name holds a "/", as those of Haiku's modules do.
 
     Returns:
         A key of the same kind.

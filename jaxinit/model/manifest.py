@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any, Self
 import jax
 import numpy as np
 
-from .._checks import check_key
+from .._checks import check_key, error
+from .._compat import is_traced
 from ..initializers import registry
 from . import digest, files, keys
 from .paths import parts_of, unique_paths
@@ -242,6 +244,10 @@ def _leaves(tree: Any, like: Mapping[str, Leaf] | None = None) -> dict[str, Leaf
         for path, (_, leaf) in zip(paths, arrays, strict=True)
         if like is None or (path in like and not _form(like[path], bare[path]))
     ]
+    for path, leaf in wanted:
+        if is_traced(leaf) or not isinstance(leaf, jax.Array | np.ndarray):
+            rule = "an array with values, outside jit"
+            raise error(TypeError, "manifest", f"params/{path}", rule, leaf)
     made = digest.digests([leaf for _, leaf in wanted])
     for (path, _), text in zip(wanted, made, strict=True):
         bare[path] = dataclasses.replace(bare[path], digest=text)
@@ -283,17 +289,20 @@ def _leaves_config(leaves: Mapping[str, Leaf]) -> dict[str, Any]:
 
 def _leaf_from(config: Mapping[str, Any]) -> Leaf:
     shape, dtype, text = config["shape"], config["dtype"], config["digest"]
-    if not isinstance(dtype, str) or not isinstance(text, str) or len(text) != 16:
+    dims = isinstance(shape, list) and all(type(d) is int and d >= 0 for d in shape)
+    if not (dims and isinstance(dtype, str) and re.fullmatch("[0-9a-f]{16}", text)):
         raise ValueError(f"{config!r} is no leaf.")
-    return Leaf(tuple(map(int, shape)), dtype, text, config["initializer"])
+    return Leaf(tuple(shape), dtype, text, config["initializer"])
 
 
 def _key_config(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if config is None:
         return None
-    data = [int(word) for word in config["data"]]
-    impl, typed = str(config["implementation"]), bool(config["typed"])
-    return {"implementation": impl, "data": data, "typed": typed}
+    data, impl, typed = (config[k] for k in ("data", "implementation", "typed"))
+    words = all(type(word) is int and 0 <= word < 2**32 for word in data)
+    if not (words and isinstance(impl, str) and isinstance(typed, bool)):
+        raise ValueError(f"{config!r} is no key.")
+    return {"implementation": impl, "data": list(data), "typed": typed}
 
 
 def _made_by() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._compat import is_key, is_literal, is_traced, make_jaxpr
+from .._compat import is_evaluated, is_key, is_literal, make_jaxpr
 from . import key_program
 from .agreement import check_agreement
 from .flatten import Program, Value, flatten
@@ -192,15 +192,15 @@ class Plan:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The result of the function for these arguments.
 
-        Compiles what is not compiled yet. Inside jit, vmap, grad or eval_shape
-        the function itself is evaluated.
+        Compiles what is not compiled yet. Inside jit, vmap, grad or eval_shape,
+        or where jit is disabled, the function itself is evaluated.
 
         Raises:
             TypeError: If the arguments differ from the planned ones in
                 structure, shape, dtype or key implementation.
             RuntimeError: If processes disagree on plan or keys, or settings changed.
         """
-        if any(map(is_traced, jax.tree.leaves((args, kwargs)))):
+        if is_evaluated(args, kwargs):
             return self._fn(*args, **kwargs)
         with collector_paused():
             return self._call(args, kwargs)
@@ -364,7 +364,7 @@ def init(
         Array([1., 1.], dtype=float32)
     """
     fn = fn if rules is None else ruled(fn, rules)
-    if any(map(is_traced, jax.tree.leaves((args, kwargs)))):
+    if is_evaluated(args, kwargs):
         return fn(*args, **kwargs)
     made = plan(fn, *args, out_shardings=out_shardings, progress=progress, **kwargs)
     return made(*args, **kwargs)
