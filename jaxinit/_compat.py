@@ -35,14 +35,13 @@ def is_traced(x: object) -> bool:
 
 def is_evaluated(*arguments: Any) -> bool:
     """Whether a function of them is: inside a transformation, or where jit is off."""
-    return read_config("jax_disable_jit") or any(
-        map(is_traced, jax.tree.leaves(arguments))
-    )
+    traced = any(map(is_traced, jax.tree.leaves(arguments)))
+    return traced or read_config("jax_disable_jit") or is_staging()
 
 
 def is_staging() -> bool:
     """Whether operations are recorded here, as inside jit, whatever their operands."""
-    return is_traced(jax.numpy.zeros(()))
+    return is_traced(jax.device_put(0.0))  # which compiles nothing
 
 
 def explicit_axes(out_sharding: OutSharding) -> tuple[str, ...]:
@@ -172,6 +171,11 @@ def is_key(aval: Any) -> bool:
 def make_jaxpr(f: Callable[..., Any], avals: Sequence[Any]) -> Any:
     """The closed jaxpr of ``f`` on abstract arguments."""
     return jax.make_jaxpr(f)(*avals)
+
+
+def default_place() -> tuple[Any, jax.sharding.Mesh | None]:
+    """Where results lie for which nothing else is asked."""
+    return read_config("jax_default_device"), concrete_mesh()
 
 
 def concrete_mesh() -> jax.sharding.Mesh | None:

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
-from ._compat import is_traced
+from ._compat import is_evaluated, is_traced
 from .model.plan import Plan, Progress, collector_paused
 from .model.rules import Rules, as_rules, redraw
 from .model.structure import FromTree
@@ -76,7 +76,7 @@ class ModelPlan(Plan):
             raise TypeError(f"plan(rngs): rngs must be nnx.Rngs; got {rngs!r}.")
         with collector_paused():
             with self._on_mesh():
-                if any(map(is_traced, jax.tree.leaves((counts, streams)))):
+                if is_evaluated(counts, streams):
                     graph: list[Any] = []
                     state, advanced = self._build(graph, counts, streams)
                 else:

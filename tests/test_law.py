@@ -84,6 +84,17 @@ def test_rows_of_large_groups_are_hashed_two_at_once(init, dtype, monkeypatch):
     assert "c64[2,4096]" in planned.texts()[0]
 
 
+def test_pairs_of_bits_are_not_looked_at_for_nans(monkeypatch):
+    monkeypatch.setattr(rows, "_BLOCK", 4)
+    make = of_shapes(jax_init.normal(), [(67, ROW)])
+    expected = jax.jit(make)(KEY)
+    jax.config.update("jax_debug_nans", True)  # in every thread
+    try:
+        assert_same(jaxinit.init(make, KEY), expected)
+    finally:
+        jax.config.update("jax_debug_nans", False)
+
+
 def test_rules_draw_what_they_match_by_one_program():
     def init(key):
         zeros = {"a": jnp.zeros((3, 8)), "b": jnp.zeros((2, 3, 3, 64))}

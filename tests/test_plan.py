@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax import lax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -395,6 +396,25 @@ def test_where_jit_is_disabled_the_function_is_evaluated():
     assert not planned._compiled
     expected = jaxinit.HeNormal()(jaxinit.leaf_key(KEY, "a"), (4, 8))
     np.testing.assert_allclose(made, expected, rtol=1e-6)
+
+
+def test_inside_jit_with_arguments_from_outside():
+    """As ``jax.eval_shape(lambda: model.init(key, x))``, the usual idiom of Flax."""
+    model, x = nn.Dense(4), jnp.ones((1, 3))
+    planned = jaxinit.plan(model.init, KEY, x)
+    expected = planned(KEY, x)
+    assert_same(jax.jit(lambda: planned(KEY, x))(), expected)
+    assert_same(jax.jit(lambda: jaxinit.linen.init(model, KEY, x))(), expected)
+    shapes = jax.eval_shape(lambda: jaxinit.init(model.init, KEY, x))
+    assert shapes["params"]["kernel"].shape == (3, 4)
+
+    def graph(rngs):
+        return nnx.state(jaxinit.nnx.create(lambda r: nnx.Linear(3, 4, rngs=r), rngs))
+
+    made = jax.jit(lambda: graph(nnx.Rngs(0)))()
+    np.testing.assert_array_equal(
+        made["kernel"][...], graph(nnx.Rngs(0))["kernel"][...]
+    )
 
 
 def test_side_effects_are_compiled_as_they_stand(capfd):

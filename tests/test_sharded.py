@@ -86,6 +86,34 @@ def test_sharded_equals_unsharded(name, layout, kind):
     assert memory["result"] < sum(leaf.bytes for leaf in planned.leaves)
 
 
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_under_a_mesh_results_lie_where_jit_puts_them(kind):
+    """Whatever makes them; and elsewhere again once a plan is called elsewhere."""
+    mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(kind,) * 2)
+
+    def init(key):
+        a, b, c = jax.random.split(key, 3)
+        x = jax.random.uniform(b, (16, 24)) + jnp.arange(24.0)
+        made = [jax.random.normal(a, (64, 128)), x, jnp.zeros(3), jnp.arange(3), a]
+        if kind == AxisType.Explicit:
+            spec = P("data", "model")
+            made.append(jaxinit.HeNormal()(c, (8, 16), out_sharding=spec))
+            made.append(jax.random.normal(c, (8, 16), out_sharding=spec))
+            made.append(jnp.zeros((8, 8), out_sharding=P("data")))
+        return made
+
+    with jax.set_mesh(mesh):
+        planned = jaxinit.plan(init, KEY)
+        made, expected = planned(KEY), jax.jit(init)(KEY)
+    assert_same(made, expected)
+    for x, y in zip(made, expected, strict=True):
+        assert x.committed and x.sharding.is_equivalent_to(y.sharding, x.ndim)
+    if kind == AxisType.Auto:
+        for device in jax.devices()[:3:2]:
+            with jax.default_device(device):
+                assert {x.device for x in planned(KEY)} == {device}
+
+
 def test_no_device_holds_more_than_its_shards():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     rows = NamedSharding(mesh, P("data"))

@@ -171,7 +171,9 @@ def _evaluate(nodes: Sequence[Node], env: dict[Value, Any], outputs: Any) -> lis
     """Runs operations on tracers."""
     for node in nodes:
         inputs = [a.val if is_literal(a) else env[a] for a in node.inputs]
-        env.update(zip(node.outputs, _apply(node, inputs), strict=True))
+        with node.eqn.ctx.manager:  # settings at that place, as the kind of its mesh
+            made = _apply(node, inputs)
+        env.update(zip(node.outputs, made, strict=True))
     return [a.val if is_literal(a) else env[a] for a in outputs]
 
 

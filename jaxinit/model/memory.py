@@ -23,6 +23,9 @@ class Memory:
     """Where the leaves of a plan lie, and what is left of those that were dropped.
 
     The system may take what is left for other uses, and does so when it runs short.
+
+    Attributes:
+        blocks: Those that are kept from call to call.
     """
 
     def __init__(self, sizes: Iterable[int]) -> None:
@@ -30,7 +33,7 @@ class Memory:
         self._wanted = collections.Counter(sizes)
         self._awaited = False
         self._left: dict[int, list[mmap.mmap]] = collections.defaultdict(list)
-        self._blocks: collections.deque[list[jax.Array]] = collections.deque(
+        self.blocks: collections.deque[list[jax.Array]] = collections.deque(
             maxlen=BLOCKS
         )
 
@@ -44,7 +47,7 @@ class Memory:
     def block(self, blank: Sequence[np.ndarray]) -> list[jax.Array]:
         """Arrays of these shapes and dtypes, and any values."""
         try:
-            kept = self._blocks.pop()
+            kept = self.blocks.pop()
         except IndexError:
             return jax.device_put(list(blank))
         kinds = [[(x.shape, x.dtype) for x in block] for block in (kept, blank)]
@@ -52,7 +55,7 @@ class Memory:
 
     def keep(self, block: list[jax.Array]) -> None:
         """Keeps a block for later."""
-        self._blocks.append(block)
+        self.blocks.append(block)
 
     def _leaf(self, size: int, dtype: np.dtype[Any]) -> np.ndarray:
         count = size * dtype.itemsize

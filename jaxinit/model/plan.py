@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._compat import is_evaluated, is_key, is_literal, make_jaxpr
+from .._compat import default_place, is_evaluated, is_key, is_literal, make_jaxpr
 from . import key_program
 from .agreement import check_agreement
 from .flatten import Program, Value, flatten
@@ -21,7 +21,7 @@ from .memory import Memory
 from .partition import Unanalyzable, partition
 from .rows import bytes_beside, drawing_pool, start_rows
 from .rules import Rules, ruled
-from .structure import Arguments, Result
+from .structure import Arguments, Result, placed
 from .table import render
 
 Progress = Callable[[int, int, str], None]
@@ -78,6 +78,7 @@ class Plan:
         self._arguments = Arguments(args, kwargs)
         self._result = Result()
         self._compiled: dict[int, Any] = {}
+        self._place: Any = None  # of what is compiled
         with collector_paused():
             closed = make_jaxpr(self._traced, self._arguments.avals)
             avals = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in closed.out_avals]
@@ -140,12 +141,11 @@ class Plan:
 
     def _compiling(self) -> Iterator[int]:
         """Yields the number of each group as soon as it is ready to run."""
-        groups = self.groups
-        todo = {
-            g
-            for g, group in enumerate(groups)
-            if group.fill is None and g not in self._compiled
-        }
+        groups, place = self.groups, default_place()
+        if place != self._place:
+            self._compiled, self._place = {}, place
+            self._memory.blocks.clear()
+        todo = {g for g, x in enumerate(groups) if x.fill is None} - {*self._compiled}
         ready = [g for g in range(len(groups)) if g not in todo]
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             # Lowered here: settings under a context manager are this thread's own.
@@ -283,11 +283,8 @@ class Plan:
         owned = jax.device_put([outputs[i] for i in constant], may_alias=False)
         for i, value in zip(constant, owned, strict=True):
             outputs[i] = value
-        placed: list[Any] = []
-        for x, sharding in zip(outputs, self._shardings, strict=True):
-            there = sharding is None or x.sharding == sharding
-            placed.append(x if there else jax.device_put(x, sharding))
-        return placed
+        avals = [a.aval if is_literal(a) else program.avals[a] for a in program.outputs]
+        return list(map(placed, outputs, self._shardings, avals))
 
     def __str__(self) -> str:
         """A table of groups with what they make, and the memory expected."""
@@ -309,7 +306,8 @@ def plan(
     components, most of them one parameter each; components that are the same
     program with another key form a group, which is compiled once and run for
     each member. Values are those of ``jax.jit(fn)(*args)``. Without ``out_shardings``
-    they lie on JAX's default device, wherever the arguments are.
+    they lie on the mesh of ``jax.set_mesh``, or else on JAX's default device, wherever
+    the arguments are.
 
     On the CPU, leaves that differ in shape and scale alone share a program too. Their
     memory is the plan's: it draws there again once they are gone, unless the system
@@ -390,7 +388,7 @@ def _bytes_by_device(leaf: Leaf) -> dict[Any, int]:
 
 
 def _check_donate(donate: Any, count: int) -> tuple[int, ...]:
-    positions = (donate,) if isinstance(donate, int) else tuple(donate)
+    positions = tuple(donate) if isinstance(donate, Sequence) else (donate,)
     for i in positions:
         if not isinstance(i, int) or not 0 <= i < count:
             raise ValueError(

@@ -100,10 +100,15 @@ def start_rows(
     flat = memory.leaves([(law.size, law.dtype) for law in laws])
     firsts = iter(range(0, total, rows))
     wide = read_config("jax_enable_x64")
+    # Pairs of bits, as floats, may be anything.
+    nans, infs = (
+        read_config(f"jax_debug_{what}") and not _in_pairs(laws)
+        for what in ("nans", "infs")
+    )
 
     def work() -> None:
         # A setting under a context manager is the thread's own.
-        with jax.enable_x64(wide):
+        with jax.enable_x64(wide), jax.debug_nans(nans), jax.debug_infs(infs):
             block = memory.block(_blank(laws))
             for first in firsts:
                 place = slice(first, first + rows)

@@ -163,6 +163,16 @@ class Result:
         return found
 
 
+def placed(x: jax.Array, sharding: Sharding | None, aval: Any) -> jax.Array:
+    """A result on the sharding asked for; else under a mesh on that, as jit has it."""
+    if sharding is None:
+        mesh = concrete_mesh()
+        if mesh is None or x.committed:
+            return x
+        sharding = NamedSharding(mesh, aval.sharding.spec)
+    return x if x.sharding == sharding else jax.device_put(x, sharding)
+
+
 def _is_sharding(x: Any) -> bool:
     return x is None or isinstance(x, (Sharding, PartitionSpec))
 
