@@ -146,6 +146,7 @@ FOLLOWERS = [
     (lambda x: (0.3 * x) * (0.3 * x), 2),  # no chain
     (lambda x: jax.lax.erf_inv(jnp.clip(x, 0.1, 0.6) * 0.9) + 0.7, 1),
     (lambda x: x * jnp.float32(3e38), 1),
+    (lambda x: x * jnp.float32(1e-38), 1),  # which is subnormal
     (lambda x: jnp.ravel(x, order="F"), 2),  # a transpose is no law
 ]
 

@@ -221,7 +221,7 @@ def _names_after(x: Value, nodes: list[Node]) -> set[str]:
 def _exact(atom: Atom, makers: dict[Value, Node]) -> np.ndarray | None:
     """The value of a scalar computed from literals, as XLA folds it; or None."""
     if is_literal(atom):
-        return np.asarray(atom.val, atom.aval.dtype).reshape(())
+        return _unless_flushed(np.asarray(atom.val, atom.aval.dtype).reshape(()))
     if atom not in makers:
         return None
     node = makers[atom]
@@ -234,8 +234,17 @@ def _exact(atom: Atom, makers: dict[Value, Node]) -> np.ndarray | None:
     if node.name in _RESHAPING:
         return inputs[0]
     if node.name == "convert_element_type":
-        return inputs[0].astype(node.params["new_dtype"])
-    return _EXACT[node.name](*inputs) if node.name in _EXACT else None
+        return _unless_flushed(inputs[0].astype(node.params["new_dtype"]))
+    if node.name not in _EXACT:
+        return None
+    return _unless_flushed(_EXACT[node.name](*inputs))
+
+
+def _unless_flushed(value: np.ndarray) -> np.ndarray | None:
+    """A scalar, unless it is subnormal, which XLA takes for zero."""
+    inexact = jnp.issubdtype(value.dtype, jnp.floating)
+    flushed = inexact and 0 < abs(value) < jnp.finfo(value.dtype).tiny
+    return None if flushed else value
 
 
 def _needed(nodes: Sequence[Node], output: Value) -> list[Node]:
