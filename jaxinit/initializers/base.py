@@ -196,7 +196,9 @@ class Initializer:
 
     def _arguments(self) -> dict[str, Any]:
         """Those of `function`: the fields of the class that defines it."""
-        owner = next(c for c in type(self).__mro__ if "function" in vars(c))
+        owner = type(self)
+        if owner.function is not None:
+            owner = next(c for c in owner.__mro__ if "function" in vars(c))
         return {k: getattr(self, k) for k in _field_names(owner) if k != "seed"}
 
     def _seed_key(self) -> jax.Array:
