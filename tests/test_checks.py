@@ -69,6 +69,8 @@ def on_one_device(*spec):
         (lambda: jaxinit.STFT("left"), ValueError, "'imag'"),
         (lambda: jaxinit.STFT(window="kaisr"), ValueError, "window.*scipy"),
         (lambda: jaxinit.STFT(window=3), TypeError, "window"),
+        (lambda: jaxinit.STFT(window=[1j] * 4), TypeError, "window.*real"),
+        (lambda: jaxinit.Rules({}, strict="no"), TypeError, "strict.*True or False"),
         (lambda: jaxinit.Identity(gain="1"), TypeError, "gain"),
     ],
 )

@@ -319,6 +319,17 @@ def test_custom_class_with_a_nested_array(scratch):
         init(None, (4,))
 
 
+def test_a_sample_does_not_lose_its_imaginary_part():
+    @dataclasses.dataclass(frozen=True)
+    class Turned(jaxinit.Initializer):
+        def sample(self, key, shape, dtype):
+            return 1j * jax.random.normal(key, shape)
+
+    assert jnp.all(Turned()(KEY, (3,), jnp.complex64).imag != 0)
+    with pytest.raises(TypeError, match=r"Turned.sample.*real, as float32"):
+        Turned()(KEY, (3,))
+
+
 def test_registration_is_refused_when_it_would_mislead(scratch):
     class Plain(jaxinit.Initializer):
         def sample(self, key, shape, dtype):

@@ -518,6 +518,10 @@ BAD_FILES = {
         "has no \\['when'\\]",
     ),
     "regex.json": ('{"rules": [{"regex": "(", "initializer": null}]}', "no regular"),
+    "glob.json": (
+        '{"rules": [{"glob": "a", "flags": "i", "initializer": null}]}',
+        "a 'glob' has none",
+    ),
     "flags.json": (
         '{"rules": [{"regex": "a", "flags": "L", "initializer": null}]}',
         "letters of 'aimsx'",

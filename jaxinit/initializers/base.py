@@ -219,7 +219,13 @@ def _sample(key, shape, dtype, *, init):
         where = f"{type(init).__name__}.sample"
         rule = f"an array of the shape asked for, {shape}"
         raise error(ValueError, where, "return", rule, np.shape(values))
-    return jnp.asarray(values)
+    values = jnp.asarray(values)
+    if values.dtype.kind == "c" and dtype.kind != "c":
+        where = f"{type(init).__name__}.sample"
+        raise error(
+            TypeError, where, "return", f"real, as {dtype.name} is", values.dtype
+        )
+    return values
 
 
 @functools.cache

@@ -128,6 +128,8 @@ def _check_stft(
         isinstance(window, Sequence) and not isinstance(window, str)
     ):
         window = FrozenArray.from_plain(where, "window", window)
+        if np.asarray(window).dtype.kind == "c":
+            raise error(TypeError, where, "window", "real", window)
     elif isinstance(window, str):
         _named_window(where, window, 1, False)
     elif window is not None and not isinstance(window, FrozenArray):

@@ -73,6 +73,8 @@ def pattern_from_config(config: Mapping[str, Any]) -> Pattern:
             f"{dict(config)!r}."
         )
     if "glob" in config:
+        if "flags" in config:
+            raise ValueError("'flags' are of a 'regex'; a 'glob' has none.")
         return config["glob"]
     flags = config.get("flags", "")
     if not isinstance(flags, str) or set(flags) - set(_FLAGS):

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import jax
 
+from .._checks import check_bool
 from ..initializers import registry
 from . import files
 from .assignment import Assignment
@@ -72,7 +73,7 @@ class Rules:
         made = tuple(_rule(i, pair) for i, pair in enumerate(pairs, 1))
         object.__setattr__(self, "rules", made)
         object.__setattr__(self, "default", registry.get(default))
-        object.__setattr__(self, "strict", bool(strict))
+        object.__setattr__(self, "strict", check_bool("Rules", "strict", strict))
 
     def assign(self, tree: Any) -> Assignment:
         """Which rule makes which array of a tree; nothing is raised or drawn.
