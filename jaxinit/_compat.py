@@ -179,6 +179,9 @@ def default_place() -> tuple[Any, jax.sharding.Mesh | None]:
 
 
 def concrete_mesh() -> jax.sharding.Mesh | None:
-    """The mesh set by jax.set_mesh, or None."""
-    mesh = jax.sharding.get_mesh()
+    """The mesh set by jax.set_mesh, or None; None inside a transformation."""
+    try:
+        mesh = jax.sharding.get_mesh()
+    except ValueError:
+        return None
     return None if mesh.empty else mesh

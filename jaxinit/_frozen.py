@@ -17,9 +17,12 @@ class FrozenArray:
 
     def __init__(self, values: Any) -> None:
         """Copies ``values``, an array or array-like of numbers."""
-        array = np.array(values)
-        if jnp.issubdtype(array.dtype, jnp.floating):
-            array[np.isnan(array)] = np.nan  # of any bits: equal, as one value
+        array: Any = np.array(values)
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
+        if jnp.issubdtype(array.dtype, jnp.inexact):
+            parts = (array.real, array.imag) if array.dtype.kind == "c" else (array,)
+            for part in parts:
+                part[np.isnan(part)] = np.nan  # of any bits: equal, as one value
         array.flags.writeable = False
         object.__setattr__(self, "_array", array)
 

@@ -116,6 +116,22 @@ def test_arguments_are_checked_when_built(make, kind, message):
         (lambda: jaxinit.Constant(2**70)(None, (2,), "int32"), ValueError, "int32"),
         (lambda: jaxinit.Constant(10**400)(None, (2,)), ValueError, "float32"),
         (lambda: jaxinit.Constant(1e3)(None, (2,), "float8_e4m3fn"), ValueError, "e4"),
+        (
+            lambda: jaxinit.Constant(np.nan)(None, (2,), "float4_e2m1fn"),
+            ValueError,
+            "4",
+        ),
+        (
+            lambda: jaxinit.Constant(np.inf)(None, (2,), "float4_e2m1fn"),
+            ValueError,
+            "4",
+        ),
+        (lambda: functional.constant(None, (2,), value="1"), ValueError, "float32"),
+        (
+            lambda: jaxinit.Constant(np.array(3, jnp.int4))(None, (2,), "int2"),
+            ValueError,
+            "int2",
+        ),
         (lambda: jaxinit.Zeros()(None, (2,), "float8_e8m0fnu"), ValueError, "e8m0fnu"),
         (lambda: jaxinit.Identity(0.5)(None, (2, 2), "int8"), ValueError, "gain.*int8"),
         (lambda: jaxinit.RandomUniform(-3e38, 2e38)(KEY, (2,)), ValueError, "float32"),

@@ -405,6 +405,13 @@ def test_inside_jit_with_arguments_from_outside():
     expected = planned(KEY, x)
     assert_same(jax.jit(lambda: planned(KEY, x))(), expected)
     assert_same(jax.jit(lambda: jaxinit.linen.init(model, KEY, x))(), expected)
+    total = float(expected["params"]["kernel"].sum())
+
+    def times(y):
+        return y * planned(KEY, x)["params"]["kernel"].sum()
+
+    np.testing.assert_allclose(jax.vmap(times)(jnp.arange(2.0)), [0, total], rtol=1e-6)
+    np.testing.assert_allclose(jax.grad(times)(1.0), total, rtol=1e-6)
     shapes = jax.eval_shape(lambda: jaxinit.init(model.init, KEY, x))
     assert shapes["params"]["kernel"].shape == (3, 4)
 

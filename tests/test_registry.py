@@ -201,6 +201,10 @@ def test_complex_arrays_keep_zeros_and_infinities(values):
 def test_every_nan_is_the_same_value():
     nan = np.array([0x7FC00000, 0xFFC00001], np.uint32).view(np.float32)
     assert jaxinit.FromArray(nan) == jaxinit.FromArray(np.full(2, np.nan, np.float32))
+    pairs = [jaxinit.FromArray([complex(1, sign * np.nan)]) for sign in (1, -1)]
+    assert pairs[0] == pairs[1]
+    init = jaxinit.FromArray(nan.astype(">f4"))
+    assert jaxinit.deserialize(jaxinit.serialize(init)) == init
 
 
 @pytest.mark.parametrize(
@@ -381,6 +385,19 @@ def test_a_subclass_of_a_built_in_may_write_sample_and_add_fields(dtype):
     assert Half.from_config(Half(1, 0, power=2.0).get_config()) == Half(1, 0, power=2.0)
     with pytest.raises(TypeError, match="in_axis"):
         Half("x")
+
+
+def test_a_subclass_may_check_its_own_fields():
+    @dataclasses.dataclass(frozen=True)
+    class Tripled(jaxinit.HeNormal):
+        factor: float = 3.0
+        check = staticmethod(lambda where, **fields: fields | {"factor": 3.0})
+
+        def sample(self, key, shape, dtype):
+            return self.factor * super().sample(key, shape, dtype)
+
+    wide = 3 * jaxinit.HeNormal()(KEY, (4, 4))
+    np.testing.assert_array_equal(Tripled(factor=1.0)(KEY, (4, 4)), wide)
 
 
 def test_a_subclass_is_a_frozen_dataclass_or_has_no_fields():

@@ -1,5 +1,6 @@
 """Plans on meshes: the same values, no communication, no more than the shards."""
 
+import concurrent.futures
 import functools
 import os
 import pathlib
@@ -112,6 +113,32 @@ def test_under_a_mesh_results_lie_where_jit_puts_them(kind):
         for device in jax.devices()[:3:2]:
             with jax.default_device(device):
                 assert {x.device for x in planned(KEY)} == {device}
+
+
+def test_donated_arguments_that_are_results_under_a_mesh_stay():
+    x, mesh = jnp.arange(8.0), jax.make_mesh((8,), ("data",))
+    planned = jaxinit.plan(lambda x: (x, x + 1), x, donate=0)
+    with jax.set_mesh(mesh):
+        made = planned(x)
+    np.testing.assert_array_equal(made, [np.arange(8), np.arange(1, 9)])
+
+
+def test_threads_of_other_devices_share_a_plan():
+    def init(key):
+        return jax.random.normal(key, (64, 64)), jnp.arange(3.0) + jax.random.normal(
+            key
+        )
+
+    planned, devices = jaxinit.plan(init, KEY), jax.devices()[1:4]
+
+    def run(device):
+        with jax.default_device(device):
+            return [planned(KEY) for _ in range(3)]
+
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        for device, made in zip(devices, pool.map(run, devices), strict=True):
+            assert {x.device for x in jax.tree.leaves(made)} == {device}
+            assert_same(made[-1], jax.jit(init)(KEY))
 
 
 def test_no_device_holds_more_than_its_shards():

@@ -81,7 +81,7 @@ class Initializer:
             fields["seed"] = check_seed(where, "seed", fields["seed"])
         check = type(self).check
         if check is not None:
-            fields |= check(where, **self._arguments())
+            fields |= check(where, **self._arguments("check"))
         for name, value in fields.items():
             object.__setattr__(self, name, _freeze(where, name, value))
 
@@ -194,11 +194,10 @@ class Initializer:
         ]
         return f"{type(self).__name__}({', '.join(parts)})"
 
-    def _arguments(self) -> dict[str, Any]:
-        """Those of `function`: the fields of the class that defines it."""
-        owner = type(self)
-        if owner.function is not None:
-            owner = next(c for c in owner.__mro__ if "function" in vars(c))
+    def _arguments(self, of: str = "function") -> dict[str, Any]:
+        """Those of `function` or `check`: the fields of the class that defines it."""
+        classes = filter(dataclasses.is_dataclass, type(self).__mro__)
+        owner = next((c for c in classes if of in vars(c)), type(self))
         return {k: getattr(self, k) for k in _field_names(owner) if k != "seed"}
 
     def _seed_key(self) -> jax.Array:

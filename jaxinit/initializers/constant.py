@@ -145,20 +145,23 @@ def cast(
 
     What is too large becomes infinite, as JAX casts, where ``dtype`` has infinity.
     """
+    rule = f"representable in {dtype.name}"
     array = np.asarray(value)
-    made = None
-    if array.dtype.kind != "c" or jnp.issubdtype(dtype, jnp.complexfloating):
-        with np.errstate(over="ignore", invalid="ignore"):
-            try:
-                made = array.astype(dtype)
-            except OverflowError:  # of an int that no dtype holds
-                pass
-    if made is not None and jnp.issubdtype(dtype, jnp.inexact):
-        fits = not (np.isnan(made) & (array == array)).any()
+    wide = {"O": np.float64, "V": np.float32}.get(array.dtype.kind)  # large ints; ours
+    try:
+        array = array if wide is None else array.astype(wide)
+    except (TypeError, ValueError, OverflowError):
+        raise error(ValueError, where, name, rule, value) from None
+    complex_ = jnp.issubdtype(dtype, jnp.complexfloating)
+    if array.dtype.kind not in "biuf" + ("c" if complex_ else ""):
+        raise error(ValueError, where, name, rule, value)
+    with np.errstate(over="ignore", invalid="ignore"):
+        made = array.astype(dtype)
+    if jnp.issubdtype(dtype, jnp.inexact):
+        same = (np.isnan(made) == np.isnan(array)) & (np.isinf(made) >= np.isinf(array))
     else:
-        fits = made is not None and (made == array).all()
-    if made is None or not fits:
-        rule = f"representable in {dtype.name}"
+        same = made == array
+    if not same.all():
         raise error(ValueError, where, name, rule, value)
     return made
 

@@ -23,9 +23,6 @@ class Memory:
     """Where the leaves of a plan lie, and what is left of those that were dropped.
 
     The system may take what is left for other uses, and does so when it runs short.
-
-    Attributes:
-        blocks: Those that are kept from call to call.
     """
 
     def __init__(self, sizes: Iterable[int]) -> None:
@@ -33,8 +30,8 @@ class Memory:
         self._wanted = collections.Counter(sizes)
         self._awaited = False
         self._left: dict[int, list[mmap.mmap]] = collections.defaultdict(list)
-        self.blocks: collections.deque[list[jax.Array]] = collections.deque(
-            maxlen=BLOCKS
+        self._blocks: dict[Any, collections.deque[list[jax.Array]]] = (
+            collections.defaultdict(lambda: collections.deque(maxlen=BLOCKS))
         )
 
     def leaves(self, sizes: Sequence[tuple[int, np.dtype[Any]]]) -> list[np.ndarray]:
@@ -44,18 +41,18 @@ class Memory:
         self._awaited = False
         return [self._leaf(size, dtype) for size, dtype in sizes]
 
-    def block(self, blank: Sequence[np.ndarray]) -> list[jax.Array]:
-        """Arrays of these shapes and dtypes, and any values."""
+    def block(self, blank: Sequence[np.ndarray], place: Any) -> list[jax.Array]:
+        """Arrays of these shapes and dtypes, and any values, at a place."""
         try:
-            kept = self.blocks.pop()
+            kept = self._blocks[place].pop()
         except IndexError:
             return jax.device_put(list(blank))
         kinds = [[(x.shape, x.dtype) for x in block] for block in (kept, blank)]
         return kept if kinds[0] == kinds[1] else jax.device_put(list(blank))
 
-    def keep(self, block: list[jax.Array]) -> None:
+    def keep(self, block: list[jax.Array], place: Any) -> None:
         """Keeps a block for later."""
-        self.blocks.append(block)
+        self._blocks[place].append(block)
 
     def _leaf(self, size: int, dtype: np.dtype[Any]) -> np.ndarray:
         count = size * dtype.itemsize

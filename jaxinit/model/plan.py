@@ -77,8 +77,7 @@ class Plan:
         self._donate = _check_donate(donate, len(args))
         self._arguments = Arguments(args, kwargs)
         self._result = Result()
-        self._compiled: dict[int, Any] = {}
-        self._place: Any = None  # of what is compiled
+        self._by_place: dict[Any, dict[int, Any]] = {}
         with collector_paused():
             closed = make_jaxpr(self._traced, self._arguments.avals)
             avals = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in closed.out_avals]
@@ -141,10 +140,7 @@ class Plan:
 
     def _compiling(self) -> Iterator[int]:
         """Yields the number of each group as soon as it is ready to run."""
-        groups, place = self.groups, default_place()
-        if place != self._place:
-            self._compiled, self._place = {}, place
-            self._memory.blocks.clear()
+        groups = self.groups
         todo = {g for g, x in enumerate(groups) if x.fill is None} - {*self._compiled}
         ready = [g for g in range(len(groups)) if g not in todo]
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -160,6 +156,11 @@ class Plan:
                 self._compiled[g] = future.result()
                 self._progress(count, len(todo), "compiled")
                 yield g
+
+    @property
+    def _compiled(self) -> dict[int, Any]:
+        """The programs so far of results that lie where they would now."""
+        return self._by_place.setdefault(default_place(), {})
 
     def _cost(self, g: int) -> tuple[int, int]:
         """How long a group takes to compile, roughly, and then to run."""
@@ -217,9 +218,10 @@ class Plan:
         check_agreement(self.leaves, [env[v] for n in self._keys for v in n.outputs])
         self._make(env)
         outputs = self._outputs(env)
+        results = [env[a] for a in program.outputs if not is_literal(a)]
         for i in self._donate:
             for x in jax.tree.leaves(args[i]):
-                if isinstance(x, jax.Array) and not any(x is out for out in outputs):
+                if isinstance(x, jax.Array) and not any(x is out for out in results):
                     x.delete()
         return self._result.join(outputs)
 

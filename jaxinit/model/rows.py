@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .._compat import read_config
+from .._compat import default_place, read_config
 from .._prng import UINT, threefry_rows
 from .law import Law
 from .memory import BLOCKS, Memory
@@ -99,7 +99,7 @@ def start_rows(
     keys, factors = np.array(words, np.uint32)[leaf], _factors(laws)[leaf]
     flat = memory.leaves([(law.size, law.dtype) for law in laws])
     firsts = iter(range(0, total, rows))
-    wide = read_config("jax_enable_x64")
+    wide, place = read_config("jax_enable_x64"), default_place()
     # Pairs of bits, as floats, may be anything.
     nans, infs = (
         read_config(f"jax_debug_{what}") and not _in_pairs(laws)
@@ -109,12 +109,12 @@ def start_rows(
     def work() -> None:
         # A setting under a context manager is the thread's own.
         with jax.enable_x64(wide), jax.debug_nans(nans), jax.debug_infs(infs):
-            block = memory.block(_blank(laws))
+            block = memory.block(_blank(laws), place)
             for first in firsts:
-                place = slice(first, first + rows)
-                block = compiled(keys[place], starts[place], factors[place], *block)
+                here = slice(first, first + rows)
+                block = compiled(keys[here], starts[here], factors[here], *block)
                 copy(first, np.asarray(block[0]).reshape(-1))
-            memory.keep(block)
+            memory.keep(block, place)
 
     def copy(first: int, elements: np.ndarray) -> None:
         last = min(first + rows, total)
