@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit code: 0, 1 if the demo's checks failed or the rules do not suit what
-        they explain, 2 for a bad argument.
+        they explain, 2 for a bad argument or a factory that fails.
     """
     try:
         args = _parser().parse_args(argv)

@@ -58,8 +58,7 @@ def check_number(
     if is_traced(value) and value.ndim == 0:
         return value
     rule = "a finite real number"
-    if isinstance(value, (np.generic, np.ndarray, jax.Array)) and value.ndim == 0:
-        value = value.item()
+    value = _unwrapped(value)
     if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
         cure = "As text it is no number; YAML reads 1e-3 as text, and 1.0e-3 as one."
         cure = cure if isinstance(value, str) else ""
@@ -98,8 +97,7 @@ def check_bound(where: str, name: str, value: Any) -> float:
     rule = "a real number or an infinity"
     if is_traced(value):
         raise error(TypeError, where, name, f"{rule}, not traced", value)
-    if isinstance(value, (np.generic, np.ndarray, jax.Array)) and value.ndim == 0:
-        value = value.item()
+    value = _unwrapped(value)
     if isinstance(value, float) and not math.isfinite(value):
         if math.isnan(value):
             raise error(ValueError, where, name, rule, value)
@@ -259,6 +257,13 @@ def check_draw(
     shape = check_shape(where, shape)
     dtype = check_dtype(where, dtype)
     return key, shape, dtype, check_out_sharding(where, out_sharding, len(shape))
+
+
+def _unwrapped(value: Any) -> Any:
+    """A Python number for an array without dimensions."""
+    if isinstance(value, (np.generic, np.ndarray, jax.Array)) and value.ndim == 0:
+        return value.item()
+    return value
 
 
 @functools.cache

@@ -75,6 +75,16 @@ def test_any_implementation(impl):
     assert (made["a"] == drawn(jaxinit.leaf_key(key, "a"))).all()
 
 
+def test_names_that_hold_a_slash_need_a_sequence():
+    """As those of Haiku's modules."""
+    tree = {"mlp/~/linear_0": {"w": jax.ShapeDtypeStruct((8, 4), jnp.float32)}}
+    made = jaxinit.init_tree(KEY, tree, {"**/w": "he_normal"})["mlp/~/linear_0"]["w"]
+    key = jaxinit.leaf_key(KEY, ("mlp/~/linear_0", "w"))
+    assert jnp.all(made == jax.jit(jaxinit.HeNormal(), static_argnums=1)(key, (8, 4)))
+    split = jaxinit.leaf_key(KEY, "mlp/~/linear_0/w")
+    assert jnp.any(jax.random.key_data(split) != jax.random.key_data(key))
+
+
 def test_raw_keys_are_the_same_keys():
     raw = jax.random.PRNGKey(3)
     derived = jaxinit.leaf_key(raw, ("head", "kernel"))

@@ -1,5 +1,6 @@
 """Every line of the migration tables in README.md: the same law on both sides."""
 
+import dataclasses
 import importlib
 import math
 import pathlib
@@ -69,9 +70,10 @@ def test_keras(left, right):
             np.testing.assert_array_equal(mine(key, shape), expected)
             continue
         same_law(mine(jax.random.key(1), shape), expected)
-        if "Orthogonal" not in left:
-            near = {"rtol": 1e-6, "atol": 1e-6 * abs(expected).max()}
-            np.testing.assert_allclose(mine(key, shape), expected, **near)
+        if "Orthogonal" in left:
+            mine = dataclasses.replace(mine, method="qr")
+        near = {"rtol": 1e-6, "atol": 1e-6 * abs(expected).max()}
+        np.testing.assert_allclose(mine(key, shape), expected, **near)
 
 
 @pytest.mark.parametrize(("left", "right"), lines("jax"))

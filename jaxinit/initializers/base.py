@@ -60,7 +60,7 @@ class Initializer:
             )
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Refuses a key where arguments belong (the class used as an instance)."""
+        """Refuses a class that is called like an instance, or has no hash."""
         if args and _is_key(args[0], lenient=len(args) > 1):
             raise TypeError(
                 f"{cls.__name__} is a class and was called with a key, as an "

@@ -147,7 +147,8 @@ def cast(
     """
     rule = f"representable in {dtype.name}"
     array = np.asarray(value)
-    wide = {"O": np.float64, "V": np.float32}.get(array.dtype.kind)  # large ints; ours
+    # Objects are ints of more than 64 bits; "V" are the narrow dtypes that JAX adds.
+    wide = {"O": np.float64, "V": np.float32}.get(array.dtype.kind)
     try:
         array = array if wide is None else array.astype(wide)
     except (TypeError, ValueError, OverflowError):
