@@ -88,16 +88,16 @@ from .initializers.registry import get as get
 from .initializers.registry import names as names
 from .initializers.registry import register as register
 from .initializers.registry import serialize as serialize
-from .model.keys import leaf_key as leaf_key
-from .model.manifest import Manifest as Manifest
-from .model.manifest import manifest as manifest
-from .model.plan import Plan as Plan
-from .model.plan import init as init
-from .model.plan import plan as plan
-from .model.rules import Rules as Rules
-from .model.tree import fill_missing as fill_missing
-from .model.tree import init_tree as init_tree
-from .model.tree import reinit as reinit
+from .manifests.manifest import Manifest as Manifest
+from .manifests.manifest import manifest as manifest
+from .planning.plan import Plan as Plan
+from .rules.leaf_keys import leaf_key as leaf_key
+from .rules.models import init as init
+from .rules.models import plan as plan
+from .rules.rules import Rules as Rules
+from .rules.tree import fill_missing as fill_missing
+from .rules.tree import init_tree as init_tree
+from .rules.tree import reinit as reinit
 
 __version__ = version("jaxinit")
 

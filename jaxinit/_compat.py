@@ -16,7 +16,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding
 OutSharding: TypeAlias = Sharding | PartitionSpec | None
 Shape: TypeAlias = Sequence[int]
 
-# Whether XLA evaluates erf_inv by the polynomials that `model.erf_inv` knows. They
+# Whether XLA evaluates erf_inv by the polynomials that `planning.erf_inv` knows. They
 # have been the same for years; a new JAX is compared by the tests before it counts.
 ERF_INV_IS_GILES = jax.__version_info__ < (0, 13)
 # Whether JAX's normal is multiplied by sqrt(2) first and by its scale then.

@@ -9,9 +9,9 @@ import jax
 from flax.linen import spmd
 from jax.sharding import Mesh, NamedSharding
 
-from .model.plan import Plan, Progress
-from .model.rules import Rules, ruled
-from .model.structure import FromTree
+from .planning.plan import Plan, Progress
+from .planning.structure import FromTree
+from .rules.rules import Rules, ruled
 
 
 def plan(

@@ -11,9 +11,9 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
 from ._compat import is_evaluated, is_traced
-from .model.plan import Plan, Progress, collector_paused
-from .model.rules import Rules, as_rules, redraw
-from .model.structure import FromTree
+from .planning.plan import Plan, Progress, collector_paused
+from .planning.structure import FromTree
+from .rules.rules import Rules, as_rules, redraw
 
 M = TypeVar("M")
 

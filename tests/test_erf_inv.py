@@ -9,7 +9,7 @@ import pytest
 from jax.nn import initializers as jax_init
 
 import jaxinit
-from jaxinit.model import erf_inv
+from jaxinit.planning import erf_inv
 from plans import KEY, check
 
 

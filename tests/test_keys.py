@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxinit
-from jaxinit.model.keys import path_words
-from jaxinit.model.paths import parts_of
+from jaxinit._paths import parts_of
+from jaxinit.rules.leaf_keys import path_words
 
 KEY = jax.random.key(0)
 # What version 1 is, for ever.
@@ -35,7 +35,7 @@ def test_golden_words():
 
 def test_golden_words_in_another_process():
     """Neither PYTHONHASHSEED nor the locale enters."""
-    code = "import sys; from jaxinit.model.keys import path_words\n"
+    code = "import sys; from jaxinit.rules.leaf_keys import path_words\n"
     code += f"print([path_words(p) for p in {list(GOLDEN)!a}])"
     env = os.environ | {"PYTHONHASHSEED": "7", "LC_ALL": "C", "PYTHONUTF8": "0"}
     out = subprocess.check_output([sys.executable, "-c", code], text=True, env=env)

@@ -9,8 +9,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxinit
-from jaxinit.model import group, rows
-from jaxinit.model.rows import ROW
+from jaxinit.planning import group, rows
+from jaxinit.planning.rows import ROW
 from plans import KEY, assert_same, check
 
 LECUN = jax_init.lecun_normal()

@@ -14,8 +14,8 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxinit
-from jaxinit.model import digest
-from jaxinit.model.digest import digests
+from jaxinit.manifests import digest
+from jaxinit.manifests.digest import digests
 from plans import MODELS, assert_same
 
 KEY = jax.random.key(0)

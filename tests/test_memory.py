@@ -10,8 +10,8 @@ import pytest
 from flax import nnx
 
 import jaxinit
-from jaxinit.model.memory import Memory
-from jaxinit.model.rows import ROW
+from jaxinit.planning.memory import Memory
+from jaxinit.planning.rows import ROW
 from plans import KEY, assert_same
 
 OTHER = jax.random.key(5)

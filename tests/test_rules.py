@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxinit
-from jaxinit.model.patterns import compile_pattern
+from jaxinit.rules.patterns import compile_pattern
 from plans import MODELS, assert_same
 
 KEY = jax.random.key(0)

@@ -10,7 +10,7 @@ import jax
 
 import jaxinit
 
-from ..model.structure import Result
+from ..planning.structure import Result
 from .usage import UsageError
 
 

@@ -10,11 +10,11 @@ from jax.sharding import Sharding
 
 from .._checks import check_key
 from .._compat import is_staging, is_traced
+from .._paths import parts_of, unique_paths
+from ..planning.plan import Plan, Progress
+from ..planning.structure import is_array
 from .assignment import Assignment, Row, listed
-from .paths import parts_of, unique_paths
-from .plan import Progress, init
 from .rules import Rules, as_rules
-from .structure import is_array
 
 
 def init_tree(
@@ -171,9 +171,13 @@ def _make(
         made = draw(key)
     else:
         wanted = {row.path: _sharding(leaves[row.index]) for row in rows}
-        made = init(
-            draw, key, out_shardings=lambda path, leaf: wanted[path], progress=progress
-        )
+        made = Plan(
+            draw,
+            (key,),
+            {},
+            out_shardings=lambda path, leaf: wanted[path],
+            progress=progress,
+        )(key)
     for row in rows:
         leaves[row.index] = made[row.path]
     return jax.tree.unflatten(structure, leaves)

@@ -8,11 +8,11 @@ from typing import Any, Self
 
 import jax
 
+from .. import _files
 from .._checks import check_bool
 from ..initializers import registry
-from . import files
 from .assignment import Assignment
-from .keys import base_key
+from .leaf_keys import base_key
 from .patterns import Pattern, compile_pattern, pattern_config, pattern_from_config
 
 _FIELDS = ("rules", "default", "strict")
@@ -129,7 +129,7 @@ class Rules:
 
     def save(self, path: str | Path) -> None:
         """Writes the config to a .json, .yaml or .yml file."""
-        files.write(path, self.get_config())
+        _files.write(path, self.get_config())
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -138,7 +138,7 @@ class Rules:
         Raises:
             TypeError, ValueError: If it holds no rules, or names one twice.
         """
-        config = files.read(path)
+        config = _files.read(path)
         try:
             return cls.from_config(config)
         except (TypeError, ValueError) as e:

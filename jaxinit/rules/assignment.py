@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from .keys import fold_words, path_words
-from .paths import Parts, parts_of, unique_paths
+from .._paths import Parts, parts_of, unique_paths
+from ..planning.structure import is_array
+from .leaf_keys import fold_words, path_words
 from .patterns import compile_pattern, describe
-from .structure import is_array
 
 _MOST = 10  # leaves that an error lists
 

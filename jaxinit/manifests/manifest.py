@@ -11,16 +11,18 @@ from typing import Any, Self
 import jax
 import numpy as np
 
+from .. import _files
 from .._checks import check_key, error
 from .._compat import is_traced
+from .._paths import parts_of, unique_paths
 from ..initializers import registry
-from . import digest, files, keys
-from .paths import parts_of, unique_paths
-from .rules import Rules, as_rules
-from .structure import is_array
+from ..planning.structure import is_array
+from ..rules import leaf_keys
+from ..rules.rules import Rules, as_rules
+from . import digest
 
 VERSION = 1
-_VERSIONS = {"manifest": VERSION, "digest": digest.VERSION, "path": keys.VERSION}
+_VERSIONS = {"manifest": VERSION, "digest": digest.VERSION, "path": leaf_keys.VERSION}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +163,7 @@ class Manifest:
 
     def save(self, path: str | Path) -> None:
         """Writes the config to a .json, .yaml or .yml file."""
-        files.write(path, self.get_config())
+        _files.write(path, self.get_config())
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -170,7 +172,7 @@ class Manifest:
         Raises:
             ValueError: If it holds no manifest of this version.
         """
-        config = files.read(path)
+        config = _files.read(path)
         try:
             return cls.from_config(config)
         except ValueError as e:
@@ -184,7 +186,7 @@ def manifest(
 
     Digests do not depend on shardings, devices or processes, and find every change
     of a single element. In a job of several processes that share arrays, all have
-    to call it. See `jaxinit.model.digest` for the definition.
+    to call it. See `jaxinit.manifests.digest` for the definition.
 
     Args:
         params: Pytree of arrays.

@@ -1,0 +1,1 @@
+"""Initializers by path: patterns, keys of paths, trees."""

@@ -1,0 +1,85 @@
+"""Whole models, with rules: what `jaxinit.plan` and `jaxinit.init` are."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .._compat import is_evaluated
+from ..planning.plan import Plan, Progress
+from .rules import Rules, ruled
+
+
+def plan(
+    fn: Callable[..., Any],
+    *args: Any,
+    rules: Rules | Any = None,
+    out_shardings: Any = None,
+    donate: int | Sequence[int] = (),
+    progress: Progress | None = None,
+    **kwargs: Any,
+) -> Plan:
+    """Plans to compile each distinct program of ``fn`` once.
+
+    ``fn`` is traced; its graph is cut at its PRNG keys; what remains falls into
+    components, most of them one parameter each; components that are the same
+    program with another key form a group, which is compiled once and run for
+    each member. Values are those of ``jax.jit(fn)(*args)``. Without ``out_shardings``
+    they lie on the mesh of ``jax.set_mesh``, or else on JAX's default device, wherever
+    the arguments are.
+
+    On the CPU, leaves that differ in shape and scale alone share a program too. Their
+    memory is the plan's: it draws there again once they are gone, unless the system
+    needed it for something else; JAX copies them when they are first donated.
+
+    Args:
+        fn: Function of keys and arrays to a pytree, as a model's ``init``.
+        *args: Its arguments. Arrays may be ``jax.ShapeDtypeStruct`` here; what is
+            not an array (a bool, a string, a number) is fixed by its value.
+        rules: `Rules`, or what they are built of: the leaves that they match are
+            made by their initializers, from `leaf_key` of the first argument (a
+            key, or a dict of keys with "params"); the others by ``fn``.
+        out_shardings: None; a sharding; a pytree prefix of shardings; or a
+            function of (path, ShapeDtypeStruct) to a sharding.
+        donate: Positions of arguments whose arrays a call may consume: they are
+            deleted when it is done.
+        progress: Called as progress(done, total, what) while compiling.
+        **kwargs: Keyword arguments of ``fn``.
+
+    Returns:
+        A `Plan`: call it with arguments of the same shapes.
+
+    Raises:
+        TypeError, ValueError: If ``out_shardings`` or ``rules`` do not suit the
+            result.
+
+    Example:
+        >>> def init(key):
+        ...     return [jaxinit.HeNormal()(k, (8, 4)) for k in jax.random.split(key, 3)]
+        >>> p = plan(init, jax.random.key(0))
+        >>> len(p.groups), len(p(jax.random.key(1)))
+        (1, 3)
+    """
+    fn = fn if rules is None else ruled(fn, rules)
+    return Plan(
+        fn, args, kwargs, out_shardings=out_shardings, donate=donate, progress=progress
+    )
+
+
+def init(
+    fn: Callable[..., Any],
+    *args: Any,
+    rules: Rules | Any = None,
+    out_shardings: Any = None,
+    progress: Progress | None = None,
+    **kwargs: Any,
+) -> Any:
+    """The result of ``fn(*args)``, planned and made in one call; see `plan`.
+
+    Example:
+        >>> init(lambda key: jaxinit.Ones()(key, (2,)), jax.random.key(0))
+        Array([1., 1.], dtype=float32)
+    """
+    fn = fn if rules is None else ruled(fn, rules)
+    if is_evaluated(args, kwargs):
+        return fn(*args, **kwargs)
+    made = plan(fn, *args, out_shardings=out_shardings, progress=progress, **kwargs)
+    return made(*args, **kwargs)
