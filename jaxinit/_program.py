@@ -13,6 +13,7 @@ from ._compat import OutSharding, is_traced, mesh_of_explicit, with_out_sharding
 from ._prng import fused, is_fused
 
 Shape = tuple[int, ...]
+PROGRAM_PREFIX = "jaxinit_"  # of the names of compiled initializers
 
 
 def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -67,7 +68,7 @@ def program(
             axes = None if parts is None else static[parts]
             return with_out_sharding(build, out_sharding, axes)(key, *operands)
 
-        placed.__name__ = body.__name__
+        placed.__name__ = PROGRAM_PREFIX + body.__name__.strip("_")
         return jax.jit(placed)
 
     @functools.wraps(body)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .._compat import bind, drop_unused, is_literal, sub_jaxpr
+from .._program import PROGRAM_PREFIX
 
 # The parameter that holds the callee of each primitive that only calls it.
 _CALLEES = {
@@ -88,13 +89,23 @@ class Node:
 
 @dataclasses.dataclass
 class Program:
-    """Operations in order, with everything that no output needs removed."""
+    """Operations in order, with everything that no output needs removed.
+
+    Attributes:
+        nodes: The operations.
+        inputs: The arguments.
+        outputs: The results.
+        constants: Arrays of the closure.
+        avals: Shape and dtype of each value.
+        drawn: Results of jaxinit's own initializers.
+    """
 
     nodes: list[Node]
     inputs: list[Value]
     outputs: list[Atom]
     constants: dict[Value, Any]
     avals: dict[Value, Any]
+    drawn: set[Value] = dataclasses.field(default_factory=set[Value])
 
 
 def flatten(closed: Any) -> Program:
@@ -108,7 +119,9 @@ def flatten(closed: Any) -> Program:
     inputs = [flat.new(v.aval) for v in jaxpr.invars]
     used = (True,) * len(jaxpr.outvars)
     outputs = flat.inline(closed, inputs, used, set())
-    return Program(flat.nodes, inputs, outputs, flat.constants, flat.avals)
+    return Program(
+        flat.nodes, inputs, outputs, flat.constants, flat.avals, flat.drawn
+    )
 
 
 class _Flattener:
@@ -116,6 +129,7 @@ class _Flattener:
         self.nodes: list[Node] = []
         self.avals: dict[Value, Any] = {}
         self.constants: dict[Value, Any] = {}
+        self.drawn = set[Value]()
         self._known = set[Value]()  # computed from literals alone
         # JAX traces a function once per shape, so callees recur.
         self._live: dict[tuple[int, tuple[bool, ...]], list[Any]] = {}
@@ -158,6 +172,8 @@ class _Flattener:
                 called = eqn.params[callee]
                 inner = _given_inside(eqn, called, given)
                 outputs = self.inline(called, inputs, eqn_used, inner)
+                if str(eqn.params.get("name")).startswith(PROGRAM_PREFIX):
+                    self.drawn.update(v for v in outputs if isinstance(v, Value))
             else:
                 outputs = [self.new(v.aval) for v in eqn.outvars]
                 node = Node(eqn, inputs, outputs)
