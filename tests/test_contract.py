@@ -242,6 +242,48 @@ def test_seed_is_used_only_without_a_key(case: Case):
 
 
 @every
+def test_reads_layout(case: Case):
+    assert case.init.reads_layout is case.reads_layout
+
+
+@pytest.mark.parametrize(
+    ("init", "expected"),
+    [
+        (jaxinit.HeNormal(in_axis=None, out_axis=None), True),
+        (jaxinit.HeNormal(in_axis=1, out_axis=0), False),
+        (jaxinit.HeNormal(out_axis=(-2, -1), in_axis=0), False),
+        (jaxinit.HeNormal(batch_axis="rest"), False),
+        (jaxinit.VarianceScaling(2.0, batch_axis=0), False),
+        (jaxinit.TorchKernel(1, 0), False),
+        (jaxinit.Orthogonal(2.0, scale="spectral"), True),
+        (jaxinit.Orthogonal(column_axis=0), False),
+        (jaxinit.DeltaOrthogonal(batch_axis=0), False),
+        (jaxinit.ConvOrthogonal(batch_axis=0), False),
+        (jaxinit.Identity(batch_axis=0), False),
+        (jaxinit.Sparse(0.5, axis=-1), False),
+        (jaxinit.ICNR("normal"), True),
+        (jaxinit.Scaled(jaxinit.Scaled("orthogonal", 2.0), 2.0), True),
+        (jaxinit.Scaled(jaxinit.HeNormal(1, 0), 2.0), False),
+        (jaxinit.Scaled(jax.nn.initializers.he_normal(), 2.0), False),
+        (jaxinit.Clipped("he_normal", -1, 1), True),
+        (jaxinit.DepthScaled("he_normal", 12), True),
+        (jaxinit.DepthScaled("he_normal", 12, mode="index", index=1), True),
+        (jaxinit.DepthScaled("he_normal", 12, mode="index"), False),
+        (jaxinit.Normalized("he_normal", axis=-2), False),
+        (jaxinit.Masked("he_normal", np.eye(3)), False),
+        (jaxinit.Stacked("he_normal"), False),
+        (jaxinit.Blocks("normal", 2), False),
+        (jaxinit.Blocks("he_normal", 2, axis=0), False),
+        (jaxinit.Concatenate(("zeros", "he_normal")), True),
+        (jaxinit.Concatenate(("zeros", "he_normal"), axis=0), False),
+    ],
+    ids=repr,
+)
+def test_named_axes_leave_no_layout_to_read(init, expected):
+    assert init.reads_layout is expected
+
+
+@every
 def test_is_a_value(case: Case):
     """Hash, equality, pickle, copy, config, and a readable repr."""
     init = case.init

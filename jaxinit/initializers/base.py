@@ -50,6 +50,15 @@ class Initializer:
     registered_name: ClassVar[str | None] = None
     deterministic: ClassVar[bool | property] = False
     """Whether a call without key and seed is allowed."""
+    reads_layout: ClassVar[bool | property] = False
+    """Whether the last two axes of a shape are read as inputs and outputs by default.
+
+    True where the values depend on which axes of ``shape`` are which, and no
+    argument names them: the shape must then be ``(*taps, in, out)``. False where
+    every axis is alike, or where arguments name the axes of the array itself. A
+    combinator answers for the initializers that it holds. A subclass whose
+    `sample` computes fans, rows or columns sets it to True.
+    """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuses a class that says nothing about its values."""
@@ -209,6 +218,17 @@ class Initializer:
                 TypeError, where, "key", "a PRNG key without a seed", None, cure
             )
         return jax.random.key(seed)
+
+
+def _has_default_axes(initializer: Any) -> bool:
+    fields = dataclasses.fields(initializer)
+    axes = (f for f in fields if f.name == "axis" or f.name.endswith("_axis"))
+    # None is Keras's rule for the axes, which reads the last two as well.
+    return all(getattr(initializer, f.name) in (f.default, None) for f in axes)
+
+
+# The `reads_layout` of a class whose fields may name the axes.
+unless_axes_are_named = property(_has_default_axes)
 
 
 @program

@@ -19,7 +19,14 @@ from .._compat import OutSharding, Shape
 from .._fans import resolve_axes
 from .._program import program
 from .base import Initializer
-from .nested import ANY_KIND, as_those_held, check_initializer, check_nested, draw
+from .nested import (
+    ANY_KIND,
+    check_initializer,
+    check_nested,
+    deterministic_if_inner_is,
+    draw,
+    inner_reads_layout,
+)
 
 
 def stacked(
@@ -246,6 +253,11 @@ def _check_concatenate(
     return {"initializers": held, "sizes": sizes, "axis": axis}
 
 
+def _reads_layout(self: Any) -> bool:
+    """Parts along the last axis lie along the outputs, if a part reads a layout."""
+    return self.axis == -1 and inner_reads_layout(self)
+
+
 @dataclass(frozen=True, repr=False)
 class Stacked(Initializer):
     """Independent draws along an axis: the class of `jaxinit.functional.stacked`.
@@ -268,7 +280,7 @@ class Stacked(Initializer):
     function = staticmethod(stacked)
     check = staticmethod(_check_stacked)
     identifiers = ("stacked",)
-    deterministic = as_those_held
+    deterministic = deterministic_if_inner_is
 
 
 @dataclass(frozen=True, repr=False)
@@ -295,7 +307,8 @@ class Blocks(Initializer):
     function = staticmethod(blocks)
     check = staticmethod(_check_blocks)
     identifiers = ("blocks",)
-    deterministic = as_those_held
+    deterministic = deterministic_if_inner_is
+    reads_layout = property(_reads_layout)
 
 
 @dataclass(frozen=True, repr=False)
@@ -321,4 +334,5 @@ class Concatenate(Initializer):
     function = staticmethod(concatenate)
     check = staticmethod(_check_concatenate)
     identifiers = ("concatenate",)
-    deterministic = as_those_held
+    deterministic = deterministic_if_inner_is
+    reads_layout = property(_reads_layout)

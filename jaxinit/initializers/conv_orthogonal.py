@@ -15,7 +15,7 @@ from .._compat import OutSharding, Shape
 from .._fans import resolve_axes
 from .._program import program
 from ._householder import haar, matmul
-from .base import Initializer
+from .base import Initializer, unless_axes_are_named
 from .orthogonal import check_uniform, scale_factor, stacked, uniform_matrix
 
 
@@ -237,6 +237,7 @@ class DeltaOrthogonal(Initializer):
     function = staticmethod(delta_orthogonal)
     check = staticmethod(check_uniform)
     identifiers = ("delta_orthogonal",)
+    reads_layout = unless_axes_are_named
 
 
 @dataclass(frozen=True, repr=False)
@@ -260,3 +261,4 @@ class ConvOrthogonal(Initializer):
     function = staticmethod(conv_orthogonal)
     check = staticmethod(_check_conv)
     identifiers = ("conv_orthogonal",)
+    reads_layout = unless_axes_are_named

@@ -20,11 +20,13 @@ from .._program import program
 from .base import Initializer
 from .nested import (
     ANY_KIND,
-    as_those_held,
     check_initializer,
     check_nested,
+    deterministic_if_inner_is,
     draw,
-    holds_no_draw,
+    inner_is_deterministic,
+    inner_reads_layout,
+    reads_layout_if_inner_does,
 )
 
 
@@ -279,7 +281,10 @@ class Masked(Initializer):
     function = staticmethod(masked)
     check = staticmethod(_check_masked)
     identifiers = ("masked",)
-    deterministic = property(lambda self: self.mask is not None and holds_no_draw(self))
+    deterministic = property(
+        lambda self: self.mask is not None and inner_is_deterministic(self)
+    )
+    reads_layout = property(lambda self: self.mask is None and inner_reads_layout(self))
 
 
 @dataclass(frozen=True, repr=False)
@@ -305,7 +310,8 @@ class Clipped(Initializer):
     function = staticmethod(clipped)
     check = staticmethod(_check_clipped)
     identifiers = ("clipped",)
-    deterministic = as_those_held
+    deterministic = deterministic_if_inner_is
+    reads_layout = reads_layout_if_inner_does
 
 
 @dataclass(frozen=True, repr=False)
@@ -330,4 +336,5 @@ class AsDtype(Initializer):
     function = staticmethod(as_dtype)
     check = staticmethod(_check_as_dtype)
     identifiers = ("as_dtype",)
-    deterministic = as_those_held
+    deterministic = deterministic_if_inner_is
+    reads_layout = reads_layout_if_inner_does

@@ -8,7 +8,7 @@ import jax
 from .._checks import BatchAxes, FanAxis
 from .._compat import OutSharding, Shape
 from .._fans import check_fan_axes
-from .base import Initializer
+from .base import Initializer, unless_axes_are_named
 from .variance_scaling import scaled
 
 
@@ -70,6 +70,7 @@ class GlorotNormal(Initializer):
         "glorot_normal",
         "xavier_normal",
     )
+    reads_layout = unless_axes_are_named
 
 
 def glorot_uniform(
@@ -129,3 +130,4 @@ class GlorotUniform(Initializer):
         "glorot_uniform",
         "xavier_uniform",
     )
+    reads_layout = unless_axes_are_named

@@ -8,7 +8,7 @@ import jax
 from .._checks import BatchAxes, FanAxis
 from .._compat import OutSharding, Shape
 from .._fans import check_fan_axes
-from .base import Initializer
+from .base import Initializer, unless_axes_are_named
 from .variance_scaling import scaled
 
 
@@ -69,6 +69,7 @@ class HeNormal(Initializer):
         "he_normal",
         "kaiming_normal",
     )
+    reads_layout = unless_axes_are_named
 
 
 def he_uniform(
@@ -127,3 +128,4 @@ class HeUniform(Initializer):
         "he_uniform",
         "kaiming_uniform",
     )
+    reads_layout = unless_axes_are_named

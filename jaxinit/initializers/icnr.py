@@ -10,7 +10,13 @@ from .._checks import check_choice, check_int, error
 from .._compat import OutSharding, Shape
 from .._program import program
 from .base import Initializer
-from .nested import ANY_KIND, as_those_held, check_initializer, check_nested, draw
+from .nested import (
+    ANY_KIND,
+    check_initializer,
+    check_nested,
+    deterministic_if_inner_is,
+    draw,
+)
 
 
 def icnr(
@@ -114,4 +120,5 @@ class ICNR(Initializer):
     function = staticmethod(icnr)
     check = staticmethod(_check_icnr)
     identifiers = ("icnr",)
-    deterministic = as_those_held
+    deterministic = deterministic_if_inner_is
+    reads_layout = True

@@ -23,7 +23,7 @@ from .._checks import (
 from .._compat import OutSharding, Shape, is_traced
 from .._fans import resolve_axes
 from .._program import program
-from .base import Initializer
+from .base import Initializer, unless_axes_are_named
 from .constant import cast
 
 
@@ -207,6 +207,7 @@ class Identity(Initializer):
     check = staticmethod(_check_identity)
     identifiers = ("identity", "IdentityInitializer")
     deterministic = True
+    reads_layout = unless_axes_are_named
 
 
 @dataclass(frozen=True, repr=False)
@@ -230,3 +231,4 @@ class Dirac(Initializer):
     check = staticmethod(_check_dirac)
     identifiers = ("dirac",)
     deterministic = True
+    reads_layout = True

@@ -8,7 +8,7 @@ import jax
 from .._checks import BatchAxes, FanAxis
 from .._compat import OutSharding, Shape
 from .._fans import check_fan_axes
-from .base import Initializer
+from .base import Initializer, unless_axes_are_named
 from .variance_scaling import scaled
 
 
@@ -66,6 +66,7 @@ class LecunNormal(Initializer):
     function = staticmethod(lecun_normal)
     check = staticmethod(check_fan_axes)
     identifiers = ("lecun_normal",)
+    reads_layout = unless_axes_are_named
 
 
 def lecun_uniform(
@@ -121,3 +122,4 @@ class LecunUniform(Initializer):
     function = staticmethod(lecun_uniform)
     check = staticmethod(check_fan_axes)
     identifiers = ("lecun_uniform",)
+    reads_layout = unless_axes_are_named

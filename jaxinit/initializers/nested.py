@@ -72,12 +72,27 @@ def draw(
     return values
 
 
-def holds_no_draw(self: Any) -> bool:
-    """Whether every initializer among the fields may be called without a key."""
-    held = vars(self).values()
-    flat = (x for v in held for x in (v if isinstance(v, tuple) else (v,)))
-    return all(is_deterministic(x) for x in flat if callable(x))
+def _inner(combinator: Any) -> list[Any]:
+    """The initializers among the fields of a combinator."""
+    fields = vars(combinator).values()
+    flat = (x for v in fields for x in (v if isinstance(v, tuple) else (v,)))
+    return [x for x in flat if callable(x)]
 
 
-# Of a class that adds no draw of its own to those of the initializers it holds.
-as_those_held = property(holds_no_draw)
+def inner_is_deterministic(combinator: Any) -> bool:
+    """Whether every initializer that ``combinator`` holds needs no key."""
+    return all(map(is_deterministic, _inner(combinator)))
+
+
+def inner_reads_layout(combinator: Any) -> bool:
+    """Whether an initializer that ``combinator`` holds reads a layout.
+
+    A function does not say what it reads, and counts as one that reads none.
+    """
+    return any(getattr(x, "reads_layout", False) for x in _inner(combinator))
+
+
+# The `deterministic` and the `reads_layout` of a combinator that draws nothing itself
+# and keeps every axis where it is.
+deterministic_if_inner_is = property(inner_is_deterministic)
+reads_layout_if_inner_does = property(inner_reads_layout)

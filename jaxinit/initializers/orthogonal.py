@@ -15,7 +15,7 @@ from .._compat import OutSharding, Shape
 from .._fans import resolve_axes
 from .._program import program
 from ._householder import haar
-from .base import Initializer
+from .base import Initializer, unless_axes_are_named
 
 _METHODS = ("householder", "qr")
 _SCALES = (None, "scaled_uniform", "spectral")
@@ -217,3 +217,4 @@ class Orthogonal(Initializer):
     function = staticmethod(orthogonal)
     check = staticmethod(_check_orthogonal)
     identifiers = ("orthogonal", "OrthogonalInitializer")
+    reads_layout = unless_axes_are_named

@@ -127,6 +127,7 @@ class BilinearUpsampling(Initializer):
     function = staticmethod(bilinear_upsampling)
     identifiers = ("bilinear_upsampling",)
     deterministic = True
+    reads_layout = True
 
 
 @dataclass(frozen=True, repr=False)
@@ -141,3 +142,4 @@ class LinearDownsampling(Initializer):
     function = staticmethod(linear_downsampling)
     identifiers = ("linear_downsampling",)
     deterministic = True
+    reads_layout = True

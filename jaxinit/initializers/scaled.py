@@ -25,7 +25,14 @@ from .._compat import OutSharding, Shape
 from .._fans import resolve_axes
 from .._program import program
 from .base import Initializer
-from .nested import as_those_held, check_initializer, check_nested, draw
+from .nested import (
+    check_initializer,
+    check_nested,
+    deterministic_if_inner_is,
+    draw,
+    inner_reads_layout,
+    reads_layout_if_inner_does,
+)
 
 
 def scaled(
@@ -247,6 +254,12 @@ def _check_normalized(
     }
 
 
+def _depth_reads_layout(self: Any) -> bool:
+    """False for stacked layers, whose array has an axis of layers more."""
+    is_stacked = self.mode == "index" and self.index is None
+    return not is_stacked and inner_reads_layout(self)
+
+
 @dataclass(frozen=True, repr=False)
 class Scaled(Initializer):
     """A draw times a number: the class of `jaxinit.functional.scaled`.
@@ -268,7 +281,8 @@ class Scaled(Initializer):
     function = staticmethod(scaled)
     check = staticmethod(_check_scaled)
     identifiers = ("scaled",)
-    deterministic = as_those_held
+    deterministic = deterministic_if_inner_is
+    reads_layout = reads_layout_if_inner_does
 
 
 @dataclass(frozen=True, repr=False)
@@ -301,7 +315,8 @@ class DepthScaled(Initializer):
     function = staticmethod(depth_scaled)
     check = staticmethod(_check_depth_scaled)
     identifiers = ("depth_scaled",)
-    deterministic = as_those_held
+    deterministic = deterministic_if_inner_is
+    reads_layout = property(_depth_reads_layout)
 
 
 @dataclass(frozen=True, repr=False)
@@ -327,4 +342,4 @@ class Normalized(Initializer):
     function = staticmethod(normalized)
     check = staticmethod(_check_normalized)
     identifiers = ("normalized",)
-    deterministic = as_those_held
+    deterministic = deterministic_if_inner_is

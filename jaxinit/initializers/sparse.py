@@ -14,7 +14,7 @@ from .._checks import Axes, check_axes, check_draw, check_fraction, check_number
 from .._compat import OutSharding, Shape, is_traced
 from .._fans import resolve_axes
 from .._program import program
-from .base import Initializer
+from .base import Initializer, unless_axes_are_named
 
 
 def sparse(
@@ -146,3 +146,4 @@ class Sparse(Initializer):
     function = staticmethod(sparse)
     check = staticmethod(_check_sparse)
     identifiers = ("sparse",)
+    reads_layout = unless_axes_are_named

@@ -169,3 +169,4 @@ class STFT(Initializer):
     check = staticmethod(_check_stft)
     identifiers = ("stft", "STFTInitializer")
     deterministic = True
+    reads_layout = True

@@ -10,7 +10,7 @@ from .. import _draws
 from .._checks import BatchAxes, FanAxis, check_draw, check_size
 from .._compat import OutSharding, Shape
 from .._fans import check_fan_axes
-from .base import Initializer
+from .base import Initializer, unless_axes_are_named
 from .variance_scaling import scaled
 
 
@@ -119,6 +119,7 @@ class TorchKernel(Initializer):
     function = staticmethod(torch_kernel)
     check = staticmethod(check_fan_axes)
     identifiers = ("torch_kernel",)
+    reads_layout = unless_axes_are_named
 
 
 @dataclass(frozen=True, repr=False)

@@ -12,7 +12,7 @@ from .. import _draws
 from .._checks import BatchAxes, FanAxis, check_choice, check_draw, check_number
 from .._compat import OutSharding, Shape
 from .._fans import check_fan_axes, compute_fans
-from .base import Initializer
+from .base import Initializer, unless_axes_are_named
 
 _MODES = {
     "fan_in": lambda fan_in, fan_out: fan_in,
@@ -166,3 +166,4 @@ class VarianceScaling(Initializer):
     function = staticmethod(variance_scaling)
     check = staticmethod(_check_scaling)
     identifiers = ("variance_scaling",)
+    reads_layout = unless_axes_are_named

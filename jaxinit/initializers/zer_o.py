@@ -85,3 +85,4 @@ class ZerO(Initializer):
     function = staticmethod(zer_o)
     identifiers = ("zer_o",)
     deterministic = True
+    reads_layout = True
