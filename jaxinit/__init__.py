@@ -92,6 +92,7 @@ from .manifests.manifest import Manifest as Manifest
 from .manifests.manifest import manifest as manifest
 from .planning.plan import Plan as Plan
 from .rules.leaf_keys import leaf_key as leaf_key
+from .rules.models import eval_shape as eval_shape
 from .rules.models import init as init
 from .rules.models import plan as plan
 from .rules.rules import Rules as Rules

@@ -11,7 +11,8 @@ from jax.sharding import Mesh, NamedSharding
 
 from .planning.plan import Plan, Progress
 from .planning.structure import FromTree
-from .rules.rules import Rules, ruled
+from .rules.models import ruled
+from .rules.rules import Rules
 
 
 def plan(

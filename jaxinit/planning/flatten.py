@@ -119,9 +119,7 @@ def flatten(closed: Any) -> Program:
     inputs = [flat.new(v.aval) for v in jaxpr.invars]
     used = (True,) * len(jaxpr.outvars)
     outputs = flat.inline(closed, inputs, used, set())
-    return Program(
-        flat.nodes, inputs, outputs, flat.constants, flat.avals, flat.drawn
-    )
+    return Program(flat.nodes, inputs, outputs, flat.constants, flat.avals, flat.drawn)
 
 
 class _Flattener:

@@ -1,4 +1,4 @@
-"""Which rule makes which leaf of a tree, and what is wrong with that."""
+"""Which rule makes which leaf of a tree, how, and what is wrong with that."""
 
 import dataclasses
 import difflib
@@ -11,13 +11,17 @@ import numpy as np
 
 from .._paths import Parts, parts_of, unique_paths
 from ..planning.structure import is_array
+from .draws import Call, Draw
+from .known import Known, known_draws
 from .leaf_keys import fold_words, path_words
+from .parameters import Guard, guards_of, passes
 from .patterns import compile_pattern, describe
+from .readings import ambiguity, reads_layout
 
 _MOST = 10  # leaves that an error lists
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Row:
     """One array of a tree and what makes it.
 
@@ -27,8 +31,12 @@ class Row:
         index: Its position among all leaves of the tree.
         shape: Its shape.
         dtype: Its dtype.
+        guard: Names of which a pattern must hold one to reach it; None for a
+            parameter.
         rule: Number of the first rule that matches, from 1; 0 for the default.
         initializer: What makes it; None for the model's own.
+        draw: The calls of the initializer that make it.
+        is_known: Whether the model or the class of its layer says how it is drawn.
     """
 
     parts: Parts
@@ -36,19 +44,24 @@ class Row:
     index: int
     shape: tuple[int, ...]
     dtype: Any
+    guard: Guard
     rule: int
     initializer: Any
+    draw: Draw
+    is_known: bool
 
 
 class Assignment:
     """The rules of a `Rules`, applied to the arrays of a tree.
 
     Attributes:
+        tree: The tree.
         rows: One for each array, in order.
     """
 
     def __init__(self, rules: Any, tree: Any):
         """Matches every rule with every array; nothing is raised for a bad match."""
+        self.tree = tree
         self._rules = rules
         self._matchers = [compile_pattern(pattern) for pattern, _ in rules.rules]
         self._draws: dict[Any, Callable[..., jax.Array]] = {}
@@ -56,27 +69,58 @@ class Assignment:
         all_parts = parts_of(tree)
         arrays = [i for i, leaf in enumerate(leaves) if is_array(leaf)]
         paths = unique_paths("Rules", [all_parts[i] for i in arrays])
+        guards, known = guards_of(tree), known_draws(tree)
+        # For each rule, and last for the default: what it matches, what of that an
+        # earlier rule takes, what of that is no parameter.
         self._matched = [0] * len(rules.rules)
         self._taken: list[set[int]] = [set() for _ in rules.rules]
+        self._spared: list[list[tuple[str, Guard]]] = [[] for _ in (*rules.rules, None)]
         self.rows = [
-            self._row(all_parts[i], path, i, leaves[i])
+            self._row(i, all_parts[i], path, leaves[i], guards[i], known[i])
             for i, path in zip(arrays, paths, strict=True)
         ]
 
-    def _row(self, parts: Parts, path: str, index: int, leaf: Any) -> Row:
+    def _row(
+        self,
+        index: int,
+        parts: Parts,
+        path: str,
+        leaf: Any,
+        guard: Guard,
+        known: Known | None,
+    ) -> Row:
         aval = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-        number, initializer = 0, self._rules.default
         first = None
         for i, matches in enumerate(self._matchers):
             if not matches(path, aval):
                 continue
+            if not passes(self._rules.rules[i][0], guard):
+                self._spared[i].append((path, guard))
+                continue
             self._matched[i] += 1
             if first is None:
-                first, number = i, i + 1
-                initializer = self._rules.rules[i][1]
+                first = i
             else:
                 self._taken[i].add(first)
-        return Row(parts, path, index, aval.shape, aval.dtype, number, initializer)
+        if first is not None:
+            initializer = self._rules.rules[first][1]
+        else:
+            initializer = self._rules.default if guard is None else None
+            if guard is not None and self._rules.default is not None:
+                self._spared[-1].append((path, guard))
+        draw = Call(aval.shape) if known is None else known.draw_by(initializer)
+        return Row(
+            parts,
+            path,
+            index,
+            aval.shape,
+            aval.dtype,
+            guard,
+            0 if first is None else first + 1,
+            initializer,
+            draw,
+            known is not None,
+        )
 
     def idle(self) -> list[str]:
         """What to say of each rule that makes no leaf: dead, or shadowed."""
@@ -90,9 +134,20 @@ class Assignment:
                 earlier = ", ".join(self._name(j + 1) for j in sorted(self._taken[i]))
                 leaves = f"{count} leaves" if count > 1 else "1 leaf"
                 said.append(f"{name} matches {leaves}, all taken earlier by {earlier}")
+            elif self._spared[i]:
+                said.append(f"{name} matches no parameter: it {self._spares(i)}")
             else:
                 said.append(f"{name} matches no leaf{self._hint(i)}")
         return said
+
+    def spared(self) -> list[str]:
+        """What to say of each rule that also matches what is no parameter."""
+        used = {row.rule for row in self.rows}
+        return [
+            f"{self._name(i + 1)} {self._spares(i)}"
+            for i in range(len(self._matched))
+            if self._spared[i] and i + 1 in used
+        ] + ([f"{self._name(0)} {self._spares(-1)}"] if self._spared[-1] else [])
 
     def unfit(self, rows: Sequence[Row] | None = None) -> dict[str, str]:
         """Why an initializer cannot serve its leaf, by path; found by tracing alone."""
@@ -129,7 +184,7 @@ class Assignment:
         for row in self.rows:
             if row.path in unfit:
                 rule = f"{row.initializer!r} of {self._name(row.rule)}"
-                text = f"{_array(row)} by {rule}: {unfit[row.path]}"
+                text = f"{describe_array(row)} by {rule}: {unfit[row.path]}"
                 alike.setdefault(text, []).append(row.path)
         if unfit:
             lines = [
@@ -144,7 +199,17 @@ class Assignment:
             self._draws[kind] = _drawing(row)
         return self._draws[kind](key, *map(np.uint32, path_words(row.parts)))
 
+    def rule_of(self, row: Row) -> str:
+        """Number and pattern of a row's rule, for a table."""
+        if row.rule:
+            return f"{row.rule} {describe(self._rules.rules[row.rule - 1][0])}"
+        return "-" if self._rules.default is None or row.guard else "default"
+
     def _reason(self, row: Row) -> str | None:
+        if not row.is_known and reads_layout(row.initializer):
+            reason = ambiguity(row.shape)
+            if reason is not None:
+                return reason
         key = jax.eval_shape(lambda: jax.random.key(0))
         try:
             made = jax.eval_shape(lambda key: self.draw(row, key), key)
@@ -161,28 +226,25 @@ class Assignment:
             return "the default"
         return f"rule {number} ({describe(self._rules.rules[number - 1][0])})"
 
+    def _spares(self, i: int) -> str:
+        """How many leaves a rule leaves alone, and which pattern would reach them."""
+        path, guard = self._spared[i][0]
+        names = [name for name in path.split("/") if name in (guard or ())]
+        cure = f"; a pattern that names {names[0]!r} reaches it" if names else ""
+        count = len(self._spared[i])
+        first = path if count == 1 else f"{count} arrays, as {path},"
+        return f"leaves {first} as no parameter{cure}"
+
     def _hint(self, i: int) -> str:
         pattern = describe(self._rules.rules[i][0])
         close = difflib.get_close_matches(pattern, [r.path for r in self.rows], 2, 0)
         return f" (there is {' and '.join(close)})" if close else " of an empty tree"
 
     def __str__(self) -> str:
-        """A table of leaf, shape, rule and initializer, and what is wrong."""
-        unfit = self.unfit()
-        table = [("leaf", "array", "rule", "initializer")]
-        for row in self.rows:
-            made = "the model's own" if row.initializer is None else row.initializer
-            rule = "default" if self._rules.default is not None else "-"
-            if row.rule:
-                rule = f"{row.rule} {describe(self._rules.rules[row.rule - 1][0])}"
-            wrong = f"  ! {unfit[row.path]}" if row.path in unfit else ""
-            table.append((row.path, _array(row), rule, f"{made}{wrong}"))
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = [
-            "  ".join(x.ljust(w) for x, w in zip(cells, widths, strict=True)).rstrip()
-            for cells in table
-        ]
-        return "\n".join([*lines, *(f"! {text}" for text in self.idle())])
+        """A table of leaves with what makes them, and what is wrong."""
+        from .table import render
+
+        return render(self)
 
 
 def listed(lines: Sequence[str]) -> str:
@@ -191,22 +253,28 @@ def listed(lines: Sequence[str]) -> str:
     return "".join(f"\n  {line}" for line in [*lines[:_MOST], *more])
 
 
+def describe_array(row: Row) -> str:
+    """Dtype and shape of a leaf, and the calls that make it where there are others."""
+    shape = f"{row.dtype}[{', '.join(map(str, row.shape))}]"
+    drawn = str(row.draw)
+    return shape if drawn == str(row.shape) else f"{shape}, drawn as {drawn},"
+
+
 def _kind(row: Row) -> Any:
-    return id(row.initializer), row.shape, row.dtype
+    return id(row.initializer), row.draw, row.dtype, row.is_known
 
 
 def _drawing(row: Row) -> Callable[..., jax.Array]:
-    initializer, shape, dtype = row.initializer, row.shape, row.dtype
+    initializer, dtype = row.initializer, row.dtype
+
+    def initialize(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        return initializer(key, shape, dtype)
 
     @jax.jit
     def draw(key: jax.Array, *words: Any) -> jax.Array:
-        return initializer(fold_words(key, words), shape, dtype)
+        return row.draw.draw(initialize, fold_words(key, words))
 
     return draw
-
-
-def _array(row: Row) -> str:
-    return f"{row.dtype}[{', '.join(map(str, row.shape))}]"
 
 
 def _more(paths: Sequence[str]) -> str:

@@ -81,7 +81,7 @@ def base_key(args: Sequence[Any], kwargs: Mapping[str, Any]) -> jax.Array:
     first: Any = args[0] if args else None
     if isinstance(first, Mapping):
         first = first.get("params", first.get("default"))
-    if _is_key(first) or _is_raw(first):
+    if is_key_like(first):
         return first
     typed = [x for x in jax.tree.leaves((args, kwargs)) if _is_key(x)]
     if len(typed) != 1:
@@ -90,6 +90,11 @@ def base_key(args: Sequence[Any], kwargs: Mapping[str, Any]) -> jax.Array:
             f"or a dict with a key 'params'; got {len(typed)} keys among the others."
         )
     return typed[0]
+
+
+def is_key_like(x: Any) -> bool:
+    """True for a typed key, or what may be a raw one."""
+    return _is_key(x) or _is_raw(x)
 
 
 def _is_key(x: Any) -> bool:

@@ -1,11 +1,83 @@
 """Whole models, with rules: what `jaxinit.plan` and `jaxinit.init` are."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+
 from .._compat import is_evaluated
 from ..planning.plan import Plan, Progress
-from .rules import Rules, ruled
+from .leaf_keys import base_key
+from .rules import Rules, as_rules
+from .trace import trace, values
+
+
+def eval_shape(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """The shapes of the result of ``fn``, and how ``fn`` draws each leaf.
+
+    As ``jax.eval_shape``: nothing is computed. The structs know with which shapes
+    ``fn`` calls its initializers, so rules that are given them read each leaf as its
+    layer does: the heads (768, 12, 64) of an attention layer as the matrix
+    (768, 768) that they come from, the kernels of scanned layers one by one.
+
+    Args:
+        fn: Function of keys and arrays to a pytree, as a model's ``init``.
+        *args: Its arguments. Arrays may be ``jax.ShapeDtypeStruct``.
+        **kwargs: Keyword arguments of ``fn``.
+
+    Returns:
+        The result of ``fn`` with a ``jax.ShapeDtypeStruct`` for each array, for
+        `init_tree`, `reinit`, `fill_missing` and ``Rules.explain``.
+
+    Example:
+        >>> def init(key):
+        ...     return lecun_normal(key, (768, 768)).reshape(768, 12, 64)
+        >>> shapes = eval_shape(init, jax.random.key(0))
+        >>> shapes.shape
+        (768, 12, 64)
+        >>> w = jaxinit.init_tree(jax.random.key(0), shapes, {"**": "lecun_normal"})
+        >>> round(float(w.std()) * 768**0.5, 2)
+        1.0
+    """
+    shapes, _ = trace(fn, args, kwargs)
+    return shapes
+
+
+def ruled(fn: Callable[..., Any], rules: Any) -> Callable[..., Any]:
+    """``fn`` with the leaves that rules match made by their initializers.
+
+    What ``fn`` computes for those alone is dead code to whoever traces it.
+    """
+    rules = as_rules(rules)
+
+    @functools.wraps(fn)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        shapes, source = trace(fn, args, kwargs)
+        return redraw(base_key(args, kwargs), shapes, values(shapes, source), rules)
+
+    return run
+
+
+def redraw(key: jax.Array, shapes: Any, tree: Any, rules: Rules) -> Any:
+    """A tree with the leaves that rules match drawn anew, one operation at a time.
+
+    Args:
+        key: Base key.
+        shapes: The tree with a shape for each array, as `eval_shape` gives it.
+        tree: The arrays.
+        rules: The rules.
+
+    Raises:
+        ValueError: If the rules do not suit the tree.
+    """
+    assignment = rules.assign(shapes)
+    assignment.check()
+    leaves, structure = jax.tree.flatten(tree)
+    for row in assignment.rows:
+        if row.initializer is not None:
+            leaves[row.index] = assignment.draw(row, key)
+    return jax.tree.unflatten(structure, leaves)
 
 
 def plan(
@@ -34,9 +106,10 @@ def plan(
         fn: Function of keys and arrays to a pytree, as a model's ``init``.
         *args: Its arguments. Arrays may be ``jax.ShapeDtypeStruct`` here; what is
             not an array (a bool, a string, a number) is fixed by its value.
-        rules: `Rules`, or what they are built of: the leaves that they match are
-            made by their initializers, from `leaf_key` of the first argument (a
-            key, or a dict of keys with "params"); the others by ``fn``.
+        rules: `Rules`, or what they are built of: the parameters that they match
+            are made by their initializers, from `leaf_key` of the first argument (a
+            key, or a dict of keys with "params"); the others by ``fn``. A rule's
+            initializer is called with the shapes with which ``fn`` calls its own.
         out_shardings: None; a sharding; a pytree prefix of shardings; or a
             function of (path, ShapeDtypeStruct) to a sharding.
         donate: Positions of arguments whose arrays a call may consume: they are

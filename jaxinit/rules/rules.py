@@ -1,18 +1,14 @@
 """Rules: path patterns to initializers, as data."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
-
-import jax
 
 from .. import _files
 from .._checks import check_bool
 from ..initializers import registry
 from .assignment import Assignment
-from .leaf_keys import base_key
 from .patterns import Pattern, compile_pattern, pattern_config, pattern_from_config
 
 _FIELDS = ("rules", "default", "strict")
@@ -155,35 +151,6 @@ class Rules:
 def as_rules(rules: Any) -> Rules:
     """Rules from themselves, or from what they are built of."""
     return rules if isinstance(rules, Rules) else Rules(rules)
-
-
-def ruled(fn: Callable[..., Any], rules: Any) -> Callable[..., Any]:
-    """``fn`` with the leaves that rules match made by their initializers.
-
-    What ``fn`` computes for those alone is dead code to whoever traces it.
-    """
-    rules = as_rules(rules)
-
-    @functools.wraps(fn)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        return redraw(base_key(args, kwargs), fn(*args, **kwargs), rules)
-
-    return run
-
-
-def redraw(key: jax.Array, tree: Any, rules: Rules) -> Any:
-    """A tree with the leaves that rules match drawn anew, one operation at a time.
-
-    Raises:
-        ValueError: If the rules do not suit the tree.
-    """
-    assignment = rules.assign(tree)
-    assignment.check()
-    leaves, structure = jax.tree.flatten(tree)
-    for row in assignment.rows:
-        if row.initializer is not None:
-            leaves[row.index] = assignment.draw(row, key)
-    return jax.tree.unflatten(structure, leaves)
 
 
 def _rule(number: int, pair: Any) -> tuple[Pattern, Any]:

@@ -1,7 +1,7 @@
 """Parameters from shapes and rules, without a model; all of them or some."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,11 +10,13 @@ from jax.sharding import Sharding
 
 from .._checks import check_key
 from .._compat import is_staging, is_traced
-from .._paths import parts_of, unique_paths
+from .._paths import join, parts_of, unique_paths
 from ..planning.plan import Plan, Progress
 from ..planning.structure import is_array
 from .assignment import Assignment, Row, listed
+from .leaf_keys import base_key, is_key_like
 from .rules import Rules, as_rules
+from .trace import Drawn
 
 
 def init_tree(
@@ -28,12 +30,14 @@ def init_tree(
 
     No model is traced. Each distinct kind of leaf is traced and compiled once. A
     leaf's values are those of ``jax.jit(initializer)(leaf_key(key, path), ...)``:
-    other leaves do not enter.
+    other leaves do not enter. Of stacked layers, layer i has the key
+    ``jax.random.fold_in(leaf_key(key, path), i)``.
 
     Args:
         key: Base key, typed or raw.
         abstract_params: Pytree of ``jax.ShapeDtypeStruct`` or arrays, whose
-            shardings are those of the result. What is no array stays as it is.
+            shardings are those of the result. The shapes of `jaxinit.eval_shape` know
+            how the model draws each leaf. What is no array stays as it is.
         rules: `Rules`, or what they are built of.
         progress: Called as progress(done, total, what) while compiling.
 
@@ -41,15 +45,16 @@ def init_tree(
         The tree with its arrays made. Inside jit the operations are traced.
 
     Raises:
-        ValueError: If a leaf has no initializer, or the rules do not suit the tree;
-            before anything is allocated.
+        ValueError: If a leaf has no initializer; if the rules do not suit the tree; or
+            if a shape has two readings, with other fans, and nothing says which is
+            right. Nothing is allocated before.
 
     Example:
         >>> shapes = {"w": jax.ShapeDtypeStruct((3, 2), jnp.bfloat16)}
         >>> init_tree(jax.random.key(0), shapes, {"w": "he_normal"})["w"].dtype
         dtype(bfloat16)
     """
-    key = check_key("init_tree", key)
+    key = _check_order("init_tree", "key, abstract_params, rules", key, rules)
     assignment = as_rules(rules).assign(abstract_params)
     _check_covered("init_tree", assignment.rows)
     assignment.check()
@@ -57,14 +62,21 @@ def init_tree(
 
 
 def reinit(
-    params: Any, rules: Rules | Any, key: jax.Array, *, progress: Progress | None = None
+    key: jax.Array,
+    params: Any,
+    rules: Rules | Any,
+    *,
+    like: Any = None,
+    progress: Progress | None = None,
 ) -> Any:
     """Parameters with the leaves that rules match made anew.
 
     Args:
-        params: Pytree of arrays.
-        rules: `Rules`, or what they are built of; a default matches every leaf.
         key: Base key, typed or raw.
+        params: Pytree of arrays.
+        rules: `Rules`, or what they are built of; a default matches every parameter.
+        like: The same tree as `jaxinit.eval_shape` gives it, which knows how the
+            model draws each leaf. Live models of NNX and Equinox need none.
         progress: Called as progress(done, total, what) while compiling.
 
     Returns:
@@ -72,40 +84,41 @@ def reinit(
         an initializer; all other leaves are the same objects.
 
     Raises:
-        ValueError: If the rules do not suit the tree.
+        ValueError: If the rules do not suit the tree, or ``like`` is another tree.
 
     Example:
         >>> params = {"head": jnp.ones((2, 2)), "body": jnp.ones((2, 2))}
-        >>> new = reinit(params, {"head": "zeros"}, jax.random.key(0))
+        >>> new = reinit(jax.random.key(0), params, {"head": "zeros"})
         >>> new["body"] is params["body"], float(new["head"].sum())
         (True, 0.0)
     """
-    key = check_key("reinit", key)
-    assignment = as_rules(rules).assign(params)
+    key = _check_order("reinit", "key, params, rules", key, rules)
+    assignment = as_rules(rules).assign(
+        params if like is None else _as_drawn(params, like)
+    )
     assignment.check()
     rows = [row for row in assignment.rows if row.initializer is not None]
     return _make(key, params, assignment, rows, progress)
 
 
 def fill_missing(
+    key: jax.Array,
     loaded: Any,
     abstract_params: Any,
     rules: Rules | Any,
-    key: jax.Array,
     *,
     progress: Progress | None = None,
 ) -> Any:
     """A checkpoint completed: the leaves that it lacks are made by the rules.
 
-    Leaves are told apart by path, so ``loaded`` may be of other containers, and
-    with or without boxes.
+    Leaves are told apart by path, so ``loaded`` may be of other containers: with or
+    without boxes, or with dicts in place of boxes and lists, as Orbax restores them.
 
     Args:
-        loaded: Pytree of arrays. A ``jax.ShapeDtypeStruct`` in it is missing.
-        abstract_params: The whole tree, of ``jax.ShapeDtypeStruct`` or arrays, whose
-            shardings are those of the result.
-        rules: `Rules`, or what they are built of.
         key: Base key, typed or raw.
+        loaded: Pytree of arrays. A ``jax.ShapeDtypeStruct`` in it is missing.
+        abstract_params: The whole tree, as for `init_tree`.
+        rules: `Rules`, or what they are built of.
         progress: Called as progress(done, total, what) while compiling.
 
     Returns:
@@ -120,14 +133,15 @@ def fill_missing(
     Example:
         >>> loaded = {"body": jnp.ones((2, 2))}
         >>> shapes = loaded | {"head": jax.ShapeDtypeStruct((2,), jnp.int8)}
-        >>> new = fill_missing(loaded, shapes, {"head": "zeros"}, jax.random.key(0))
+        >>> new = fill_missing(jax.random.key(0), loaded, shapes, {"head": "zeros"})
         >>> new["body"] is loaded["body"], new["head"].tolist()
         (True, [0, 0])
     """
-    key = check_key("fill_missing", key)
+    order = "key, loaded, abstract_params, rules"
+    key = _check_order("fill_missing", order, key, rules)
     rules = as_rules(rules)
     assignment = rules.assign(abstract_params)
-    found = _by_path(loaded)
+    found = _by_path(loaded, {row.path for row in assignment.rows})
     rows = [row for row in assignment.rows if row.path not in found]
     wrong = [
         f"{row.path}: {np.shape(found[row.path])} instead of {row.shape}"
@@ -191,13 +205,51 @@ def _check_covered(where: str, rows: Sequence[Row]) -> None:
         )
 
 
-def _by_path(loaded: Any) -> dict[str, Any]:
+def _check_order(where: str, order: str, key: Any, rules: Any) -> jax.Array:
+    """The base key, or that of a dict of keys, if it comes first.
+
+    Raises:
+        TypeError: If the key comes last, as it did once, or is none.
+    """
+    if is_key_like(rules):
+        raise TypeError(f"{where}: the key comes first now: {where}({order}).")
+    return check_key(where, base_key((key,), {}) if isinstance(key, Mapping) else key)
+
+
+def _as_drawn(params: Any, like: Any) -> Any:
+    """Parameters in the form of shapes that know how they are drawn.
+
+    Raises:
+        ValueError: If ``like`` is another tree.
+    """
+    leaves, structure = jax.tree.flatten(params)
+    shapes = jax.tree.leaves(like)
+    ours, theirs = (
+        {join(path): np.shape(leaf) for path, leaf in zip(parts_of(x), y, strict=True)}
+        for x, y in ((params, leaves), (like, shapes))
+    )
+    if ours != theirs:
+        differ = sorted({path for path, _ in ours.items() ^ theirs.items()})
+        raise ValueError(
+            f"reinit(like=...) must be the tree of params; other:{listed(differ)}"
+        )
+    drawn = [
+        shape.of_dtype(leaf.dtype) if isinstance(shape, Drawn) else leaf
+        for leaf, shape in zip(leaves, shapes, strict=True)
+    ]
+    return jax.tree.unflatten(structure, drawn)
+
+
+def _by_path(loaded: Any, known: Collection[str]) -> dict[str, Any]:
+    """The loaded arrays by path; ``{"value": array}`` may stand for a box."""
     pairs = [
         (parts, leaf)
         for parts, leaf in zip(parts_of(loaded), jax.tree.leaves(loaded), strict=True)
         if is_array(leaf) and not isinstance(leaf, jax.ShapeDtypeStruct)
     ]
     paths = unique_paths("fill_missing", [parts for parts, _ in pairs])
+    unboxed = [path.removesuffix("/value") for path in paths]
+    paths = [u if p not in known else p for p, u in zip(paths, unboxed, strict=True)]
     return dict(zip(paths, (leaf for _, leaf in pairs), strict=True))
 
 

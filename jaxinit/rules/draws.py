@@ -1,0 +1,328 @@
+"""How a function draws a leaf: the calls of its initializer, read from its graph.
+
+A model seldom stores what its initializer returns. Flax asks for a matrix
+(768, 768) and reshapes it to the heads (768, 12, 64); a scan or vmap over layers
+calls the initializer once for each layer and stacks the results. From the leaf
+back, past the operations that only move elements, lie the results of the calls:
+their shapes are what the model asked for. A rule's initializer is called with
+the same shapes, and its results are moved in the same way.
+"""
+
+import abc
+import collections
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .._compat import bind, is_literal, scan_parts
+from ..planning.flatten import Node, Program, Value, flatten
+from ..planning.partition import describe
+from .batches import find_batches
+from .layout import Layout
+
+# Operations that move elements and leave each as it is.
+_MOVING = {
+    "broadcast_in_dim",
+    "concatenate",
+    "reshape",
+    "squeeze",
+    "stack",
+    "transpose",
+}
+# Operations that return their operand, on another device or in another dtype.
+_PASSING = {
+    "convert_element_type",
+    "copy",
+    "copy_p",
+    "layout_constraint",
+    "mesh_cast",
+    "optimization_barrier",
+    "reduce_precision",
+    "reshard",
+    "sharding_constraint",
+}
+
+Initialize = Callable[[jax.Array, tuple[int, ...]], jax.Array]
+
+
+class Draw(abc.ABC):
+    """The calls of an initializer that make one array, in order.
+
+    Attributes:
+        shape: Shape of the array.
+    """
+
+    shape: tuple[int, ...]
+
+    @property
+    @abc.abstractmethod
+    def calls(self) -> list[tuple[int, ...]]:
+        """The shape that each call asks for."""
+
+    @property
+    def is_one(self) -> bool:
+        """Whether one call makes the whole array, and no layers are stacked."""
+        return False
+
+    @abc.abstractmethod
+    def make(self, initialize: Initialize, keys: jax.Array) -> jax.Array:
+        """The array.
+
+        Args:
+            initialize: Makes the result of one call from its key and shape.
+            keys: One key for each call.
+        """
+
+    def draw(self, initialize: Initialize, key: jax.Array) -> jax.Array:
+        """The array from one key, typed or raw.
+
+        A single call gets the key itself. Call i of several gets the key with i
+        folded in, so it does not depend on how many calls follow.
+        """
+        if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+            typed = jax.random.wrap_key_data(key)
+            return self.draw(lambda k, shape: initialize(_raw(k), shape), typed)
+        if self.is_one:
+            return self.make(initialize, key[None])
+        numbers = jnp.arange(len(self.calls), dtype=jnp.uint32)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+        return self.make(initialize, keys)
+
+    def __str__(self) -> str:
+        """The calls, as ``12 x (768, 64)``."""
+        if self.is_one:
+            return str(self.calls[0])
+        counts = collections.Counter(self.calls)
+        return " + ".join(f"{count} x {shape}" for shape, count in counts.items())
+
+
+@dataclasses.dataclass(frozen=True)
+class Call(Draw):
+    """The result of one call, or of a batch of calls.
+
+    Attributes:
+        shape: Shape of the result.
+        batch: Axes of it that count calls.
+    """
+
+    shape: tuple[int, ...]
+    batch: tuple[int, ...] = ()
+
+    @property
+    def calls(self) -> list[tuple[int, ...]]:
+        """The shape without the axes that count calls, once for each."""
+        part = tuple(n for i, n in enumerate(self.shape) if i not in self.batch)
+        return [part] * math.prod(self.shape[i] for i in self.batch)
+
+    @property
+    def is_one(self) -> bool:
+        """Whether no axis counts calls."""
+        return not self.batch
+
+    def make(self, initialize: Initialize, keys: jax.Array) -> jax.Array:
+        """The results of all calls, each at its place along the batch axes."""
+        if self.is_one:
+            return initialize(keys[0], self.shape)
+        sizes = [self.shape[i] for i in self.batch]
+        if 0 in sizes:
+            part = tuple(n for i, n in enumerate(self.shape) if i not in self.batch)
+            made = jax.eval_shape(initialize, jax.random.key(0), part)
+            return jnp.zeros(self.shape, made.dtype)
+        (part,) = set(self.calls)
+        made = jax.vmap(lambda key: initialize(key, part))(keys)
+        return jnp.moveaxis(made.reshape(*sizes, *part), range(len(sizes)), self.batch)
+
+
+@dataclasses.dataclass(frozen=True)
+class Moved(Draw):
+    """Results of calls that an operation moves or joins.
+
+    Attributes:
+        shape: Shape of the result.
+        parts: The operands.
+        signature: Name and parameters of the operation.
+        move: The operation.
+    """
+
+    shape: tuple[int, ...]
+    parts: tuple[Draw, ...]
+    signature: Hashable
+    move: Callable[[list[jax.Array]], jax.Array] = dataclasses.field(compare=False)
+
+    @property
+    def calls(self) -> list[tuple[int, ...]]:
+        """Those of all operands, in order."""
+        return [shape for part in self.parts for shape in part.calls]
+
+    @property
+    def is_one(self) -> bool:
+        """Whether the operand is one call."""
+        return len(self.parts) == 1 and self.parts[0].is_one
+
+    def make(self, initialize: Initialize, keys: jax.Array) -> jax.Array:
+        """The results of the operands' calls, moved."""
+        ends = list(itertools.accumulate(len(part.calls) for part in self.parts))
+        made = [
+            part.make(initialize, keys[end - len(part.calls) : end])
+            for part, end in zip(self.parts, ends, strict=True)
+        ]
+        return self.move(made)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stack(Draw):
+    """The same calls for each of several layers, stacked along an axis.
+
+    Attributes:
+        count: Number of layers.
+        layer: How the array of one layer is made.
+        axis: Axis of the array that counts layers.
+    """
+
+    count: int
+    layer: Draw
+    axis: int = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """That of a layer, with the count at its axis."""
+        inner = self.layer.shape
+        return (*inner[: self.axis], self.count, *inner[self.axis :])
+
+    @property
+    def calls(self) -> list[tuple[int, ...]]:
+        """Those of every layer, layer after layer."""
+        return self.layer.calls * self.count
+
+    def make(self, initialize: Initialize, keys: jax.Array) -> jax.Array:
+        """The arrays of all layers."""
+        if not self.count:
+            made = jax.eval_shape(initialize, jax.random.key(0), self.layer.calls[0])
+            return jnp.zeros(self.shape, made.dtype)
+        keys = keys.reshape(self.count, -1)
+        make = jax.vmap(
+            lambda keys: self.layer.make(initialize, keys), out_axes=self.axis
+        )
+        return make(keys)
+
+
+@dataclasses.dataclass(frozen=True)
+class Arranged(Draw):
+    """One call whose result is reshaped and transposed, as a `Layout` says."""
+
+    layout: Layout
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The stored shape of one layer."""
+        return tuple(self.layout.split[i] for i in self.layout.order)
+
+    @property
+    def calls(self) -> list[tuple[int, ...]]:
+        """The shape that the layer's class asks for."""
+        return [self.layout.shape]
+
+    @property
+    def is_one(self) -> bool:
+        """True."""
+        return True
+
+    def make(self, initialize: Initialize, keys: jax.Array) -> jax.Array:
+        """The result, in the axes of the stored array."""
+        made = initialize(keys[0], self.layout.shape).reshape(self.layout.split)
+        return made.transpose(self.layout.order)
+
+
+def from_layout(layout: Layout, shape: tuple[int, ...]) -> Draw:
+    """How a layer whose class is known draws an array of ``shape``."""
+    draw: Draw = Arranged(layout)
+    for count in reversed(shape[: layout.stacked]):
+        draw = Stack(count, draw)
+    return draw
+
+
+def find_draws(program: Program) -> list[Draw]:
+    """How each result of a program is drawn."""
+    return _Finder(program).results()
+
+
+class _Finder:
+    """Walks a flat program from its results back to calls of initializers."""
+
+    def __init__(self, program: Program):
+        self._program = program
+        self._made_by = {out: node for node in program.nodes for out in node.outputs}
+        self._batches = find_batches(program)
+
+    def results(self) -> list[Draw]:
+        return [self._find(atom) for atom in self._program.outputs]
+
+    def _find(self, atom: Any) -> Draw:
+        if not isinstance(atom, Value):
+            return Call(tuple(jnp.shape(atom.val)))
+        shape = tuple(self._program.avals[atom].shape)
+        node = self._made_by.get(atom)
+        end = Call(shape, self._batches.get(atom, ()))
+        if node is None or atom in self._program.drawn:
+            return end
+        if node.name in _PASSING:
+            return self._find(node.inputs[node.outputs.index(atom)])
+        if node.name == "scan":
+            return self._scanned(node, node.outputs.index(atom)) or end
+        if node.name not in _MOVING or math.prod(shape) == 1:
+            return end
+        if node.name == "broadcast_in_dim":
+            return self._broadcast(node, shape) or end
+        return _moved(node, [self._find(x) for x in node.inputs], shape)
+
+    def _broadcast(self, node: Node, shape: tuple[int, ...]) -> Draw | None:
+        """A result that new axes repeat: one call for each of their indices."""
+        operand = _shape(node.inputs[0], self._program)
+        if math.prod(operand) == 1 and math.prod(shape) != 1:
+            return None  # a constant: the call is what spreads it
+        draw = self._find(node.inputs[0])
+        if math.prod(operand) == math.prod(shape):
+            return _moved(node, [draw], shape)
+        kept = node.params["broadcast_dimensions"]
+        if operand != tuple(shape[i] for i in kept):
+            return None
+        for axis in range(len(shape)):
+            if axis not in kept:
+                draw = Stack(shape[axis], draw, axis)
+        return draw
+
+    def _scanned(self, node: Node, index: int) -> Draw | None:
+        """The results that a scan stacks: the calls of its body, for each step."""
+        body = flatten(node.params["jaxpr"])
+        _, carry, stacked = scan_parts(node.params, node.inputs)
+        if index < len(carry):
+            return None
+        atom = body.outputs[index]
+        if atom in body.inputs[len(body.inputs) - len(stacked) :]:
+            return self._find(node.inputs[body.inputs.index(atom)])
+        body.outputs[:] = [atom]
+        (layer,) = _Finder(body).results()
+        return Stack(node.params["length"], layer)
+
+
+def _moved(node: Node, parts: Sequence[Draw], shape: tuple[int, ...]) -> Moved:
+    def move(made: list[jax.Array]) -> jax.Array:
+        (moved,) = bind(node.eqn.primitive, made, node.params)
+        return moved
+
+    return Moved(shape, tuple(parts), (node.name, describe(node.params)), move)
+
+
+def _raw(key: jax.Array) -> jax.Array:
+    return jax.random.key_data(key)
+
+
+def _shape(atom: Any, program: Program) -> tuple[int, ...]:
+    if is_literal(atom):
+        return tuple(jnp.shape(atom.val))
+    return tuple(program.avals[atom].shape)

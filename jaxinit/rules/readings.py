@@ -1,0 +1,81 @@
+"""Which axes of an array an initializer takes for inputs and outputs."""
+
+import inspect
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from .._fans import compute_fans
+
+Shape = tuple[int, ...]
+_AXES = ("in_axis", "out_axis", "batch_axis")
+_DEFAULT = (-2, -1, ())
+_WINDOWS = {8, 14, 16, 32}  # sides of the square patches of vision models
+
+
+def reads_layout(initializer: Any) -> bool:
+    """True where the values depend on which axes are inputs and which outputs.
+
+    False for an initializer that was given its axes, and for one of unknown kind.
+    """
+    known = getattr(initializer, "reads_layout", None)
+    return bool(_closure_axes(initializer)) if known is None else known
+
+
+def fans_of(initializer: Any, shape: Shape) -> tuple[int, int] | None:
+    """Fan-in and fan-out as an initializer counts them; None where it cannot."""
+    axes = next(_axes(initializer), _DEFAULT)
+    try:
+        return compute_fans("fans", shape, *axes)
+    except ValueError:
+        return None
+
+
+def ambiguity(shape: Shape) -> str | None:
+    """The two readings of a shape of which nothing else is known, and the cure.
+
+    None where there is one reading: a matrix, or a convolution kernel by its sides.
+    """
+    if len(shape) < 3 or 0 in shape or (len(shape) > 3 and _is_window(shape[:-2])):
+        return None
+    stacked = shape[:-2]
+    fans = compute_fans("fans", shape, *_DEFAULT)
+    inner = compute_fans("fans", shape[-2:], *_DEFAULT)
+    axes = tuple(range(len(stacked)))
+    return (
+        f"its shape has two readings: one kernel of {math.prod(stacked)} taps, with "
+        f"fan_in {fans[0]} and fan_out {fans[1]}; or {math.prod(stacked)} stacked "
+        f"kernels {shape[-2:]}, with fan_in {inner[0]} and fan_out {inner[1]}. Pass "
+        "the shapes of jaxinit.eval_shape(fn, ...), which know how the model draws; "
+        f"or give the initializer its axes: in_axis={len(shape) - 2}, "
+        f"out_axis={len(shape) - 1} for the first, batch_axis={axes} for the second."
+    )
+
+
+def _is_window(sides: Shape) -> bool:
+    """Whether leading sizes are those of a convolution window."""
+    small = all(n <= 5 or (n <= 11 and n % 2) for n in sides)
+    return small or (len(set(sides)) == 1 and sides[0] in _WINDOWS)
+
+
+def _axes(initializer: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """The axes of the initializer, or of those that it holds."""
+    if hasattr(initializer, "in_axis"):
+        yield tuple(getattr(initializer, name) for name in _AXES)  # pyright: ignore
+        return
+    found = _closure_axes(initializer)
+    if found:
+        yield found
+    for held in vars(initializer).values() if hasattr(initializer, "__dict__") else ():
+        for inner in held if isinstance(held, tuple) else (held,):
+            if callable(inner):
+                yield from _axes(inner)
+
+
+def _closure_axes(initializer: Any) -> tuple[Any, Any, Any] | None:
+    """The axes of an initializer of jax.nn, if it counts fans by default ones."""
+    if not inspect.isfunction(initializer):
+        return None
+    held = inspect.getclosurevars(initializer).nonlocals
+    axes = tuple(held.get(name) for name in _AXES)
+    return _DEFAULT if axes == _DEFAULT or held.get("column_axis") == -1 else None

@@ -1,0 +1,134 @@
+"""The table of ``Rules.explain``: what makes each leaf, with fans and deviations."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._compat import is_traced
+from ..planning.plan import Plan
+from .assignment import Assignment, Row
+from .readings import fans_of
+from .trace import Drawn, Source
+
+_HEAD = ("leaf", "array", "drawn as", "rule", "initializer", "fan_in", "fan_out", "std")
+_SAMPLE = 2**22  # entries of a leaf that are drawn to measure it
+_FACTOR = 1.5  # between two standard deviations that the table marks
+
+
+def render(assignment: Assignment) -> str:
+    """One line for all leaves that differ by numbers in their paths alone."""
+    unfit = assignment.unfit()
+    groups: dict[Any, list[Row]] = {}
+    for row in assignment.rows:
+        path = re.sub(r"\d+", "*", row.path)
+        kind = path, row.shape, row.dtype, row.rule, row.initializer, str(row.draw)
+        groups.setdefault((*kind, row.path in unfit), []).append(row)
+    firsts = [rows[0] for rows in groups.values()]
+    given, own = _measure(assignment, [row for row in firsts if row.path not in unfit])
+    lines = [_HEAD]
+    for rows in groups.values():
+        row = rows[0]
+        reason = f"  ! {unfit[row.path]}" if row.path in unfit else ""
+        initializer = "the model's own" if row.initializer is None else row.initializer
+        line = (
+            row.path if len(rows) == 1 else re.sub(r"\d+", "*", row.path),
+            f"{row.dtype}[{', '.join(map(str, row.shape))}]",
+            str(row.draw) if row.is_known else "",
+            assignment.rule_of(row),
+            f"{initializer}{reason}",
+            *_fans(row),
+            _stddevs(given.get(row.path), own.get(row.path)),
+        )
+        lines.append(line)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = [
+        "  ".join(x.ljust(w) for x, w in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+    notes = [f"! {said}" for said in assignment.idle()]
+    return "\n".join([*text, *notes, *assignment.spared()])
+
+
+def _fans(row: Row) -> tuple[str, str]:
+    shapes = set(row.draw.calls)
+    fans = fans_of(row.initializer, shapes.pop()) if len(shapes) == 1 else None
+    return ("", "") if fans is None else (str(fans[0]), str(fans[1]))
+
+
+def _stddevs(given: float | None, own: float | None) -> str:
+    """The standard deviation that a rule gives, and the model's own."""
+    words = [] if given is None else [f"{given:.3g}"]
+    if own is not None:
+        words.append(f"own {own:.3g}")
+    text = ", ".join(words)
+    if given is None or own is None or max(given, own) <= _FACTOR * min(given, own):
+        return text
+    return f"{text}  ! {_times(given, own)}"
+
+
+def _times(given: float, own: float) -> str:
+    if not given or not own:
+        return "one of them is 0"
+    return f"{given / own:.3g} times"
+
+
+def _measure(
+    assignment: Assignment, rows: Sequence[Row]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Standard deviations by path: what the rules give, and what the model has."""
+    leaves = jax.tree.leaves(assignment.tree)
+    given = [row for row in rows if row.initializer is not None]
+    drawn = [row for row in rows if _is_drawn(leaves[row.index])]
+    held = [row for row in rows if _is_held(leaves[row.index])]
+
+    def samples(key: jax.Array) -> tuple[list[jax.Array], list[jax.Array]]:
+        results: dict[Source, list[jax.Array]] = {}
+        for row in drawn:
+            source = leaves[row.index].source
+            if source not in results:
+                results[source] = source.call(source.stand_in())
+        return (
+            [_sample(assignment.draw(row, key)) for row in given],
+            [
+                _sample(results[x.source][x.index])
+                for x in (leaves[r.index] for r in drawn)
+            ],
+        )
+
+    key = jax.random.key(0)
+    by_rule, by_model = Plan(samples, (key,), {})(key)
+    by_model += [_sample(leaves[row.index]) for row in held]
+    return (
+        {row.path: _stddev(x) for row, x in zip(given, by_rule, strict=True)},
+        {row.path: _stddev(x) for row, x in zip(drawn + held, by_model, strict=True)},
+    )
+
+
+def _is_drawn(leaf: Any) -> bool:
+    """True for numbers that a function draws, whatever its data are."""
+    return isinstance(leaf, Drawn) and not _is_key(leaf) and leaf.is_independent
+
+
+def _is_held(leaf: Any) -> bool:
+    """True for an array of numbers that is there."""
+    if isinstance(leaf, jax.ShapeDtypeStruct) or is_traced(leaf) or _is_key(leaf):
+        return False
+    return getattr(leaf, "is_fully_addressable", True)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _sample(x: Any) -> jax.Array:
+    return x if x.size <= _SAMPLE else x.reshape(-1)[:_SAMPLE]
+
+
+def _stddev(x: Any) -> float:
+    values = np.asarray(x)
+    wide = np.complex128 if jnp.iscomplexobj(x) else np.float64
+    return float(values.astype(wide).std()) if values.size else 0.0

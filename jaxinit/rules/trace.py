@@ -1,0 +1,129 @@
+"""A function traced once: the shapes of its result, and how each leaf is drawn."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..planning.flatten import Program, Value, flatten
+from ..planning.structure import is_array
+from .draws import Draw, find_draws
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """A traced function and its arguments.
+
+    Attributes:
+        call: From the arrays among the arguments to the arrays of the result.
+        arguments: Those arrays, or what stands for them.
+    """
+
+    call: Callable[[Sequence[Any]], list[jax.Array]]
+    arguments: list[Any]
+
+    def stand_in(self) -> list[jax.Array]:
+        """The arguments, with zeros, or a key of zeros, where there are no values."""
+        return [
+            jnp.zeros(x.shape, x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else x
+            for x in self.arguments
+        ]
+
+
+class Drawn(jax.ShapeDtypeStruct):
+    """Shape and dtype of a leaf, with how its function draws it.
+
+    Attributes:
+        draw: The calls of an initializer that make the leaf.
+        source: The function.
+        index: Position of the leaf among the arrays of the result.
+        is_independent: False where the leaf depends on data that have no values.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: Any,
+        draw: Draw,
+        source: Source,
+        index: int,
+        is_independent: bool,
+    ):
+        """Takes what the class documents."""
+        super().__init__(shape, dtype)
+        self.draw, self.source, self.index = draw, source, index
+        self.is_independent = is_independent
+
+    def of_dtype(self, dtype: Any) -> "Drawn":
+        """The same leaf in another dtype."""
+        known = self.draw, self.source, self.index, self.is_independent
+        return Drawn(self.shape, dtype, *known)
+
+
+def trace(
+    fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[Any, Source]:
+    """The result of ``fn`` with a `Drawn` for each array; nothing is computed.
+
+    Args:
+        fn: Function of arrays and other values to a pytree.
+        args: Its arguments; a ``jax.ShapeDtypeStruct`` stands for an array.
+        kwargs: Its keyword arguments.
+
+    Returns:
+        The result, and the function as `values` evaluates it.
+    """
+    leaves, structure = jax.tree.flatten((tuple(args), dict(kwargs)))
+    places = [i for i, x in enumerate(leaves) if is_array(x)]
+    traced: list[Any] = []  # the result, as the trace leaves it
+
+    def call(arrays: Sequence[Any]) -> list[jax.Array]:
+        filled = dict(enumerate(leaves)) | dict(zip(places, arrays, strict=True))
+        args, kwargs = jax.tree.unflatten(structure, filled.values())
+        traced[:] = [fn(*args, **kwargs)]
+        return list(filter(_is_computed, jax.tree.leaves(traced)))
+
+    source = Source(jax.jit(call), [leaves[i] for i in places])
+    closed = source.call.trace(source.arguments).jaxpr  # pyright: ignore
+    program = flatten(closed)
+    unknown = {i for i, x in enumerate(source.arguments) if _is_unknown(x)}
+    found = zip(closed.out_avals, find_draws(program), _needs(program), strict=True)
+    drawn = iter(
+        [
+            Drawn(aval.shape, aval.dtype, draw, source, i, unknown.isdisjoint(needs))
+            for i, (aval, draw, needs) in enumerate(found)
+        ]
+    )
+    (shapes,) = jax.tree.map(lambda x: next(drawn) if _is_computed(x) else x, traced)
+    traced.clear()
+    return shapes, source
+
+
+def values(shapes: Any, source: Source) -> Any:
+    """The result itself; inside a transformation its operations are recorded."""
+    made = source.call(source.arguments)
+    return jax.tree.map(lambda x: made[x.index] if isinstance(x, Drawn) else x, shapes)
+
+
+def _needs(program: Program) -> list[frozenset[int]]:
+    """Positions of the arguments on which each result depends."""
+    found = {v: frozenset([i]) for i, v in enumerate(program.inputs)}
+    none = frozenset[int]()
+    for node in program.nodes:
+        values = [v for v in node.inputs if isinstance(v, Value)]
+        needs = none.union(*(found.get(v, none) for v in values))
+        if needs:
+            found.update(dict.fromkeys(node.outputs, needs))
+    return [
+        found.get(v, none) if isinstance(v, Value) else none for v in program.outputs
+    ]
+
+
+def _is_unknown(x: Any) -> bool:
+    return isinstance(x, jax.ShapeDtypeStruct) and jnp.issubdtype(x.dtype, jnp.inexact)
+
+
+def _is_computed(x: Any) -> bool:
+    return is_array(x) and not isinstance(x, jax.ShapeDtypeStruct)
