@@ -102,7 +102,13 @@ from .rules.tree import reinit as reinit
 
 __version__ = version("jaxinit")
 
-_EXTRAS = {"keras": "keras", "linen": "flax", "nnx": "flax"}
+# The extra of pyproject that brings the framework of each adapter.
+_EXTRAS = {
+    "equinox": "equinox",
+    "keras": "keras",
+    "linen": "flax",
+    "nnx": "flax",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -1,7 +1,7 @@
 """Where a leaf is in a tree: the names that lead to it."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -30,6 +30,24 @@ def join(parts: Sequence[str]) -> str:
     return "/".join(parts)
 
 
+def names_of(entries: Sequence[Any]) -> Parts:
+    """A path of `jax.tree_util` as names."""
+    return tuple(jax.tree_util.keystr((entry,), simple=True) for entry in entries)
+
+
+def nodes_of(tree: Any, node_class: type) -> Iterator[tuple[Parts, Any]]:
+    """Every instance of a class in a tree, with its path; outer ones first.
+
+    An instance at several places is given for each. One that is no pytree, as
+    ``class Model(nnx.Module, pytree=False)``, holds its attributes.
+
+    Example:
+        >>> [parts for parts, _ in nodes_of({"a": (1, [2])}, list)]
+        [('a', '1')]
+    """
+    return _nodes(tree, node_class, (), ())
+
+
 def unique_paths(where: str, all_parts: Sequence[Parts]) -> list[str]:
     """The joined paths, which must differ.
 
@@ -54,12 +72,29 @@ def _parts(tree: Any, boxes: tuple[type, ...]) -> list[Parts]:
     for entries, x in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_box):
         if isinstance(tree, boxes):
             entries = entries[1:]  # .value
-        outer = tuple(jax.tree_util.keystr((entry,), simple=True) for entry in entries)
+        outer = names_of(entries)
         if is_box(x):
             found += [(*outer, *inner) for inner in _parts(x, boxes)]
         else:
             found.append(outer)
     return found
+
+
+def _nodes(
+    tree: Any, node_class: type, parts: Parts, above: tuple[Any, ...]
+) -> Iterator[tuple[Parts, Any]]:
+    def is_inner(x: Any) -> bool:
+        return isinstance(x, node_class) and x is not tree
+
+    if isinstance(tree, node_class):
+        yield parts, tree
+        above = (*above, tree)
+    pairs = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_inner)
+    if isinstance(tree, node_class) and any(x is tree for _, x in pairs):
+        pairs = jax.tree_util.tree_leaves_with_path(vars(tree), is_leaf=is_inner)
+    for entries, x in pairs:
+        if is_inner(x) and not any(x is node for node in above):  # a reference upwards
+            yield from _nodes(x, node_class, (*parts, *names_of(entries)), above)
 
 
 def _boxes() -> tuple[type, ...]:

@@ -1,6 +1,11 @@
 """How a layer reads one of its arrays, where the class of the layer says so."""
 
 import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .._paths import Parts, nodes_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,3 +34,53 @@ class Layout:
     def plain(cls, shape: tuple[int, ...], stacked: int = 0) -> "Layout":
         """The layout of an array that is stored as its initializer returns it."""
         return cls(shape, shape, tuple(range(len(shape))), stacked)
+
+    @classmethod
+    def vector(cls, shape: tuple[int, ...]) -> "Layout":
+        """The layout of a vector that is stored with more axes, as (64, 1, 1)."""
+        return cls((math.prod(shape),), shape, tuple(range(len(shape))))
+
+    @property
+    def stored(self) -> tuple[int, ...]:
+        """Shape of the array of one layer, as the layer stores it."""
+        return tuple(self.split[axis] for axis in self.order)
+
+
+def layouts_of(
+    tree: Any, layer_class: type, declare: Callable[[Any], Mapping[str, Layout]]
+) -> dict[Parts, Layout]:
+    """The layouts of all layers of a tree, by the paths of their arrays.
+
+    Args:
+        tree: Pytree that holds layers, whose arrays may be abstract.
+        layer_class: Class of the layers.
+        declare: The layouts that the fields of one layer declare for its arrays, by
+            attribute. The axes that an array has before the declared ones are stacked.
+
+    Returns:
+        A dict without the layers whose arrays are not as declared.
+    """
+    found: dict[Parts, Layout] = {}
+    for parts, layer in nodes_of(tree, layer_class):
+        for name, layout in _stacked(layer, declare(layer)).items():
+            found[*parts, name] = layout
+    return found
+
+
+def _stacked(layer: Any, declared: Mapping[str, Layout]) -> dict[str, Layout]:
+    """Layouts with the number of stacked axes, the same for all arrays of a layer.
+
+    A layer that vmap stacked along a later axis is left out: some of its arrays fit
+    by chance, as those of a square kernel, but seldom all.
+    """
+    found: dict[str, Layout] = {}
+    for name, layout in declared.items():
+        shape = getattr(getattr(layer, name, None), "shape", None)
+        if shape is None:  # a bias that the layer does not use
+            continue
+        stacked = len(shape) - len(layout.stored)
+        if stacked < 0 or tuple(shape[stacked:]) != layout.stored:
+            return {}
+        found[name] = dataclasses.replace(layout, stacked=stacked)
+    same = len({layout.stacked for layout in found.values()}) < 2
+    return found if same else {}

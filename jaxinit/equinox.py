@@ -1,0 +1,181 @@
+"""Equinox: how its layers read their arrays, and which arrays are parameters."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ._paths import Parts, names_of
+from .rules.layout import Layout, layouts_of
+
+Fields: TypeAlias = Mapping[str, Any]
+
+# Names of the two factors of a low-rank update: that of the inputs of the layer, and
+# that of its outputs. Bare names, as a and b, have no agreed meaning.
+_INPUT_FACTOR = re.compile(r"lora_?(a|down)", re.IGNORECASE)
+_OUTPUT_FACTOR = re.compile(r"lora_?(b|up)", re.IGNORECASE)
+
+
+def layouts(module: Any) -> dict[Parts, Layout]:
+    """How the layers of a module read their arrays.
+
+    Equinox stores a kernel as (out, in, taps...). Layers are told by their fields, so
+    classes of your own that have the fields of ``eqx.nn.Linear`` or ``eqx.nn.Conv``
+    are read as those are. Layers that ``eqx.filter_vmap`` stacked are so many layers.
+
+    The gates of ``GRUCell`` and ``LSTMCell`` lie side by side in one (in, 3 hidden)
+    or (in, 4 hidden) kernel: the fan-in is that of each gate, the fan-out counts all
+    gates. `jaxinit.Blocks` draws each gate by itself.
+
+    Args:
+        module: A module, or a pytree of modules, of arrays, tracers or
+            ``jax.ShapeDtypeStruct``.
+
+    Returns:
+        A dict from the path of an array to its `Layout`. Arrays of other modules,
+        and of layers whose arrays do not have the shapes of their fields, are absent.
+
+    Example:
+        >>> layer = equinox.nn.Linear(16, 64, key=jax.random.key(0))
+        >>> layouts(layer)["weight",].shape
+        (16, 64)
+    """
+    return layouts_of(module, eqx.Module, _declare)
+
+
+def parameters(module: Any) -> set[Parts]:
+    """The paths of the parameters of a module: its floating and complex arrays.
+
+    What an ``eqx.nn.StateIndex`` or an ``eqx.nn.State`` holds is state.
+
+    Example:
+        >>> layer = equinox.nn.Linear(16, 64, key=jax.random.key(0))
+        >>> sorted(parameters(layer))
+        [('bias',), ('weight',)]
+    """
+    pairs = jax.tree_util.tree_leaves_with_path(module, is_leaf=_is_state)
+    return {names_of(entries) for entries, x in pairs if _is_inexact(x)}
+
+
+def _declare(layer: Any) -> dict[str, Layout]:
+    """The layouts that the fields of a layer declare for its arrays."""
+    names = [field.name for field in dataclasses.fields(layer)]
+    fields = {name: getattr(layer, name, None) for name in names}
+    found = _low_rank(fields)
+    for layer_class, name in _ELEMENTWISE.items():
+        if isinstance(layer, layer_class):
+            found[name] = Layout.plain(_shape(fields[name]))
+    for sizes, arrays, declare in _LAYERS:
+        known = all(_is_size(fields.get(name)) for name in sizes)
+        if known and fields.keys() >= {*arrays}:
+            return declare(*(fields[name] for name in sizes)) | found
+    return found
+
+
+def _linear(inputs: int | str, outputs: int | str) -> dict[str, Layout]:
+    m, n = (1 if isinstance(size, str) else size for size in (inputs, outputs))
+    return {"weight": _kernel(m, n), "bias": Layout.plain((n,))}
+
+
+def _conv(
+    inputs: int, outputs: int, groups: int, taps: tuple[int, ...]
+) -> dict[str, Layout]:
+    """Of Conv and of ConvTranspose, which store their kernels alike."""
+    bias = Layout.vector((outputs, *(1 for _ in taps)))
+    return {"weight": _kernel(inputs // groups, outputs, taps), "bias": bias}
+
+
+def _gru(inputs: int, hidden: int) -> dict[str, Layout]:
+    return _gates(3, inputs, hidden) | {"bias_n": Layout.plain((hidden,))}
+
+
+def _lstm(inputs: int, hidden: int) -> dict[str, Layout]:
+    return _gates(4, inputs, hidden)
+
+
+def _gates(count: int, inputs: int, hidden: int) -> dict[str, Layout]:
+    return {
+        "weight_ih": _kernel(inputs, count * hidden),
+        "weight_hh": _kernel(hidden, count * hidden),
+        "bias": Layout.plain((count * hidden,)),
+    }
+
+
+def _embedding(count: int, size: int) -> dict[str, Layout]:
+    return {"weight": Layout.plain((count, size))}
+
+
+def _norm(shape: int | tuple[int, ...]) -> dict[str, Layout]:
+    layout = Layout.plain((shape,) if isinstance(shape, int) else shape)
+    return {"weight": layout, "bias": layout}
+
+
+# The fields that hold the sizes of a layer, fields of its arrays that tell it from
+# others, and its reader. The first row that fits is taken.
+_LAYERS: tuple[tuple[tuple[str, ...], tuple[str, ...], Callable[..., Any]], ...] = (
+    (("in_channels", "out_channels", "groups", "kernel_size"), ("weight",), _conv),
+    (("in_features", "out_features"), ("weight",), _linear),
+    (("input_size", "hidden_size"), ("weight_ih", "weight_hh", "bias_n"), _gru),
+    (("input_size", "hidden_size"), ("weight_ih", "weight_hh"), _lstm),
+    (("num_embeddings", "embedding_size"), ("weight",), _embedding),
+    (("shape",), ("weight", "eps"), _norm),  # LayerNorm, RMSNorm
+    (("channels",), ("weight", "eps"), _norm),  # GroupNorm
+    (("input_size",), ("weight", "eps"), _norm),  # BatchNorm
+)
+
+# Arrays whose shapes no field declares, and whose elements are numbers by themselves.
+_ELEMENTWISE: dict[type, str] = {
+    eqx.nn.PReLU: "negative_slope",
+    eqx.nn.WeightNorm: "g",
+}
+
+
+def _low_rank(fields: Fields) -> dict[str, Layout]:
+    """Of ``lora_a`` and ``lora_b``, both stored as (out, in) or both as (in, out)."""
+    inner = [name for name in fields if _INPUT_FACTOR.fullmatch(name)]
+    outer = [name for name in fields if _OUTPUT_FACTOR.fullmatch(name)]
+    if len(inner) != 1 or len(outer) != 1:
+        return {}
+    first, second = (_shape(fields[name]) for name in inner + outer)
+    if len(first) < 2 or len(second) < 2:
+        return {}
+    (p, q), (s, t) = first[-2:], second[-2:]
+    # The size that both factors have is the rank; if both sizes are, the smaller is.
+    if p == t and (q != s or p <= q):
+        kernels = _kernel(q, p), _kernel(t, s)
+    elif q == s:
+        kernels = Layout.plain((p, q)), Layout.plain((s, t))
+    else:
+        return {}
+    return dict(zip(inner + outer, kernels, strict=True))
+
+
+def _kernel(inputs: Any, outputs: Any, taps: tuple[int, ...] = ()) -> Layout:
+    """Of a kernel that is stored as (out, in, taps...)."""
+    shape = (*taps, inputs, outputs)
+    n = len(taps)
+    return Layout(shape, shape, (n + 1, n, *range(n)))
+
+
+def _shape(x: Any) -> tuple[int, ...]:
+    return tuple(getattr(x, "shape", ()))
+
+
+def _is_size(x: Any) -> bool:
+    """True for what a field can hold as sizes; tracers and None are none."""
+    if isinstance(x, tuple):
+        return all(isinstance(n, int) for n in x)
+    return x == "scalar" if isinstance(x, str) else isinstance(x, int)
+
+
+def _is_state(x: Any) -> bool:
+    return isinstance(x, (eqx.nn.State, eqx.nn.StateIndex))
+
+
+def _is_inexact(x: Any) -> bool:
+    dtype = getattr(x, "dtype", None)
+    return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
