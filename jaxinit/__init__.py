@@ -105,6 +105,7 @@ __version__ = version("jaxinit")
 # The extra of pyproject that brings the framework of each adapter.
 _EXTRAS = {
     "equinox": "equinox",
+    "haiku": "haiku",
     "keras": "keras",
     "linen": "flax",
     "nnx": "flax",

@@ -173,6 +173,8 @@ def check_shape(where: str, shape: Any) -> tuple[int, ...]:
     rule = "a sequence of non-negative ints"
     if isinstance(shape, (str, bytes)) or not isinstance(shape, Sequence | np.ndarray):
         cure = "" if _as_int(shape) is None else f"Write ({shape},) for one dimension."
+        if is_dtype(shape):  # the call was init(shape, dtype)
+            cure = "Haiku passes no key: give it jaxinit.haiku.to_haiku(initializer)."
         raise error(TypeError, where, "shape", rule, shape, cure)
     dims = tuple(_as_int(d) for d in shape)
     if None in dims:
@@ -210,6 +212,11 @@ def check_dtype(
             stacklevel=4,
         )
     return dtype
+
+
+def is_dtype(x: Any) -> bool:
+    """True for a dtype or a scalar type; False for a name, which may be anything."""
+    return isinstance(x, (type, np.dtype))
 
 
 def check_key(where: str, key: Any) -> jax.Array:
@@ -253,8 +260,8 @@ def check_draw(
     where: str, key: Any, shape: Any, dtype: Any, out_sharding: Any
 ) -> tuple[jax.Array, tuple[int, ...], np.dtype[Any], OutSharding]:
     """The arguments of every random function: key, shape, dtype, sharding."""
+    shape = check_shape(where, shape)  # first: it knows calls without a key
     key = check_key(where, key)
-    shape = check_shape(where, shape)
     dtype = check_dtype(where, dtype)
     return key, shape, dtype, check_out_sharding(where, out_sharding, len(shape))
 

@@ -40,7 +40,7 @@ def layouts(module: Any) -> dict[Parts, Layout]:
         and of layers whose arrays do not have the shapes of their fields, are absent.
 
     Example:
-        >>> layer = equinox.nn.Linear(16, 64, key=jax.random.key(0))
+        >>> layer = eqx.nn.Linear(16, 64, key=jax.random.key(0))
         >>> layouts(layer)["weight",].shape
         (16, 64)
     """
@@ -53,7 +53,7 @@ def parameters(module: Any) -> set[Parts]:
     What an ``eqx.nn.StateIndex`` or an ``eqx.nn.State`` holds is state.
 
     Example:
-        >>> layer = equinox.nn.Linear(16, 64, key=jax.random.key(0))
+        >>> layer = eqx.nn.Linear(16, 64, key=jax.random.key(0))
         >>> sorted(parameters(layer))
         [('bias',), ('weight',)]
     """

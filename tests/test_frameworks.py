@@ -198,7 +198,7 @@ def test_haiku():
     hk = pytest.importorskip("haiku")
 
     def forward(x):
-        x = hk.nets.MLP([8, 8, 8], w_init=jaxinit_for_haiku(hk))(x)
+        x = hk.nets.MLP([8, 8, 8], w_init=jaxinit.haiku.to_haiku("he_normal"))(x)
         x = hk.BatchNorm(True, True, 0.9)(x, is_training=True)
         core = hk.LSTM(8)
         return core(x, core.initial_state(x.shape[0]))[0]
@@ -208,11 +208,6 @@ def test_haiku():
     plain = hk.transform(lambda x: hk.nets.MLP([8] * 6)(x))
     planned = check(plain.init, jax.random.PRNGKey(0), x)
     assert len(planned.groups) < len(planned.leaves)
-
-
-def jaxinit_for_haiku(hk):
-    """Haiku's initializers take no key: one is drawn from its stream."""
-    return lambda shape, dtype: jaxinit.HeNormal()(hk.next_rng_key(), shape, dtype)
 
 
 def test_equinox():

@@ -16,6 +16,7 @@ from .._checks import (
     check_seed,
     check_shape,
     error,
+    is_dtype,
     short,
 )
 from .._compat import OutSharding, Shape
@@ -74,6 +75,11 @@ class Initializer:
             raise TypeError(
                 f"{cls.__name__} is a class and was called with a key, as an "
                 f"initializer is: add (), as in kernel_init=jaxinit.{cls.__name__}()."
+            )
+        if len(args) == 2 and isinstance(args[0], (list, tuple)) and is_dtype(args[1]):
+            raise TypeError(
+                f"{cls.__name__} is a class and was called as init(shape, dtype), as "
+                f"Haiku does: w_init=jaxinit.haiku.to_haiku(jaxinit.{cls.__name__}())."
             )
         if cls.__hash__ is None:
             raise TypeError(
@@ -143,8 +149,8 @@ class Initializer:
             arguments = self._arguments()
             return function(key, shape, dtype, out_sharding=out_sharding, **arguments)
         where = type(self).__name__
-        key = None if key is None else check_key(where, key)
         shape = check_shape(where, shape)
+        key = None if key is None else check_key(where, key)
         dtype = check_dtype(where, dtype, (jnp.number, jnp.bool_))
         out_sharding = check_out_sharding(where, out_sharding, len(shape))
         return _sample(key, shape, dtype, out_sharding, init=self)

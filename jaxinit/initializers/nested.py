@@ -51,8 +51,8 @@ def check_nested(
 ) -> tuple[jax.Array | None, tuple[int, ...], np.dtype[Any], OutSharding]:
     """As `check_draw`; the key may be None where all of ``held`` do without."""
     keyless = key is None and all(map(is_deterministic, held))
-    key = None if keyless else check_key(where, key)
     shape = check_shape(where, shape)
+    key = None if keyless else check_key(where, key)
     dtype = check_dtype(where, dtype, kinds)
     return key, shape, dtype, check_out_sharding(where, out_sharding, len(shape))
 
