@@ -85,7 +85,7 @@ def _conv(
     inputs: int, outputs: int, groups: int, taps: tuple[int, ...]
 ) -> dict[str, Layout]:
     """Of Conv and of ConvTranspose, which store their kernels alike."""
-    bias = Layout.vector((outputs, *(1 for _ in taps)))
+    bias = Layout.flat((outputs, *(1 for _ in taps)))
     return {"weight": _kernel(inputs // groups, outputs, taps), "bias": bias}
 
 

@@ -36,9 +36,14 @@ class Layout:
         return cls(shape, shape, tuple(range(len(shape))), stacked)
 
     @classmethod
-    def vector(cls, shape: tuple[int, ...]) -> "Layout":
-        """The layout of a vector that is stored with more axes, as (64, 1, 1)."""
-        return cls((math.prod(shape),), shape, tuple(range(len(shape))))
+    def flat(cls, *sides: tuple[int, ...]) -> "Layout":
+        """The layout of a matrix or a vector each of whose sides has several axes.
+
+        ``flat((768,), (12, 64))`` is a (768, 768) kernel that is stored with a head
+        axis, ``flat((64, 1, 1))`` a vector that is stored with two more axes.
+        """
+        split = tuple(size for side in sides for size in side)
+        return cls(tuple(map(math.prod, sides)), split, tuple(range(len(split))))
 
     @property
     def stored(self) -> tuple[int, ...]:
