@@ -8,9 +8,13 @@ import jax
 
 Parts: TypeAlias = tuple[str, ...]
 
-# Classes that hold one array and what is known about it, by the module that
-# defines them; a module that is not loaded has no instances.
-_BOXES = (("flax.core.meta", "AxisMetadata"), ("flax.nnx", "Variable"))
+# Classes that are no level of a path, by the module that defines them; a module that
+# is not loaded has no instances.
+_BOXES = (
+    ("flax.core.meta", "AxisMetadata"),
+    ("flax.nnx", "Variable"),
+    ("jaxinit.nnx", "Built"),
+)
 
 
 def parts_of(tree: Any) -> list[Parts]:

@@ -1,6 +1,7 @@
 """Flax NNX: live models, planned instead of drawn one operation at a time."""
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -8,12 +9,16 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, Sharding
 
 from ._compat import is_evaluated, is_traced
+from ._paths import join, parts_of
 from .planning.plan import Plan, Progress, collector_paused
 from .planning.structure import FromTree
-from .rules.rules import Rules, as_rules, redraw
+from .rules.leaf_keys import is_key_like
+from .rules.models import eval_shape, redraw
+from .rules.rules import Rules, as_rules
+from .rules.trace import trace, values
 
 M = TypeVar("M")
 
@@ -26,6 +31,7 @@ class ModelPlan(Plan):
         make: Callable[[nnx.Rngs], Any],
         rngs: nnx.Rngs,
         mesh: Mesh | None,
+        out_shardings: Any,
         rules: Rules | None,
         progress: Progress | None,
     ):
@@ -37,19 +43,12 @@ class ModelPlan(Plan):
         # No closure over self: a cycle would keep what a plan holds until it is found.
         self._build = functools.partial(_build, make, rules, self._streams)
 
-        def shardings(result: Any) -> Any:
-            if mesh is None:
-                return None
-            specs = nnx.get_partition_spec(result[0])
-            placed = jax.tree.map(functools.partial(NamedSharding, mesh), specs)
-            return placed, None
-
         with self._on_mesh():
             super().__init__(
                 functools.partial(self._build, self._graph, counts),
                 (streams,),
                 {},
-                out_shardings=FromTree(shardings),
+                out_shardings=_wanted(out_shardings, mesh),
                 progress=progress,
             )
 
@@ -59,7 +58,7 @@ class ModelPlan(Plan):
             super().compile()
         return self
 
-    def __call__(self, rngs: nnx.Rngs) -> Any:
+    def __call__(self, rngs: nnx.Rngs | int | jax.Array) -> Any:
         """The model of these random streams, which advance as ``make`` advances them.
 
         Compiles what is not compiled yet. Inside a transformation ``make`` itself
@@ -71,6 +70,7 @@ class ModelPlan(Plan):
             ValueError: If the streams have other names than the planned ones, or
                 have given another number of keys.
         """
+        rngs = _as_rngs(rngs)
         _, counts, streams = _split(rngs)
         if not jax.tree.leaves(counts):
             raise TypeError(f"plan(rngs): rngs must be nnx.Rngs; got {rngs!r}.")
@@ -78,13 +78,13 @@ class ModelPlan(Plan):
             with self._on_mesh():
                 if is_evaluated(counts, streams):
                     graph: list[Any] = []
-                    state, advanced = self._build(graph, counts, streams)
+                    built = self._build(graph, counts, streams)
                 else:
                     self._check_counts(_stand(counts))
                     graph = self._graph
-                    state, advanced = super().__call__(streams)
-            nnx.update(rngs, advanced)
-            return nnx.merge(graph[0], state)
+                    built = super().__call__(streams)
+            nnx.update(rngs, built.rngs["rngs"])
+            return nnx.merge(graph[0], built.state)
 
     def _check_counts(self, given: dict[str, Any]) -> None:
         if given != self._counts:
@@ -102,9 +102,10 @@ class ModelPlan(Plan):
 
 def plan(
     make: Callable[[nnx.Rngs], Any],
-    rngs: nnx.Rngs,
+    rngs: nnx.Rngs | int | jax.Array,
     *,
     mesh: Mesh | None = None,
+    out_shardings: Any = None,
     rules: Rules | Any = None,
     progress: Progress | None = None,
 ) -> ModelPlan:
@@ -113,16 +114,23 @@ def plan(
     Args:
         make: Builds the model from its random streams, as
             ``lambda rngs: GPT(config, rngs=rngs)``.
-        rngs: Random streams, which stay as they are.
+        rngs: Random streams, which stay as they are; or the seed or key of
+            ``nnx.Rngs(seed)``.
         mesh: Mesh to place the variables on, by the names that
             ``nnx.with_partitioning`` gave them; others are replicated.
-        rules: `Rules`, or what they are built of, for all variables but the random
-            streams; their base key is what ``rngs.params()`` would give now.
+        out_shardings: Where the variables go instead, as for `jaxinit.plan`: a
+            sharding, a function of (path, ShapeDtypeStruct) to one, or a tree prefix
+            of the model's state.
+        rules: `Rules`, or what they are built of, for the parameters; their base key
+            is what ``rngs.params()`` would give now.
         progress: Called as progress(done, total, what) while compiling.
 
     Returns:
         A plan to call as ``plan(rngs)``, with random streams of the same names. Its
         models share what is no array.
+
+    Raises:
+        ValueError: If both ``mesh`` and ``out_shardings`` are given.
 
     Example:
         >>> planned = plan(lambda rngs: nnx.Linear(3, 4, rngs=rngs), nnx.Rngs(0))
@@ -130,15 +138,21 @@ def plan(
         >>> bool((first.kernel[...] == second.kernel[...]).any())
         False
     """
+    if mesh is not None and out_shardings is not None:
+        raise ValueError(
+            "nnx.plan(mesh=..., out_shardings=...): give one of them. A mesh places "
+            "the variables by their own names, out_shardings by yours."
+        )
     rules = None if rules is None else as_rules(rules)
-    return ModelPlan(make, rngs, mesh, rules, progress)
+    return ModelPlan(make, _as_rngs(rngs), mesh, out_shardings, rules, progress)
 
 
 def create(
     make: Callable[[nnx.Rngs], M],
-    rngs: nnx.Rngs,
+    rngs: nnx.Rngs | int | jax.Array,
     *,
     mesh: Mesh | None = None,
+    out_shardings: Any = None,
     rules: Rules | Any = None,
     progress: Progress | None = None,
 ) -> M:
@@ -151,11 +165,80 @@ def create(
         A live model.
 
     Example:
-        >>> model = create(lambda rngs: nnx.Linear(3, 4, rngs=rngs), nnx.Rngs(0))
+        >>> model = create(lambda rngs: nnx.Linear(3, 4, rngs=rngs), 0)
         >>> model.kernel.shape
         (3, 4)
     """
-    return plan(make, rngs, mesh=mesh, rules=rules, progress=progress)(rngs)
+    rngs = _as_rngs(rngs)
+    options: Any = {"mesh": mesh, "out_shardings": out_shardings, "progress": progress}
+    return plan(make, rngs, rules=rules, **options)(rngs)
+
+
+def explain(
+    make: Callable[[nnx.Rngs], Any],
+    rngs: nnx.Rngs | int | jax.Array,
+    rules: Rules | Any,
+) -> None:
+    """Prints which rule makes which variable of a model, and how; nothing is made.
+
+    Args:
+        make: As for `plan`.
+        rngs: As for `plan`.
+        rules: `Rules`, or what they are built of.
+
+    Example:
+        >>> rules = {"kernel": "he_normal", "bias": None}
+        >>> explain(lambda rngs: nnx.Linear(4000, 3, rngs=rngs), 0, rules)
+        leaf    array ...
+    """
+    streams = nnx.split(_as_rngs(rngs))
+    as_rules(rules).explain(eval_shape(lambda: nnx.state(make(nnx.merge(*streams)))))
+
+
+@jax.tree_util.register_pytree_with_keys_class
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """What a plan makes: the state of a model, and of its streams after it.
+
+    It is no level of a path, so that a plan and rules name a variable alike.
+    """
+
+    state: Any
+    rngs: dict[str, Any]
+
+    def tree_flatten_with_keys(self) -> tuple[tuple[Any, ...], None]:
+        """Both fields."""
+        key = jax.tree_util.GetAttrKey
+        return ((key("state"), self.state), (key("rngs"), self.rngs)), None
+
+    @classmethod
+    def tree_unflatten(cls, _: None, fields: Any) -> "Built":
+        """From both fields."""
+        return cls(*fields)
+
+
+def _as_rngs(rngs: Any) -> nnx.Rngs:
+    """Random streams, or those of a seed or a key."""
+    if isinstance(rngs, (int, np.integer)) or is_key_like(rngs):
+        return nnx.Rngs(rngs)
+    return rngs
+
+
+def _wanted(out_shardings: Any, mesh: Mesh | None) -> FromTree:
+    """The shardings of what a plan makes."""
+
+    def shardings(built: Built) -> Any:
+        wanted = out_shardings
+        if mesh is not None:
+            specs = nnx.get_partition_spec(built.state)
+            wanted = jax.tree.map(functools.partial(NamedSharding, mesh), specs)
+        elif callable(wanted) and not isinstance(wanted, Sharding):
+            paths, leaves = parts_of(built.state), jax.tree.leaves(built.state)
+            found = [wanted(join(p), x) for p, x in zip(paths, leaves, strict=True)]
+            wanted = jax.tree.unflatten(jax.tree.structure(built.state), found)
+        return None if wanted is None else Built(wanted, {"rngs": None})
+
+    return FromTree(shardings)
 
 
 def _build(
@@ -165,20 +248,24 @@ def _build(
     graph: list[Any],
     counts: Any,
     streams: Any,
-) -> tuple[Any, Any]:
+) -> Built:
     """State of the model and of its streams after it; its graph goes to a list."""
-    inside = nnx.merge(stream_graph, _own(counts), streams)
-    key: Any = nnx.clone(inside).params() if rules is not None else None
-    _count_on_host(inside)
-    model = make(inside)
-    _count_as_flax((model, inside))
-    model_graph, state = nnx.split(model)
-    graph[:] = [model_graph]
-    if rules is not None:
-        kept, governed = nnx.split_state(state, nnx.RngState, ...)
-        governed = redraw(key, governed, rules)
-        state = nnx.merge_state(kept, governed)
-    return state, nnx.state(inside)
+
+    def build(streams: Any) -> Built:
+        inside = nnx.merge(stream_graph, _own(counts), streams)
+        _count_on_host(inside)
+        model = make(inside)
+        _count_as_flax((model, inside))
+        model_graph, state = nnx.split(model)
+        graph[:] = [model_graph]
+        return Built(state, {"rngs": nnx.state(inside)})
+
+    if rules is None:
+        return build(streams)
+    key = nnx.merge(stream_graph, _own(counts), streams).params()
+    shapes, source = trace(build, (streams,), {})
+    built = values(shapes, source)
+    return Built(redraw(key, shapes.state, built.state, rules), built.rngs)
 
 
 def _split(rngs: nnx.Rngs) -> tuple[Any, Any, Any]:

@@ -70,7 +70,7 @@ def manifests(mesh):
     assert shared.leaves == jaxinit.manifest(local, rules, key).leaves
     assert shared.verify_across_hosts() == [] and shared.verify(local) == []
     old = made["a"]["w"]
-    again = jaxinit.reinit(made, {"a/w": "zeros"}, key)
+    again = jaxinit.reinit(key, made, {"a/w": "zeros"})
     assert again["c"] is made["c"] and again["a"]["w"].sharding == old.sharding
     assert [d.path for d in shared.verify(again)] == ["a/w"]
     if PROCESS == 1:

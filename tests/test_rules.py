@@ -209,7 +209,7 @@ def test_partitioned_boxes_stay():
     shapes = nn.unbox(jax.eval_shape(Boxed().init, KEY, x))
     plain = jaxinit.init_tree(KEY, shapes, {**rules, "**/bias": "zeros"})
     assert (kernel.value == plain["params"]["head"]["kernel"]).all()
-    again = jaxinit.reinit(boxed, {"**/kernel": "zeros"}, KEY)
+    again = jaxinit.reinit(KEY, boxed, {"**/kernel": "zeros"})
     assert again["params"]["head"]["kernel"].names == ("a", None)
     assert not again["params"]["head"]["kernel"].value.any()
 
@@ -226,7 +226,7 @@ RULES = {"layers/*/kernel": "he_normal", "**/bias": "ones"}
 
 def test_nnx_state_and_models():
     state = nnx.state(Net(nnx.Rngs(0)), nnx.Param)
-    new = jaxinit.reinit(state, RULES, KEY)
+    new = jaxinit.reinit(KEY, state, RULES)
     assert type(new) is type(state)
     kernel = new["layers"][1]["kernel"]
     assert isinstance(kernel, nnx.Param)
@@ -235,9 +235,9 @@ def test_nnx_state_and_models():
     assert new["norm"]["bias"][...].all()
     assert new["norm"]["scale"][...] is state["norm"]["scale"][...]
     # The whole model is a pytree too, and so is its state as plain dicts.
-    model = jaxinit.reinit(Net(nnx.Rngs(0)), RULES, KEY)
+    model = jaxinit.reinit(KEY, Net(nnx.Rngs(0)), RULES)
     assert (model.layers[1].kernel[...] == kernel[...]).all()
-    pure = jaxinit.reinit(nnx.to_pure_dict(state), RULES, KEY)
+    pure = jaxinit.reinit(KEY, nnx.to_pure_dict(state), RULES)
     assert (pure["layers"][1]["kernel"] == kernel[...]).all()
 
 
@@ -265,7 +265,7 @@ def test_equinox_modules():
     made = jaxinit.init_tree(KEY, shapes, rules)
     assert made.activation is model.activation
     assert made(jnp.ones(8)).shape == (4,)
-    again = jaxinit.reinit(model, rules, KEY)
+    again = jaxinit.reinit(KEY, model, rules)
     assert (made.layers[1].weight == again.layers[1].weight).all()
     planned = jaxinit.init(
         lambda key: eqx.nn.MLP(8, 4, 16, 2, key=key), KEY, rules=rules
@@ -338,7 +338,7 @@ def test_a_rule_that_matches_nothing():
     rules = {"**/bias": "zeros", "**/attn/**": "he_normal"}
     match = r"rule 2 \(\*\*/attn/\*\*\) matches no leaf"
     with pytest.raises(ValueError, match=match) as e:
-        jaxinit.reinit(jax.tree.map(jnp.zeros_like, TREE), rules, KEY)
+        jaxinit.reinit(KEY, jax.tree.map(jnp.zeros_like, TREE), rules)
     assert "strict=False" in str(e.value)
     lenient = jaxinit.Rules({**rules, "**/kernel": "he_normal"}, strict=False)
     with pytest.warns(UserWarning, match="rule 2 .* matches no leaf"):
@@ -347,7 +347,7 @@ def test_a_rule_that_matches_nothing():
 
 def test_a_close_path_is_named():
     with pytest.raises(ValueError, match=r"there is head/kernel"):
-        jaxinit.reinit({"head": {"kernel": jnp.ones(2)}}, {"head/kernal": "zeros"}, KEY)
+        jaxinit.reinit(KEY, {"head": {"kernel": jnp.ones(2)}}, {"head/kernal": "zeros"})
 
 
 def test_a_shadowed_rule():

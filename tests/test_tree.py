@@ -111,7 +111,7 @@ def test_reinit_touches_nothing_else(compilations):
     model, x = MODELS["gpt2"]
     params = jaxinit.init(model.init, KEY, x)["params"]
     before = len(compilations)
-    new = jaxinit.reinit(params, {"block_1/down/*": "zeros", "**/up/**": None}, KEY)
+    new = jaxinit.reinit(KEY, params, {"block_1/down/*": "zeros", "**/up/**": None})
     assert len(compilations) == before  # zeros need no program
     pairs = zip(
         jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(new), strict=True
@@ -126,13 +126,13 @@ def test_reinit_touches_nothing_else(compilations):
 def test_reinit_stays_where_it_was():
     rows = NamedSharding(mesh(), P("data"))
     params = {"a": jax.device_put(jnp.ones((8, 8)), rows), "b": jnp.ones((8, 8))}
-    new = jaxinit.reinit(params, {"*": "he_normal"}, KEY)
+    new = jaxinit.reinit(KEY, params, {"*": "he_normal"})
     assert new["a"].sharding == rows and not new["b"].committed
     expected = jaxinit.init_tree(
         KEY, {"a": leaf(8, 8), "b": leaf(8, 8)}, {"*": "he_normal"}
     )
     assert_same(new, expected)
-    inside = jax.jit(lambda p: jaxinit.reinit(p, {"b": "zeros"}, KEY))(params)
+    inside = jax.jit(lambda p: jaxinit.reinit(KEY, p, {"b": "zeros"}))(params)
     assert not inside["b"].any() and inside["a"].all()
     constant = jax.jit(lambda: jaxinit.init_tree(KEY, params, {"*": "he_normal"}))
     assert_same(constant(), expected)
@@ -140,7 +140,7 @@ def test_reinit_stays_where_it_was():
 
 def test_reinit_default_covers_every_leaf():
     params = {"a": jnp.ones(2), "b": jnp.ones(2)}
-    new = jaxinit.reinit(params, jaxinit.Rules({"a": None}, default="zeros"), KEY)
+    new = jaxinit.reinit(KEY, params, jaxinit.Rules({"a": None}, default="zeros"))
     assert new["a"] is params["a"] and not new["b"].any()
 
 
@@ -164,11 +164,11 @@ def test_a_checkpoint_with_a_new_head():
     loaded: Any = Body(10).init(jax.random.key(1), X)
     shapes = jax.eval_shape(Body(3).init, KEY, X)
     with pytest.raises(ValueError, match=r"no place for:\n  params/head_10/bias\n"):
-        jaxinit.fill_missing(loaded, shapes, HEAD, KEY)
+        jaxinit.fill_missing(KEY, loaded, shapes, HEAD)
     with pytest.warns(UserWarning, match="no place for"):
-        jaxinit.fill_missing(loaded, shapes, jaxinit.Rules(HEAD, strict=False), KEY)
+        jaxinit.fill_missing(KEY, loaded, shapes, jaxinit.Rules(HEAD, strict=False))
     del loaded["params"]["head_10"]
-    made = jaxinit.fill_missing(loaded, shapes, HEAD, KEY)
+    made = jaxinit.fill_missing(KEY, loaded, shapes, HEAD)
     assert made["params"]["body"]["kernel"] is loaded["params"]["body"]["kernel"]
     head = made["params"]["head_3"]
     assert head["kernel"].shape == (8, 3) and not head["bias"].any()
@@ -184,11 +184,11 @@ def test_rules_may_name_what_was_loaded():
     loaded = {"body": jnp.ones((4, 8))}
     shapes = {"body": leaf(4, 8), "head": leaf(8, 3)}
     rules = {"body": "he_normal", "head": "glorot_uniform"}
-    made = jaxinit.fill_missing(loaded, shapes, rules, KEY)
+    made = jaxinit.fill_missing(KEY, loaded, shapes, rules)
     assert made["body"] is loaded["body"]
     with pytest.raises(ValueError, match=r"rule 2 \(haed\) matches no leaf"):
-        jaxinit.fill_missing(loaded, shapes, {"*": "he_normal", "haed": "zeros"}, KEY)
-    complete = jaxinit.fill_missing(made, shapes, {}, KEY)
+        jaxinit.fill_missing(KEY, loaded, shapes, {"*": "he_normal", "haed": "zeros"})
+    complete = jaxinit.fill_missing(KEY, made, shapes, {})
     assert complete["head"] is made["head"]
 
 
@@ -196,9 +196,9 @@ def test_shapes_that_differ_are_named():
     loaded = {"a": jnp.ones((4, 8)), "b": jnp.ones(3)}
     shapes = {"a": leaf(8, 4), "b": leaf(3), "c": leaf(2)}
     with pytest.raises(ValueError, match=r"a: \(4, 8\) instead of \(8, 4\)$"):
-        jaxinit.fill_missing(loaded, shapes, {"c": "zeros"}, KEY)
+        jaxinit.fill_missing(KEY, loaded, shapes, {"c": "zeros"})
     with pytest.raises(ValueError, match=r"no default gives .*\n  c \(2,\)$"):
-        jaxinit.fill_missing({"b": loaded["b"]}, {"b": leaf(3), "c": leaf(2)}, {}, KEY)
+        jaxinit.fill_missing(KEY, {"b": loaded["b"]}, {"b": leaf(3), "c": leaf(2)}, {})
 
 
 def test_containers_boxes_and_placeholders():
@@ -207,7 +207,7 @@ def test_containers_boxes_and_placeholders():
     shapes = {"layers": [box, leaf(2)], "step": leaf(dtype=jnp.int32)}
     kernel = np.ones((4, 2), np.float16)
     loaded = {"layers": {"0": kernel, "1": leaf(2)}, "step": jnp.int32(7)}
-    made = jaxinit.fill_missing(loaded, shapes, {"layers/1": "ones"}, KEY)
+    made = jaxinit.fill_missing(KEY, loaded, shapes, {"layers/1": "ones"})
     assert isinstance(made["layers"][0], nn.Partitioned)
     assert made["layers"][0].value is kernel and made["layers"][1].all()
     assert made["step"] is loaded["step"]
@@ -217,6 +217,6 @@ def test_loaded_leaves_go_where_they_belong():
     rows = NamedSharding(mesh(), P("data"))
     shapes = {k: leaf(8, 2, sharding=rows) for k in "abc"}
     loaded = {"a": np.ones((8, 2)), "b": jax.device_put(jnp.ones((8, 2)), rows)}
-    made = jaxinit.fill_missing(loaded, shapes, {"c": "he_normal"}, KEY)
+    made = jaxinit.fill_missing(KEY, loaded, shapes, {"c": "he_normal"})
     assert all(x.sharding == rows for x in made.values())
     assert made["b"] is loaded["b"] and (made["a"] == 1).all()

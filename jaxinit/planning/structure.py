@@ -9,8 +9,8 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from .._compat import concrete_mesh, read_config
+from .._paths import join, parts_of
 
-Path = tuple[Any, ...]
 _SETTINGS = "jax_enable_x64", "jax_threefry_partitionable"  # that values depend on
 
 
@@ -26,21 +26,16 @@ def is_array(x: Any) -> bool:
     return isinstance(x, (jax.Array, np.ndarray, np.generic, jax.ShapeDtypeStruct))
 
 
-def path_of(path: Path) -> str:
-    """A path as users read it: "params/Dense_0/kernel"."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
 class Arguments:
     """Structure, shapes, dtypes and fixed values of a call, and settings of JAX."""
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]):
         """Records what a later call has to match."""
-        pairs, self.tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
+        leaves, self.tree = jax.tree.flatten((args, kwargs))
         # (args, kwargs) is the outer pair: "0/params", "train".
-        self.names = [path_of(path[1:]) for path, _ in pairs]
-        self.static = {i: x for i, (_, x) in enumerate(pairs) if not is_array(x)}
-        self.avals = [_abstract(x) for _, x in pairs if is_array(x)]
+        self.names = [join(parts[1:]) for parts in parts_of((args, kwargs))]
+        self.static = {i: x for i, x in enumerate(leaves) if not is_array(x)}
+        self.avals = [_abstract(x) for x in leaves if is_array(x)]
         self._settings = {name: read_config(name) for name in _SETTINGS}
 
     def unflatten(self, dynamic: Sequence[Any]) -> tuple[tuple[Any, ...], Any]:
@@ -106,10 +101,11 @@ class Result:
 
     def split(self, out: Any) -> list[Any]:
         """Records the structure and gives the arrays."""
-        pairs, self.tree = jax.tree_util.tree_flatten_with_path(out)
-        self.static = {i: x for i, (_, x) in enumerate(pairs) if not is_array(x)}
-        self.paths = [path_of(path) for path, x in pairs if is_array(x)]
-        return [x for _, x in pairs if is_array(x)]
+        leaves, self.tree = jax.tree.flatten(out)
+        self.static = {i: x for i, x in enumerate(leaves) if not is_array(x)}
+        named = zip(parts_of(out), leaves, strict=True)
+        self.paths = [join(parts) for parts, x in named if is_array(x)]
+        return [x for x in leaves if is_array(x)]
 
     def join(self, arrays: Sequence[Any], *, static: bool = True) -> Any:
         """The result with these arrays; without the rest if not ``static``."""

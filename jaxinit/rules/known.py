@@ -12,8 +12,9 @@ from .draws import Call, Draw, from_layout
 from .layout import Layout
 from .trace import Drawn
 
-# Modules that know the layers of a framework, by the framework.
-_ADAPTERS = {"equinox": "jaxinit.equinox", "flax.nnx": "jaxinit._nnx_layers"}
+# Modules that know the layers of a framework.
+_EQUINOX = "equinox", "jaxinit.equinox"
+_NNX = "flax.nnx", "jaxinit._nnx_layers"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,26 +42,22 @@ def known_draws(tree: Any) -> list[Known | None]:
     Other leaves are known where `jaxinit.eval_shape` has seen how they are drawn, or
     where they are in a live layer of NNX.
     """
-    leaves, all_parts = jax.tree.leaves(tree), parts_of(tree)
-    by_class = _layouts(tree)
-    found: list[Known | None] = []
-    for leaf, parts in zip(leaves, all_parts, strict=True):
-        layout = by_class.get(parts)
-        if layout is not None:
-            found.append(_of_layer(layout, leaf.shape))
-        elif isinstance(leaf, Drawn):
-            found.append(Known(leaf.draw, _stored(leaf.draw)))
-        else:
-            found.append(None)
-    return found
+    equinox, nnx = _layouts(tree, *_EQUINOX), _layouts(tree, *_NNX)
+
+    def known(parts: Parts, leaf: Any) -> Known | None:
+        if isinstance(leaf, Drawn) and parts not in equinox:
+            return Known(leaf.draw, _stored(leaf.draw))
+        layout = equinox.get(parts) or nnx.get(parts)
+        return None if layout is None else _of_layer(layout, leaf.shape)
+
+    return list(map(known, parts_of(tree), jax.tree.leaves(tree)))
 
 
-def _layouts(tree: Any) -> dict[Parts, Layout]:
-    found: dict[Parts, Layout] = {}
-    for framework, adapter in _ADAPTERS.items():
-        if framework in sys.modules:
-            found |= importlib.import_module(adapter).layouts(tree)
-    return found
+def _layouts(tree: Any, framework: str, adapter: str) -> dict[Parts, Layout]:
+    """The layouts of the layers of a framework, if it is loaded."""
+    if framework not in sys.modules:
+        return {}
+    return importlib.import_module(adapter).layouts(tree)
 
 
 def _of_layer(layout: Layout, shape: tuple[int, ...]) -> Known:
