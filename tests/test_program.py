@@ -49,6 +49,7 @@ def run(code: str) -> str:
 
 def test_import_loads_jax_alone():
     heavy = {"flax", "keras", "scipy", "matplotlib", "rich", "torch", "optax"}
+    heavy |= {"equinox", "haiku"}
     code = "import jax, sys; before = set(sys.modules); import jaxinit\n"
     code += "print(*{m.partition('.')[0] for m in set(sys.modules) - before})"
     assert not heavy & set(run(code).split())

@@ -73,10 +73,10 @@ def layouts_of(
 
 
 def _stacked(layer: Any, declared: Mapping[str, Layout]) -> dict[str, Layout]:
-    """Layouts with the number of stacked axes, the same for all arrays of a layer.
+    """Layouts with the number of stacked axes; none where one array does not fit.
 
-    A layer that vmap stacked along a later axis is left out: some of its arrays fit
-    by chance, as those of a square kernel, but seldom all.
+    A layer that vmap stacked along a later axis is left out so: its kernel may have a
+    shape that fits, and its bias tells.
     """
     found: dict[str, Layout] = {}
     for name, layout in declared.items():
@@ -87,5 +87,4 @@ def _stacked(layer: Any, declared: Mapping[str, Layout]) -> dict[str, Layout]:
         if stacked < 0 or tuple(shape[stacked:]) != layout.stored:
             return {}
         found[name] = dataclasses.replace(layout, stacked=stacked)
-    same = len({layout.stacked for layout in found.values()}) < 2
-    return found if same else {}
+    return found
