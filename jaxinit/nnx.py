@@ -191,8 +191,12 @@ def explain(
         >>> explain(lambda rngs: nnx.Linear(4000, 3, rngs=rngs), 0, rules)
         leaf    array ...
     """
-    streams = nnx.split(_as_rngs(rngs))
-    as_rules(rules).explain(eval_shape(lambda: nnx.state(make(nnx.merge(*streams)))))
+    graph, streams = nnx.split(_as_rngs(rngs))
+
+    def build(streams: Any) -> Any:
+        return nnx.state(make(nnx.merge(graph, _own(streams))))
+
+    as_rules(rules).explain(eval_shape(build, streams))
 
 
 @jax.tree_util.register_pytree_with_keys_class

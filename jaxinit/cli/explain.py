@@ -6,11 +6,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import jax
-
 import jaxinit
 
-from ..planning.structure import Result
 from .usage import UsageError
 
 
@@ -30,14 +27,14 @@ def explain(factory: str, rules: Path) -> int:
     """
     given = load_rules(rules)
     try:
-        found = shapes(find(factory))
+        found = jaxinit.eval_shape(find(factory))
     except UsageError:
         raise
     except Exception as e:  # whatever the user's code raises; 1 means something else
         traceback.print_exc()
         raise UsageError(f"{factory} failed: {type(e).__name__}") from None
+    given.explain(found)
     assignment = given.assign(found)
-    print(assignment)
     return 1 if assignment.idle() or assignment.unfit() else 0
 
 
@@ -67,18 +64,3 @@ def find(factory: str) -> Any:
     if not callable(found):
         raise UsageError(f"{factory} is not callable")
     return found
-
-
-def shapes(factory: Any) -> Any:
-    """What the factory returns, with a shape for each array."""
-    result = Result()
-
-    def trace() -> list[Any]:
-        # Shapes that the factory worked out itself pass as they are.
-        arrays = result.split(factory())
-        kept[:] = [x if isinstance(x, jax.ShapeDtypeStruct) else None for x in arrays]
-        return [x for x in arrays if not isinstance(x, jax.ShapeDtypeStruct)]
-
-    kept: list[Any] = []
-    made = iter(jax.eval_shape(trace))
-    return result.join([next(made) if x is None else x for x in kept])

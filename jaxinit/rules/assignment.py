@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -179,18 +179,19 @@ class Assignment:
             if self._rules.strict:
                 raise ValueError(f"{message} Rules(..., strict=False) only warns.")
             warnings.warn(message, stacklevel=4)
-        unfit = self.unfit(rows)
-        alike: dict[Any, list[str]] = {}
+        misfits = self.misfits(self.unfit(rows))
+        if misfits:
+            raise ValueError(f"Rules cannot make:{listed(misfits)}")
+
+    def misfits(self, unfit: Mapping[str, str]) -> list[str]:
+        """A line for each reason of `unfit`, with the first leaf that it is about."""
+        alike: dict[str, list[str]] = {}
         for row in self.rows:
             if row.path in unfit:
                 rule = f"{row.initializer!r} of {self._name(row.rule)}"
-                text = f"{describe_array(row)} by {rule}: {unfit[row.path]}"
+                text = f"{_array(row)} by {rule}: {unfit[row.path]}"
                 alike.setdefault(text, []).append(row.path)
-        if unfit:
-            lines = [
-                f"{paths[0]}{_more(paths)} {text}" for text, paths in alike.items()
-            ]
-            raise ValueError(f"Rules cannot make:{listed(lines)}")
+        return [f"{paths[0]}{_more(paths)} {text}" for text, paths in alike.items()]
 
     def draw(self, row: Row, key: jax.Array) -> jax.Array:
         """The leaf, from the base key; traced once for each kind of leaf."""
@@ -240,12 +241,6 @@ class Assignment:
         close = difflib.get_close_matches(pattern, [r.path for r in self.rows], 2, 0)
         return f" (there is {' and '.join(close)})" if close else " of an empty tree"
 
-    def __str__(self) -> str:
-        """A table of leaves with what makes them, and what is wrong."""
-        from .table import render
-
-        return render(self)
-
 
 def listed(lines: Sequence[str]) -> str:
     """The first of many lines, and how many more there are."""
@@ -253,7 +248,7 @@ def listed(lines: Sequence[str]) -> str:
     return "".join(f"\n  {line}" for line in [*lines[:_MOST], *more])
 
 
-def describe_array(row: Row) -> str:
+def _array(row: Row) -> str:
     """Dtype and shape of a leaf, and the calls that make it where there are others."""
     shape = f"{row.dtype}[{', '.join(map(str, row.shape))}]"
     drawn = str(row.draw)

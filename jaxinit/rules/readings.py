@@ -23,8 +23,17 @@ def reads_layout(initializer: Any) -> bool:
 
 
 def fans_of(initializer: Any, shape: Shape) -> tuple[int, int] | None:
-    """Fan-in and fan-out as an initializer counts them; None where it cannot."""
-    axes = next(_axes(initializer), _DEFAULT)
+    """Fan-in and fan-out as an initializer counts them; None where it counts none.
+
+    Args:
+        initializer: The initializer; None for the model's own, of which nothing is
+            known.
+        shape: Shape of one call.
+    """
+    default = _DEFAULT if initializer is None or reads_layout(initializer) else None
+    axes = next(_axes(initializer), default)
+    if axes is None:
+        return None
     try:
         return compute_fans("fans", shape, *axes)
     except ValueError:

@@ -10,6 +10,7 @@ from .._checks import check_bool
 from ..initializers import registry
 from .assignment import Assignment
 from .patterns import Pattern, compile_pattern, pattern_config, pattern_from_config
+from .table import render
 
 _FIELDS = ("rules", "default", "strict")
 
@@ -43,9 +44,9 @@ class Rules:
         >>> rules = Rules({"**/bias": "zeros", "head/**": None}, default="he_normal")
         >>> leaf = jax.ShapeDtypeStruct((8, 4), jnp.float32)
         >>> rules.explain({"head": {"kernel": leaf}, "up": {"bias": leaf}})
-        leaf         array          rule       initializer
-        head/kernel  float32[8, 4]  2 head/**  the model's own
-        up/bias      float32[8, 4]  1 **/bias  Zeros()
+        leaf         array          ... rule       initializer      ...
+        head/kernel  float32[8, 4]  ... 2 head/**  the model's own  ...
+        up/bias      float32[8, 4]  ... 1 **/bias  Zeros()          ...
     """
 
     rules: tuple[tuple[Pattern, Any], ...]
@@ -80,8 +81,19 @@ class Rules:
         return Assignment(self, tree)
 
     def explain(self, tree: Any) -> None:
-        """Prints leaf, shape, rule and initializer of a tree, and what is wrong."""
-        print(self.assign(tree))
+        """Prints what makes each leaf of a tree, and what is wrong.
+
+        One row stands for all leaves whose paths differ by numbers alone. Columns:
+        path; stored shape; the calls of the initializer, where they are known; rule;
+        initializer; the fans of one call; the standard deviation that the rule gives,
+        and the model's own, measured on up to 2**22 entries and marked where they
+        differ by more than a factor of 1.5.
+
+        Args:
+            tree: As for `assign`. The shapes of `jaxinit.eval_shape` know how the
+                model draws each leaf.
+        """
+        print(render(self.assign(tree)))
 
     def get_config(self) -> dict[str, Any]:
         """The rules as JSON-serializable plain data.

@@ -32,14 +32,14 @@ def render(assignment: Assignment) -> str:
     lines = [_HEAD]
     for rows in groups.values():
         row = rows[0]
-        reason = f"  ! {unfit[row.path]}" if row.path in unfit else ""
         initializer = "the model's own" if row.initializer is None else row.initializer
+        mark = "  !" if row.path in unfit else ""
         line = (
             row.path if len(rows) == 1 else re.sub(r"\d+", "*", row.path),
             f"{row.dtype}[{', '.join(map(str, row.shape))}]",
             str(row.draw) if row.is_known else "",
             assignment.rule_of(row),
-            f"{initializer}{reason}",
+            f"{initializer}{mark}",
             *_fans(row),
             _stddevs(given.get(row.path), own.get(row.path)),
         )
@@ -49,14 +49,14 @@ def render(assignment: Assignment) -> str:
         "  ".join(x.ljust(w) for x, w in zip(line, widths, strict=True)).rstrip()
         for line in lines
     ]
-    notes = [f"! {said}" for said in assignment.idle()]
-    return "\n".join([*text, *notes, *assignment.spared()])
+    notes = [*assignment.misfits(unfit), *assignment.idle()]
+    return "\n".join([*text, *(f"! {x}" for x in notes), *assignment.spared()])
 
 
 def _fans(row: Row) -> tuple[str, str]:
     shapes = set(row.draw.calls)
     fans = fans_of(row.initializer, shapes.pop()) if len(shapes) == 1 else None
-    return ("", "") if fans is None else (str(fans[0]), str(fans[1]))
+    return ("", "") if fans is None else (f"{fans[0]}", f"{fans[1]}")
 
 
 def _stddevs(given: float | None, own: float | None) -> str:
