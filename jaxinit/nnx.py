@@ -185,11 +185,6 @@ def explain(
         make: As for `plan`.
         rngs: As for `plan`.
         rules: `Rules`, or what they are built of.
-
-    Example:
-        >>> rules = {"kernel": "he_normal", "bias": None}
-        >>> explain(lambda rngs: nnx.Linear(4000, 3, rngs=rngs), 0, rules)
-        leaf    array ...
     """
     graph, streams = nnx.split(_as_rngs(rngs))
 

@@ -41,6 +41,7 @@ def fails():
     return 1 / 0
 """
 LINEN = ["params/bias", "params/kernel"]
+COLUMNS = ["fan_in", "fan_out", "std"]
 
 
 @pytest.fixture
@@ -74,11 +75,11 @@ def rules(tmp_path, monkeypatch):
 def test_explain(capsys, rules, factory, paths):
     path = rules({"**/bias": "zeros"}, "rules.yaml")
     out = run(capsys, "explain", f"rules_models:{factory}", "--rules", path)
-    assert out[0].split() == ["leaf", "array", "rule", "initializer"]
+    assert out[0].split() == [*"leaf array drawn as rule initializer".split(), *COLUMNS]
     assert [line.split()[0] for line in out[1:]] == paths
     for line in out[1:]:
-        made = "1 **/bias  Zeros()" if "bias" in line else "the model's own"
-        assert line.endswith(made)
+        made = "1 **/bias  Zeros()" if "bias" in line else "-          the model's own"
+        assert made in line
 
 
 def test_a_dead_rule_is_exit_code_1(capsys, rules):
@@ -87,7 +88,8 @@ def test_a_dead_rule_is_exit_code_1(capsys, rules):
     assert out[-1].startswith("! rule 2 (**/kernl) matches no leaf (there is params/k")
     path = rules({"**": "he_normal"})
     out = run(capsys, "explain", "rules_models:linen", "--rules", path, code=1)
-    assert "HeNormal()  ! " in out[1] and "!" not in out[2]
+    assert "HeNormal()  !" in out[1] and "!" not in out[2]
+    assert out[3].startswith("! params/bias: float32[4] by HeNormal() of rule 1 (**): ")
 
 
 def test_what_explain_refuses(capsys, rules, tmp_path):

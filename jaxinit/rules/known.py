@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from .._paths import Parts, parts_of
-from .draws import Call, Draw, from_layout
+from .draws import Draw, from_layout
 from .layout import Layout
 from .trace import Drawn
 
@@ -23,16 +23,17 @@ class Known:
 
     Attributes:
         draw: The calls of an initializer that reads a kernel as (..., in, out).
-        stored: The calls that ask for the stored shape.
+        with_axes: The calls of one that was given axes, which are those of the array
+            that the model draws.
     """
 
     draw: Draw
-    stored: Draw
+    with_axes: Draw
 
     def draw_by(self, initializer: Any) -> Draw:
-        """The calls of ``initializer``: of the stored shape if its axes are its own."""
+        """The calls of ``initializer``."""
         has_axes = getattr(initializer, "reads_layout", True) is False
-        return self.stored if has_axes else self.draw
+        return self.with_axes if has_axes else self.draw
 
 
 def known_draws(tree: Any) -> list[Known | None]:
@@ -45,10 +46,16 @@ def known_draws(tree: Any) -> list[Known | None]:
     equinox, nnx = _layouts(tree, *_EQUINOX), _layouts(tree, *_NNX)
 
     def known(parts: Parts, leaf: Any) -> Known | None:
-        if isinstance(leaf, Drawn) and parts not in equinox:
-            return Known(leaf.draw, _stored(leaf.draw))
-        layout = equinox.get(parts) or nnx.get(parts)
-        return None if layout is None else _of_layer(layout, leaf.shape)
+        if parts in equinox:
+            layout = equinox[parts]
+            stored = Layout.plain(leaf.shape[layout.stacked :], layout.stacked)
+            return Known(*(from_layout(x, leaf.shape) for x in (layout, stored)))
+        if isinstance(leaf, Drawn):
+            return Known(leaf.draw, leaf.draw)
+        if parts not in nnx:
+            return None
+        draw = from_layout(nnx[parts], leaf.shape)
+        return Known(draw, draw)
 
     return list(map(known, parts_of(tree), jax.tree.leaves(tree)))
 
@@ -58,13 +65,3 @@ def _layouts(tree: Any, framework: str, adapter: str) -> dict[Parts, Layout]:
     if framework not in sys.modules:
         return {}
     return importlib.import_module(adapter).layouts(tree)
-
-
-def _of_layer(layout: Layout, shape: tuple[int, ...]) -> Known:
-    plain = Layout.plain(shape[layout.stacked :], layout.stacked)
-    return Known(from_layout(layout, shape), from_layout(plain, shape))
-
-
-def _stored(draw: Draw) -> Draw:
-    """The call for the whole shape, where the model makes one call and moves it."""
-    return Call(draw.shape) if draw.is_one else draw

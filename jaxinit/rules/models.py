@@ -32,7 +32,7 @@ def eval_shape(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
     Example:
         >>> def init(key):
-        ...     return lecun_normal(key, (768, 768)).reshape(768, 12, 64)
+        ...     return jaxinit.LecunNormal()(key, (768, 768)).reshape(768, 12, 64)
         >>> shapes = eval_shape(init, jax.random.key(0))
         >>> shapes.shape
         (768, 12, 64)

@@ -41,12 +41,12 @@ class Rules:
         TypeError, ValueError: If a pattern or an initializer is none.
 
     Example:
-        >>> rules = Rules({"**/bias": "zeros", "head/**": None}, default="he_normal")
+        >>> rules = Rules({"bias": "zeros", "kernel": None}, default="he_normal")
         >>> leaf = jax.ShapeDtypeStruct((8, 4), jnp.float32)
-        >>> rules.explain({"head": {"kernel": leaf}, "up": {"bias": leaf}})
-        leaf         array          ... rule       initializer      ...
-        head/kernel  float32[8, 4]  ... 2 head/**  the model's own  ...
-        up/bias      float32[8, 4]  ... 1 **/bias  Zeros()          ...
+        >>> rules.explain({"bias": leaf, "kernel": leaf})
+        leaf    array          drawn as  rule      initializer      fan_in  fan_out  std
+        bias    float32[8, 4]            1 bias    Zeros()                           0
+        kernel  float32[8, 4]            2 kernel  the model's own  8       4
     """
 
     rules: tuple[tuple[Pattern, Any], ...]
