@@ -61,10 +61,11 @@ class Initializer:
     `sample` computes fans, rows or columns sets it to True.
     """
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Refuses a class that says nothing about its values."""
+    def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any) -> None:
+        """Refuses a class that says nothing about its values, unless ``abstract``."""
         super().__init_subclass__(**kwargs)
-        if cls.function is None and cls.sample is Initializer.sample:
+        says_nothing = cls.function is None and cls.sample is Initializer.sample
+        if says_nothing and not abstract:
             raise TypeError(
                 f"{cls.__name__} must define sample(self, key, shape, dtype)."
             )
@@ -227,6 +228,7 @@ class Initializer:
 
 
 def _has_default_axes(initializer: Any) -> bool:
+    """Whether no argument of the initializer names an axis other than the default."""
     fields = dataclasses.fields(initializer)
     axes = (f for f in fields if f.name == "axis" or f.name.endswith("_axis"))
     # None is Keras's rule for the axes, which reads the last two as well.

@@ -11,7 +11,7 @@ from .._checks import BatchAxes, FanAxis, check_draw, check_size
 from .._compat import OutSharding, Shape
 from .._fans import check_fan_axes
 from .base import Initializer, unless_axes_are_named
-from .variance_scaling import scaled
+from .presets import draw_preset
 
 
 def torch_kernel(
@@ -40,16 +40,8 @@ def torch_kernel(
     References:
         PyTorch, ``torch.nn.Linear`` and ``torch.nn.Conv2d``.
     """
-    return scaled(
-        "torch_kernel",
-        (key, shape, dtype, out_sharding),
-        scale=1 / 3,
-        mode="fan_in",
-        distribution="uniform",
-        in_axis=in_axis,
-        out_axis=out_axis,
-        batch_axis=batch_axis,
-    )
+    draw = key, shape, dtype, out_sharding
+    return draw_preset("torch_kernel", draw, in_axis, out_axis, batch_axis)
 
 
 def torch_bias(

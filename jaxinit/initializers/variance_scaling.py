@@ -74,7 +74,7 @@ def variance_scaling(
         LeCun et al., "Efficient BackProp", 1998, eq. (16); Glorot and Bengio,
         2010, eq. (12); He et al., 2015, eq. (10).
     """
-    return scaled(
+    return draw_by_fans(
         "variance_scaling",
         (key, shape, dtype, out_sharding),
         scale=scale,
@@ -86,8 +86,10 @@ def variance_scaling(
     )
 
 
-def scaled(where: str, draw: tuple[Any, Any, Any, Any], **arguments: Any) -> jax.Array:
-    """`variance_scaling` for a caller named ``where``."""
+def draw_by_fans(
+    where: str, draw: tuple[Any, Any, Any, Any], **arguments: Any
+) -> jax.Array:
+    """`variance_scaling` for a caller of the name ``where``."""
     draw = check_draw(where, *draw)
     _, shape, dtype, _ = draw
     on_complex = dtype.kind == "c"

@@ -1,0 +1,390 @@
+"""LeCun, Glorot (Xavier) and He (Kaiming): named cases of variance scaling."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from .._checks import BatchAxes, FanAxis
+from .._compat import OutSharding, Shape
+from .._fans import check_fan_axes
+from .base import Initializer, unless_axes_are_named
+from .variance_scaling import draw_by_fans
+
+# Of each preset the scale, the mode and the distribution of `variance_scaling`.
+_PRESETS = {
+    "lecun_normal": (1.0, "fan_in", "truncated_normal"),
+    "lecun_uniform": (1.0, "fan_in", "uniform"),
+    "glorot_normal": (1.0, "fan_avg", "truncated_normal"),
+    "glorot_uniform": (1.0, "fan_avg", "uniform"),
+    "he_normal": (2.0, "fan_in", "truncated_normal"),
+    "he_uniform": (2.0, "fan_in", "uniform"),
+    "torch_kernel": (1 / 3, "fan_in", "uniform"),
+}
+
+
+def draw_preset(
+    name: str,
+    draw: tuple[Any, Any, Any, Any],
+    in_axis: FanAxis,
+    out_axis: FanAxis,
+    batch_axis: BatchAxes,
+) -> jax.Array:
+    """`variance_scaling` with the arguments of the preset ``name``.
+
+    ``draw`` is the key, the shape, the dtype and the sharding.
+    """
+    scale, mode, distribution = _PRESETS[name]
+    return draw_by_fans(
+        name,
+        draw,
+        scale=scale,
+        mode=mode,
+        distribution=distribution,
+        in_axis=in_axis,
+        out_axis=out_axis,
+        batch_axis=batch_axis,
+    )
+
+
+@dataclass(frozen=True, repr=False)
+class _Preset(Initializer, abstract=True):
+    """The fields of every preset: the axes, and a seed."""
+
+    in_axis: FanAxis = -2
+    out_axis: FanAxis = -1
+    batch_axis: BatchAxes = ()
+    seed: int | None = None
+
+    check = staticmethod(check_fan_axes)
+    reads_layout = unless_axes_are_named
+
+
+def lecun_normal(
+    key: jax.Array,
+    shape: Shape,
+    dtype: Any = None,
+    *,
+    in_axis: FanAxis = -2,
+    out_axis: FanAxis = -1,
+    batch_axis: BatchAxes = (),
+    out_sharding: OutSharding = None,
+) -> jax.Array:
+    """Truncated normal of variance ``1 / fan_in``.
+
+    W_i ~ N(0, s^2) cut at two standard deviations, s chosen so that the
+    variance after the cut is 1 / fan_in.
+    Arguments, result and errors are those of `variance_scaling`.
+
+    Example:
+        >>> lecun_normal(jax.random.key(0), (3, 4)).shape
+        (3, 4)
+
+    References:
+        LeCun et al., "Efficient BackProp", 1998, eq. (16).
+    """
+    draw = key, shape, dtype, out_sharding
+    return draw_preset("lecun_normal", draw, in_axis, out_axis, batch_axis)
+
+
+@dataclass(frozen=True, repr=False)
+class LecunNormal(_Preset):
+    """Truncated normal of variance ``1 / fan_in``: LeCun.
+
+    W_i ~ N(0, s^2) cut at two standard deviations, s chosen so that the
+    variance after the cut is 1 / fan_in.
+    A linear layer then keeps the variance of its input.
+
+    Attributes:
+        in_axis: Axis or axes of inputs, in a shape ``(*taps, in, out)`` by default.
+            fan_in is their size times the taps. None: Keras's rule, `jaxinit.fans`.
+        out_axis: Axis or axes of outputs.
+        batch_axis: Axis or axes of stacked weights, which no fan counts; or "rest".
+        seed: Seed of the key for calls that pass none.
+
+    Example:
+        >>> LecunNormal()(jax.random.key(0), (3, 4)).shape
+        (3, 4)
+
+    References:
+        LeCun et al., "Efficient BackProp", 1998, eq. (16).
+    """
+
+    function = staticmethod(lecun_normal)
+    identifiers = ("lecun_normal",)
+
+
+def lecun_uniform(
+    key: jax.Array,
+    shape: Shape,
+    dtype: Any = None,
+    *,
+    in_axis: FanAxis = -2,
+    out_axis: FanAxis = -1,
+    batch_axis: BatchAxes = (),
+    out_sharding: OutSharding = None,
+) -> jax.Array:
+    """Uniform of variance ``1 / fan_in``.
+
+    W_i ~ U[-L, L) with L = sqrt(3 / fan_in), so that the variance is
+    1 / fan_in.
+    Arguments, result and errors are those of `variance_scaling`.
+
+    Example:
+        >>> lecun_uniform(jax.random.key(0), (3, 4)).shape
+        (3, 4)
+
+    References:
+        LeCun et al., "Efficient BackProp", 1998, eq. (16).
+    """
+    draw = key, shape, dtype, out_sharding
+    return draw_preset("lecun_uniform", draw, in_axis, out_axis, batch_axis)
+
+
+@dataclass(frozen=True, repr=False)
+class LecunUniform(_Preset):
+    """Uniform of variance ``1 / fan_in``: LeCun.
+
+    W_i ~ U[-L, L) with L = sqrt(3 / fan_in), so that the variance is
+    1 / fan_in.
+    A linear layer then keeps the variance of its input.
+
+    Attributes:
+        in_axis: Axis or axes of inputs, in a shape ``(*taps, in, out)`` by default.
+            fan_in is their size times the taps. None: Keras's rule, `jaxinit.fans`.
+        out_axis: Axis or axes of outputs.
+        batch_axis: Axis or axes of stacked weights, which no fan counts; or "rest".
+        seed: Seed of the key for calls that pass none.
+
+    Example:
+        >>> LecunUniform()(jax.random.key(0), (3, 4)).shape
+        (3, 4)
+
+    References:
+        LeCun et al., "Efficient BackProp", 1998, eq. (16).
+    """
+
+    function = staticmethod(lecun_uniform)
+    identifiers = ("lecun_uniform",)
+
+
+def glorot_normal(
+    key: jax.Array,
+    shape: Shape,
+    dtype: Any = None,
+    *,
+    in_axis: FanAxis = -2,
+    out_axis: FanAxis = -1,
+    batch_axis: BatchAxes = (),
+    out_sharding: OutSharding = None,
+) -> jax.Array:
+    """Truncated normal of variance ``2 / (fan_in + fan_out)``.
+
+    W_i ~ N(0, s^2) cut at two standard deviations, s chosen so that the
+    variance after the cut is 2 / (fan_in + fan_out).
+    Arguments, result and errors are those of `variance_scaling`.
+
+    Example:
+        >>> glorot_normal(jax.random.key(0), (3, 4)).shape
+        (3, 4)
+
+    References:
+        Glorot and Bengio, "Understanding the difficulty of training deep
+        feedforward neural networks", 2010, eq. (12).
+    """
+    draw = key, shape, dtype, out_sharding
+    return draw_preset("glorot_normal", draw, in_axis, out_axis, batch_axis)
+
+
+@dataclass(frozen=True, repr=False)
+class GlorotNormal(_Preset):
+    """Truncated normal of variance ``2 / (fan_in + fan_out)``: Glorot (Xavier).
+
+    W_i ~ N(0, s^2) cut at two standard deviations, s chosen so that the
+    variance after the cut is 2 / (fan_in + fan_out).
+    It is between 1 / fan_in, with which a linear layer keeps the variance of its
+    input, and 1 / fan_out, with which it keeps that of the gradient.
+
+    Attributes:
+        in_axis: Axis or axes of inputs, in a shape ``(*taps, in, out)`` by default.
+            fan_in is their size times the taps. None: Keras's rule, `jaxinit.fans`.
+        out_axis: Axis or axes of outputs, which fan_out counts likewise.
+        batch_axis: Axis or axes of stacked weights, which no fan counts; or "rest".
+        seed: Seed of the key for calls that pass none.
+
+    Example:
+        >>> GlorotNormal()(jax.random.key(0), (3, 4)).shape
+        (3, 4)
+
+    References:
+        Glorot and Bengio, "Understanding the difficulty of training deep
+        feedforward neural networks", 2010, eq. (12).
+    """
+
+    function = staticmethod(glorot_normal)
+    identifiers = ("glorot_normal", "xavier_normal")
+
+
+def glorot_uniform(
+    key: jax.Array,
+    shape: Shape,
+    dtype: Any = None,
+    *,
+    in_axis: FanAxis = -2,
+    out_axis: FanAxis = -1,
+    batch_axis: BatchAxes = (),
+    out_sharding: OutSharding = None,
+) -> jax.Array:
+    """Uniform of variance ``2 / (fan_in + fan_out)``.
+
+    W_i ~ U[-L, L) with L = sqrt(6 / (fan_in + fan_out)), so that the variance is
+    2 / (fan_in + fan_out).
+    Arguments, result and errors are those of `variance_scaling`.
+
+    Example:
+        >>> glorot_uniform(jax.random.key(0), (3, 4)).shape
+        (3, 4)
+
+    References:
+        Glorot and Bengio, "Understanding the difficulty of training deep
+        feedforward neural networks", 2010, eq. (16).
+    """
+    draw = key, shape, dtype, out_sharding
+    return draw_preset("glorot_uniform", draw, in_axis, out_axis, batch_axis)
+
+
+@dataclass(frozen=True, repr=False)
+class GlorotUniform(_Preset):
+    """Uniform of variance ``2 / (fan_in + fan_out)``: Glorot (Xavier).
+
+    W_i ~ U[-L, L) with L = sqrt(6 / (fan_in + fan_out)), so that the variance is
+    2 / (fan_in + fan_out).
+    It is between 1 / fan_in, with which a linear layer keeps the variance of its
+    input, and 1 / fan_out, with which it keeps that of the gradient.
+
+    Attributes:
+        in_axis: Axis or axes of inputs, in a shape ``(*taps, in, out)`` by default.
+            fan_in is their size times the taps. None: Keras's rule, `jaxinit.fans`.
+        out_axis: Axis or axes of outputs, which fan_out counts likewise.
+        batch_axis: Axis or axes of stacked weights, which no fan counts; or "rest".
+        seed: Seed of the key for calls that pass none.
+
+    Example:
+        >>> GlorotUniform()(jax.random.key(0), (3, 4)).shape
+        (3, 4)
+
+    References:
+        Glorot and Bengio, "Understanding the difficulty of training deep
+        feedforward neural networks", 2010, eq. (16).
+    """
+
+    function = staticmethod(glorot_uniform)
+    identifiers = ("glorot_uniform", "xavier_uniform")
+
+
+def he_normal(
+    key: jax.Array,
+    shape: Shape,
+    dtype: Any = None,
+    *,
+    in_axis: FanAxis = -2,
+    out_axis: FanAxis = -1,
+    batch_axis: BatchAxes = (),
+    out_sharding: OutSharding = None,
+) -> jax.Array:
+    """Truncated normal of variance ``2 / fan_in``.
+
+    W_i ~ N(0, s^2) cut at two standard deviations, s chosen so that the
+    variance after the cut is 2 / fan_in.
+    Arguments, result and errors are those of `variance_scaling`.
+
+    Example:
+        >>> he_normal(jax.random.key(0), (3, 4)).shape
+        (3, 4)
+
+    References:
+        He et al., "Delving Deep into Rectifiers", 2015, eq. (10).
+    """
+    draw = key, shape, dtype, out_sharding
+    return draw_preset("he_normal", draw, in_axis, out_axis, batch_axis)
+
+
+@dataclass(frozen=True, repr=False)
+class HeNormal(_Preset):
+    """Truncated normal of variance ``2 / fan_in``: He (Kaiming).
+
+    W_i ~ N(0, s^2) cut at two standard deviations, s chosen so that the
+    variance after the cut is 2 / fan_in.
+    A layer after a ReLU then keeps the variance of the signal.
+
+    Attributes:
+        in_axis: Axis or axes of inputs, in a shape ``(*taps, in, out)`` by default.
+            fan_in is their size times the taps. None: Keras's rule, `jaxinit.fans`.
+        out_axis: Axis or axes of outputs.
+        batch_axis: Axis or axes of stacked weights, which no fan counts; or "rest".
+        seed: Seed of the key for calls that pass none.
+
+    Example:
+        >>> HeNormal()(jax.random.key(0), (3, 4)).shape
+        (3, 4)
+
+    References:
+        He et al., "Delving Deep into Rectifiers", 2015, eq. (10).
+    """
+
+    function = staticmethod(he_normal)
+    identifiers = ("he_normal", "kaiming_normal")
+
+
+def he_uniform(
+    key: jax.Array,
+    shape: Shape,
+    dtype: Any = None,
+    *,
+    in_axis: FanAxis = -2,
+    out_axis: FanAxis = -1,
+    batch_axis: BatchAxes = (),
+    out_sharding: OutSharding = None,
+) -> jax.Array:
+    """Uniform of variance ``2 / fan_in``.
+
+    W_i ~ U[-L, L) with L = sqrt(6 / fan_in), so that the variance is
+    2 / fan_in.
+    Arguments, result and errors are those of `variance_scaling`.
+
+    Example:
+        >>> he_uniform(jax.random.key(0), (3, 4)).shape
+        (3, 4)
+
+    References:
+        He et al., "Delving Deep into Rectifiers", 2015, eq. (10).
+    """
+    draw = key, shape, dtype, out_sharding
+    return draw_preset("he_uniform", draw, in_axis, out_axis, batch_axis)
+
+
+@dataclass(frozen=True, repr=False)
+class HeUniform(_Preset):
+    """Uniform of variance ``2 / fan_in``: He (Kaiming).
+
+    W_i ~ U[-L, L) with L = sqrt(6 / fan_in), so that the variance is
+    2 / fan_in.
+    A layer after a ReLU then keeps the variance of the signal.
+
+    Attributes:
+        in_axis: Axis or axes of inputs, in a shape ``(*taps, in, out)`` by default.
+            fan_in is their size times the taps. None: Keras's rule, `jaxinit.fans`.
+        out_axis: Axis or axes of outputs.
+        batch_axis: Axis or axes of stacked weights, which no fan counts; or "rest".
+        seed: Seed of the key for calls that pass none.
+
+    Example:
+        >>> HeUniform()(jax.random.key(0), (3, 4)).shape
+        (3, 4)
+
+    References:
+        He et al., "Delving Deep into Rectifiers", 2015, eq. (10).
+    """
+
+    function = staticmethod(he_uniform)
+    identifiers = ("he_uniform", "kaiming_uniform")
