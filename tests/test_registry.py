@@ -410,6 +410,34 @@ def test_a_subclass_is_a_frozen_dataclass_or_has_no_fields():
         dataclasses.dataclass(Plain)()
 
 
+def test_a_class_of_a_user_may_have_identifiers(scratch):
+    @jaxinit.register("lab>Half")
+    @dataclasses.dataclass(frozen=True)
+    class Half(jaxinit.Initializer):
+        value: float = 0.5
+        distribution: str = "normal"  # which a config of Keras would read otherwise
+        identifiers = ("half",)
+
+        def sample(self, key, shape, dtype):
+            return jnp.full(shape, self.value, dtype)
+
+    config = jaxinit.serialize(Half(0.25))
+    assert config["registered_name"] == "lab>Half" and config["module"] == __name__
+    assert jaxinit.deserialize(config) == Half(0.25)
+    assert jaxinit.get("half") == Half()
+    assert jaxinit.deserialize({"class_name": "half", "config": {}}) == Half()
+
+
+def test_a_base_class_without_sample_says_that_it_is_abstract():
+    class Base(jaxinit.Initializer, abstract=True):
+        pass
+
+    with pytest.raises(TypeError, match="must define sample"):
+
+        class Nothing(Base):
+            pass
+
+
 def test_a_subclass_without_sample_is_refused():
     with pytest.raises(TypeError, match="must define sample"):
 

@@ -46,7 +46,7 @@ class Initializer:
     # check that puts them in plain form: check(where, **arguments) -> arguments.
     function: ClassVar[Callable[..., jax.Array] | None] = None
     check: ClassVar[Callable[..., dict[str, Any]] | None] = None
-    # Names under which the library's own classes are registered.
+    # Further names under which `register` makes the class known.
     identifiers: ClassVar[tuple[str, ...]] = ()
     registered_name: ClassVar[str | None] = None
     deterministic: ClassVar[bool | property] = False

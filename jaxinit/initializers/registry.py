@@ -83,6 +83,11 @@ def _add(cls: Any, name: str, override: bool) -> Any:
     return cls
 
 
+def _is_built_in(cls: type) -> bool:
+    """Whether a class is one of the library's own, which a config of Keras may name."""
+    return cls.__module__.startswith(f"{__package__}.")
+
+
 def names() -> dict[str, type]:
     """Every registered identifier and its class, sorted."""
     return dict(sorted(_classes.items()))
@@ -152,7 +157,7 @@ def serialize(initializer: Any) -> dict[str, Any]:
             f"{initializer!r}. Subclass jaxinit.Initializer and decorate the class "
             "with @jaxinit.register."
         )
-    builtin = "identifiers" in cls.__dict__
+    builtin = _is_built_in(cls)
     return {
         "module": "jaxinit" if builtin else cls.__module__,
         "class_name": cls.__name__,
@@ -229,7 +234,7 @@ def _build(config: Mapping[str, Any]) -> Any:
     if name == keras_configs.WRAPPER:
         return _unwrap(fields)
     cls = _find(name)
-    builtin = "identifiers" in cls.__dict__
+    builtin = _is_built_in(cls)
     ours = module is not None and f"{module}.".startswith("jaxinit.")
     if builtin and not ours:
         _check_module(module, cls.__name__)
@@ -263,8 +268,8 @@ def _unwrap(fields: Mapping[str, Any]) -> Any:
 
 
 def _with_defaults(cls: Any) -> Any:
-    builtin = "identifiers" in cls.__dict__
-    return cls.from_config({}) if builtin else cls()  # the former says what is missing
+    # from_config names the missing fields.
+    return cls.from_config({}) if _is_built_in(cls) else cls()
 
 
 def with_seed(initializer: Any, seed: Any) -> Any:
