@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ._compat import x64_for
 from .cli import arguments
 from .cli.arguments import Parser
 from .cli.catalogue import catalogue
@@ -134,7 +135,7 @@ def _add_show(p: argparse.ArgumentParser) -> None:
 
 def _demo(args: argparse.Namespace) -> int:
     dtype = arguments.dtype(args.dtype)
-    with arguments.enabled(dtype):
+    with x64_for(dtype):
         return demo(
             args.model,
             layers=args.layers,
@@ -158,7 +159,7 @@ def _list(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace) -> int:
     init = arguments.initializer(args.name, args.settings)
-    with arguments.enabled(args.dtype):
+    with x64_for(args.dtype):
         values = draw(init, args.shape, args.dtype, args.seed)
     summary = summarize(values)
     if args.plot is not None:

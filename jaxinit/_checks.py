@@ -186,6 +186,16 @@ def check_shape(where: str, shape: Any) -> tuple[int, ...]:
     return dims  # pyright: ignore[reportReturnType]
 
 
+def check_broadcastable(
+    where: str, name: str, value: Any, shape: tuple[int, ...]
+) -> None:
+    """Raises unless the array ``value`` broadcasts to ``shape``."""
+    trailing = zip(reversed(value.shape), reversed(shape), strict=False)
+    if len(value.shape) > len(shape) or any(v not in (1, s) for v, s in trailing):
+        rule = f"broadcastable to shape {shape}"
+        raise error(ValueError, where, name, rule, f"shape {value.shape}")
+
+
 def check_dtype(
     where: str, dtype: Any, kinds: tuple[Any, ...] = (jnp.inexact,)
 ) -> np.dtype[Any]:

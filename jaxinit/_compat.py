@@ -1,7 +1,9 @@
 """The only file with semi-public JAX imports and version branches."""
 
+import contextlib
 import inspect
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
 import jax
@@ -26,6 +28,13 @@ NORMAL_HAS_TWO_FACTORS = jax.__version_info__ < (0, 11)
 def read_config(name: str) -> Any:
     """A JAX setting as the current thread and context managers see it."""
     return getattr(jax.config, name)
+
+
+def x64_for(dtype: Any) -> AbstractContextManager[Any]:
+    """A context in which JAX keeps the elements of ``dtype``, 64-bit ones too."""
+    dtype = jax.numpy.dtype(dtype)
+    is_wide = dtype.itemsize > (8 if dtype.kind == "c" else 4)
+    return jax.enable_x64(True) if is_wide else contextlib.nullcontext()
 
 
 def is_traced(x: object) -> bool:

@@ -11,6 +11,7 @@ References:
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -90,17 +91,24 @@ def hash_words(key: tuple[Any, Any], counter: tuple[Any, Any]) -> tuple[Any, Any
     return x0, x1
 
 
-def _flat_index(shape: tuple[int, ...]) -> jax.Array:
-    """Row-major index of each element, in the shape itself.
+def row_major_index(
+    shape: Sequence[int], axes: Sequence[int] | None = None
+) -> jax.Array:
+    """Row-major index of each element of an array, as an array of the same shape.
 
-    Built from one iota per axis rather than reshaped from a flat one, so that
-    a partitioned program computes each shard's counters where they are used.
+    The index is a sum of one iota per axis and not a reshaped flat one, so that
+    each device of a partitioned program computes the part that it needs.
+
+    Args:
+        shape: Shape of the array.
+        axes: Axes that are counted, the slowest first. None: all.
     """
+    axes = range(len(shape)) if axes is None else axes
     index = jnp.zeros(shape, jnp.uint32)
-    stride = math.prod(shape)
-    for axis, size in enumerate(shape):
-        stride //= size
-        if size > 1:
+    stride = math.prod(shape[axis] for axis in axes)
+    for axis in axes:
+        stride //= max(1, shape[axis])
+        if shape[axis] > 1:
             step = lax.broadcasted_iota(jnp.uint32, shape, axis)
             index = index + step * np.uint32(stride)
     return index
@@ -123,7 +131,7 @@ def threefry_bits(
         return jax.random.bits(plain, shape, UINT[bit_width])
     if size == 0:
         return jnp.zeros(shape, UINT[bit_width])
-    return _bits(words, _flat_index(shape), bit_width, apart=apart)
+    return _bits(words, row_major_index(shape), bit_width, apart=apart)
 
 
 def threefry_rows(

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from ._checks import check_seed, error, short
-from ._compat import is_traced
+from ._compat import is_traced, x64_for
 from .initializers import keras_configs, registry
 
 _NO_MESH = jax.sharding.AbstractMesh((), ())
@@ -193,8 +193,7 @@ class KerasInitializer(keras.initializers.Initializer):
         if keras.backend.backend() == "jax":
             layout = getattr(layout, "backend_layout", layout)
             return self.initializer(self._key(), shape, dtype, layout)
-        wide = dtype in ("float64", "complex128", "int64", "uint64")
-        with jax.enable_x64(True) if wide else contextlib.nullcontext():
+        with x64_for(dtype):
             values = self.initializer(self._key(), shape, dtype)
         tensor = keras.ops.convert_to_tensor(np.array(values), dtype)
         if layout is None:

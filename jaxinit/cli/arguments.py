@@ -6,11 +6,9 @@ import difflib
 import json
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -91,12 +89,6 @@ def initializer(name: str, settings: Sequence[tuple[str, Any]]) -> Any:
         return jaxinit.deserialize(config)
     except (TypeError, ValueError, OverflowError) as e:
         raise UsageError(e) from None
-
-
-def enabled(dtype: np.dtype[Any]) -> AbstractContextManager[Any]:
-    """A context in which JAX makes arrays of ``dtype``, 64-bit ones too."""
-    wide = dtype.itemsize > (8 if dtype.kind == "c" else 4)
-    return jax.enable_x64(True) if wide else contextlib.nullcontext()
 
 
 class Parser(argparse.ArgumentParser):

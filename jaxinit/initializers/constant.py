@@ -7,7 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._checks import check_dtype, check_out_sharding, check_shape, error
+from .._checks import (
+    check_broadcastable,
+    check_dtype,
+    check_out_sharding,
+    check_shape,
+    error,
+)
 from .._compat import OutSharding, Shape, is_traced
 from .._frozen import FrozenArray
 from .._program import program
@@ -125,29 +131,27 @@ def from_array(
 def fill(
     where: str, shape: Shape, dtype: Any, value: Any, out_sharding: OutSharding
 ) -> jax.Array:
-    """``value`` cast to ``dtype`` once and broadcast to ``shape``."""
+    """Casts ``value`` to ``dtype`` once and broadcasts it to ``shape``."""
     shape = check_shape(where, shape)
     dtype = check_dtype(where, dtype, (jnp.number, jnp.bool_))
     out_sharding = check_out_sharding(where, out_sharding, len(shape))
     if not is_traced(value):
         value = cast(where, value, dtype)
-    trailing = zip(reversed(value.shape), reversed(shape), strict=False)
-    if value.ndim > len(shape) or any(v not in (1, s) for v, s in trailing):
-        rule = f"broadcastable to shape {shape}"
-        raise error(ValueError, where, "value", rule, f"shape {value.shape}")
+    check_broadcastable(where, "value", value, shape)
     return _broadcast(None, shape, dtype, out_sharding, value)
 
 
 def cast(
     where: str, value: Any, dtype: np.dtype[Any], name: str = "value"
 ) -> np.ndarray:
-    """Numbers in ``dtype``, or an error where that would lose their meaning.
+    """Casts numbers to ``dtype``, or raises where that would lose their meaning.
 
-    What is too large becomes infinite, as JAX casts, where ``dtype`` has infinity.
+    A number too large for ``dtype`` becomes infinite, as JAX casts, where ``dtype``
+    has an infinity.
     """
     rule = f"representable in {dtype.name}"
     array = np.asarray(value)
-    # Objects are ints of more than 64 bits; "V" are the narrow dtypes that JAX adds.
+    # Kind "O" holds ints of more than 64 bits; "V", the narrow dtypes that JAX adds.
     wide = {"O": np.float64, "V": np.float32}.get(array.dtype.kind)
     try:
         array = array if wide is None else array.astype(wide)

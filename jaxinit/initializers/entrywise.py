@@ -13,7 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .._checks import check_bound, check_fraction, check_key, error
+from .._checks import (
+    check_bound,
+    check_broadcastable,
+    check_fraction,
+    check_key,
+    error,
+)
 from .._compat import OutSharding, Shape, is_traced
 from .._frozen import FrozenArray
 from .._program import program
@@ -75,10 +81,7 @@ def masked(
     if mask is None:
         check_key(where, args[0])
         return _thinned(*args, a["sparsity"], initializer=held)
-    trailing = zip(reversed(mask.shape), reversed(args[1]), strict=False)
-    if len(mask.shape) > len(args[1]) or any(m not in (1, s) for m, s in trailing):
-        rule = f"broadcastable to shape {args[1]}"
-        raise error(ValueError, where, "mask", rule, f"shape {mask.shape}")
+    check_broadcastable(where, "mask", mask, args[1])
     mask = mask if is_traced(mask) else np.asarray(mask)
     return _masked(*args, mask, initializer=held)
 

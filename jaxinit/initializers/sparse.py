@@ -13,6 +13,7 @@ from .. import _draws
 from .._checks import Axes, check_axes, check_draw, check_fraction, check_number
 from .._compat import OutSharding, Shape, is_traced
 from .._fans import resolve_axes
+from .._prng import row_major_index
 from .._program import program
 from .base import Initializer, unless_axes_are_named
 
@@ -101,15 +102,12 @@ def _least(bits: jax.Array, count: Any, axes: tuple[int, ...]) -> jax.Array:
         none = jnp.zeros_like(sum_(bits), jnp.uint32)
         return lax.fori_loop(0, width, bit, none)
 
-    index = jnp.zeros(bits.shape, jnp.uint32)
-    stride = 1
-    for axis in axes:
-        index += lax.broadcasted_iota(jnp.uint32, bits.shape, axis) * np.uint32(stride)
-        stride *= bits.shape[axis]
+    index = row_major_index(bits.shape, axes[::-1])  # the first axis is the fastest
     limit = last(32, lambda x: bits < x, count)
     tied = bits == limit
     rest = count - sum_(bits < limit)
-    latest = last((stride - 1).bit_length(), lambda x: tied & (index < x), rest)
+    size = math.prod(bits.shape[axis] for axis in axes)
+    latest = last((size - 1).bit_length(), lambda x: tied & (index < x), rest)
     return (count > 0) & ((bits < limit) | (tied & (index <= latest)))
 
 

@@ -16,7 +16,6 @@ axes are counted apart: k = M(k ^ M(their index)), i that of the rest.
 This finds accidents; it is no protection against someone who wants to be missed.
 """
 
-import contextlib
 import math
 import os
 from collections.abc import Sequence
@@ -27,6 +26,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+from .._compat import x64_for
+from .._prng import row_major_index
 
 VERSION = 1
 _COUNTED = 2**32  # elements that one word counts
@@ -69,7 +71,7 @@ def _plain(leaf: Any) -> Any:
         return leaf
     if leaf.size < _SMALL:
         return np.asarray(leaf)
-    with _x64(leaf.dtype):
+    with x64_for(leaf.dtype):
         return jnp.asarray(leaf)
 
 
@@ -78,20 +80,14 @@ def _kind(x: jax.Array) -> Any:
 
 
 def _lowered(shape: tuple[int, ...], dtype: Any, sharding: Any) -> Any:
-    with _x64(dtype):
+    with x64_for(dtype):
         aval = jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
         return jax.jit(_sums).lower(aval)
 
 
 def _run(x: jax.Array) -> Any:
-    with _x64(x.dtype):
+    with x64_for(x.dtype):
         return _programs[_kind(x)](x)
-
-
-def _x64(dtype: Any) -> Any:
-    """Where JAX leaves 64-bit elements as they are."""
-    wide = dtype.itemsize > (8 if dtype.kind == "c" else 4)
-    return jax.enable_x64(True) if wide else contextlib.nullcontext()
 
 
 def _sums(x: Any) -> tuple[Any, Any]:
@@ -138,16 +134,10 @@ def _split(shape: Sequence[int]) -> int:
 
 
 def _index(shape: Sequence[int], axes: Sequence[int], on_host: bool) -> Any:
-    """Row-major index over some axes, built so that each shard computes its own."""
+    """Row-major index over some axes, of a flat array on the host or inside jit."""
     if on_host:
         return np.arange(shape[0], dtype=np.uint32)
-    index = jnp.zeros(shape, jnp.uint32)
-    stride = 1
-    for axis in reversed(axes):
-        step = lax.broadcasted_iota(jnp.uint32, shape, axis)
-        index = index + step * np.uint32(stride)
-        stride *= shape[axis]
-    return index
+    return row_major_index(shape, axes)
 
 
 def _mix(h: Any) -> Any:
