@@ -1,9 +1,9 @@
 """Checks of arguments, shared by every function and class.
 
-Each takes ``where`` (the function or class the user called) and the name of
-the argument, returns the value in its plain form, and raises a TypeError for
-a wrong kind of thing or a ValueError for a wrong value. The message names the
-argument, the rule and the value.
+Each check takes ``where``, the name of the function or class that the user called, and
+the name of the argument. It returns the value in its plain form. It raises a TypeError
+for a wrong type and a ValueError for a wrong value. The message names the argument, the
+rule and the value.
 """
 
 import functools
@@ -38,13 +38,13 @@ _repr.maxstring = _repr.maxother = 60
 def error(
     kind: type[Exception], where: str, name: str, rule: str, value: object, cure=""
 ) -> Exception:
-    """An exception in the house form: where, argument, rule, value, cure."""
+    """Makes an exception that names the call, the argument, rule, value and cure."""
     message = f"{where}({name}=...) must be {rule}; got {short(value)}."
     return kind(f"{message} {cure}".rstrip())
 
 
 def short(value: object) -> str:
-    """A repr of bounded length, for messages."""
+    """Returns a repr of bounded length, for messages."""
     try:
         return _repr.repr(value)
     except ValueError:  # an int of more digits than Python prints
@@ -54,13 +54,13 @@ def short(value: object) -> str:
 def check_number(
     where: str, name: str, value: Any, *, minimum: float = -math.inf
 ) -> float:
-    """A finite real number, at least ``minimum``; traced scalars pass."""
+    """Checks a finite real number, at least ``minimum``; traced scalars pass."""
     if is_traced(value) and value.ndim == 0:
         return value
     rule = "a finite real number"
     value = _unwrapped(value)
     if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
-        cure = "As text it is no number; YAML reads 1e-3 as text, and 1.0e-3 as one."
+        cure = "Text is no number. YAML reads 1e-3 as text and 1.0e-3 as a number."
         cure = cure if isinstance(value, str) else ""
         raise error(TypeError, where, name, rule, value, cure)
     try:
@@ -75,7 +75,7 @@ def check_number(
 
 
 def check_fraction(where: str, name: str, value: Any) -> float:
-    """A real number from 0 to 1; traced scalars pass."""
+    """Checks a real number from 0 to 1; traced scalars pass."""
     fraction = check_number(where, name, value)
     if not (is_traced(fraction) or 0 <= fraction <= 1):
         raise error(ValueError, where, name, "a number from 0 to 1", value)
@@ -83,7 +83,7 @@ def check_fraction(where: str, name: str, value: Any) -> float:
 
 
 def check_int(where: str, name: str, value: Any, *, minimum: int | None = None) -> int:
-    """An int, at least ``minimum``."""
+    """Checks an int, at least ``minimum``."""
     number = _as_int(value)
     if number is None:
         raise error(TypeError, where, name, "an int", value)
@@ -93,7 +93,7 @@ def check_int(where: str, name: str, value: Any, *, minimum: int | None = None) 
 
 
 def check_bound(where: str, name: str, value: Any) -> float:
-    """A concrete real number or an infinity, not NaN."""
+    """Checks a concrete real number or infinity; NaN is refused."""
     rule = "a real number or an infinity"
     if is_traced(value):
         raise error(TypeError, where, name, f"{rule}, not traced", value)
@@ -106,7 +106,7 @@ def check_bound(where: str, name: str, value: Any) -> float:
 
 
 def check_choice(where: str, name: str, value: Any, choices: Collection[Any]) -> Any:
-    """One of ``choices``."""
+    """Checks that the value is one of ``choices``."""
     if isinstance(value, (str, type(None))) and value in choices:
         return value
     rule = "one of " + ", ".join(map(repr, choices))
@@ -114,14 +114,14 @@ def check_choice(where: str, name: str, value: Any, choices: Collection[Any]) ->
 
 
 def check_bool(where: str, name: str, value: Any) -> bool:
-    """True or False."""
+    """Checks a bool, which may be NumPy's."""
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     raise error(TypeError, where, name, "True or False", value)
 
 
 def check_seed(where: str, name: str, value: Any) -> int | None:
-    """None or an integer that fits 64 bits."""
+    """Checks None or an int that fits 64 bits."""
     if value is None:
         return None
     seed = _as_int(value)
@@ -134,7 +134,7 @@ def check_seed(where: str, name: str, value: Any) -> int | None:
 
 
 def check_size(where: str, name: str, value: Any) -> int:
-    """An int of at least 1."""
+    """Checks an int of at least 1 that fits 64 bits."""
     size = _as_int(value)
     if size is None:
         raise error(TypeError, where, name, "an int", value)
@@ -146,7 +146,7 @@ def check_size(where: str, name: str, value: Any) -> int:
 
 
 def check_axes(where: str, name: str, value: Any) -> Axes:
-    """An int, or a tuple of distinct ints."""
+    """Checks an int or a sequence of distinct ints, which becomes a tuple."""
     rule = "an int or a tuple of ints"
     axis = _as_int(value)
     if axis is not None:
@@ -162,14 +162,14 @@ def check_axes(where: str, name: str, value: Any) -> Axes:
 
 
 def check_batch_axes(where: str, name: str, value: Any) -> BatchAxes:
-    """An int, a tuple of distinct ints, or ``"rest"``."""
+    """Checks an int, a sequence of distinct ints, or ``"rest"``."""
     return "rest" if value == "rest" else check_axes(where, name, value)
 
 
 def check_shape(where: str, shape: Any) -> tuple[int, ...]:
-    """A tuple of non-negative Python ints."""
+    """Returns a shape as a tuple of non-negative Python ints."""
     if type(shape) is tuple and all(type(d) is int and d >= 0 for d in shape):
-        return shape  # the usual case, at no cost
+        return shape  # the usual case costs nothing
     rule = "a sequence of non-negative ints"
     if isinstance(shape, (str, bytes)) or not isinstance(shape, Sequence | np.ndarray):
         cure = "" if _as_int(shape) is None else f"Write ({shape},) for one dimension."
@@ -199,7 +199,7 @@ def check_broadcastable(
 def check_dtype(
     where: str, dtype: Any, kinds: tuple[Any, ...] = (jnp.inexact,)
 ) -> np.dtype[Any]:
-    """A NumPy dtype of one of ``kinds``; JAX's default float for None."""
+    """Returns a NumPy dtype of one of ``kinds``; JAX's default float for None."""
     if dtype is None:
         return jax.dtypes.canonicalize_dtype(float)
     rule = "a dtype of " + " or ".join(k.__name__ for k in kinds) + " kind"
@@ -230,7 +230,7 @@ def is_dtype(x: Any) -> bool:
 
 
 def check_key(where: str, key: Any) -> jax.Array:
-    """One PRNG key, typed or raw."""
+    """Checks one PRNG key, typed or raw."""
     rule = "one PRNG key"
     cure = "Make one with jax.random.key(0), or give the initializer a seed."
     if isinstance(key, np.ndarray):
@@ -251,7 +251,7 @@ def check_key(where: str, key: Any) -> jax.Array:
 
 
 def check_out_sharding(where: str, out_sharding: Any, ndim: int) -> OutSharding:
-    """A sharding that a result of ``ndim`` dimensions can have, or None."""
+    """Checks None or a sharding for a result of ``ndim`` dimensions."""
     spec = out_sharding
     if isinstance(out_sharding, NamedSharding):
         spec = out_sharding.spec
@@ -261,7 +261,7 @@ def check_out_sharding(where: str, out_sharding: Any, ndim: int) -> OutSharding:
         rule = "a Sharding, a PartitionSpec or None"
         raise error(TypeError, where, "out_sharding", rule, out_sharding)
     if len(spec) > ndim:
-        rule = f"a PartitionSpec of at most {ndim} entries, as the shape has"
+        rule = f"a PartitionSpec of at most {ndim} entries, one per dimension"
         raise error(ValueError, where, "out_sharding", rule, out_sharding)
     return out_sharding
 
@@ -269,15 +269,15 @@ def check_out_sharding(where: str, out_sharding: Any, ndim: int) -> OutSharding:
 def check_draw(
     where: str, key: Any, shape: Any, dtype: Any, out_sharding: Any
 ) -> tuple[jax.Array, tuple[int, ...], np.dtype[Any], OutSharding]:
-    """The arguments of every random function: key, shape, dtype, sharding."""
-    shape = check_shape(where, shape)  # first: it knows calls without a key
+    """Checks the arguments of every random function: key, shape, dtype, sharding."""
+    shape = check_shape(where, shape)  # first, because it recognizes a missing key
     key = check_key(where, key)
     dtype = check_dtype(where, dtype)
     return key, shape, dtype, check_out_sharding(where, out_sharding, len(shape))
 
 
 def _unwrapped(value: Any) -> Any:
-    """A Python number for an array without dimensions."""
+    """Returns a Python number for an array without dimensions, else the value."""
     if isinstance(value, (np.generic, np.ndarray, jax.Array)) and value.ndim == 0:
         return value.item()
     return value

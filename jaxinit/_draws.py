@@ -1,8 +1,8 @@
-"""Uniform, normal and truncated normal tensors: any dtype, any key.
+"""Uniform, normal and truncated normal tensors of any dtype, from any key.
 
 Values are drawn and scaled in float32 (float64 for float64, the matching pair
-for complex) and rounded to the requested dtype once. Arguments are checked by
-the callers; ``mean``, ``stddev`` and the ends of a uniform may be traced.
+for complex) and rounded to the requested dtype once. The callers check the
+arguments; ``mean``, ``stddev`` and the ends of a uniform may be traced.
 """
 
 import functools
@@ -19,10 +19,10 @@ from ._checks import error
 from ._compat import OutSharding, is_traced
 from ._program import compute_dtype, elementwise_program
 
-# Beyond this many standard deviations on one side, erf is too coarse in
-# float32 to tell the values apart, and the draw goes through log_ndtr.
+# Where both bounds lie on one side, beyond this many standard deviations, erf is too
+# coarse in float32 to distinguish the values, and the draw uses log_ndtr.
 _TAIL = 2.0
-# log_ndtr(-38) is the smallest probability that float64 holds.
+# P(z > 38) is about the smallest probability that float64 holds.
 FARTHEST = 37.5
 
 
@@ -36,8 +36,8 @@ def uniform(
 ) -> jax.Array:
     """Uniform on [minval, maxval).
 
-    Complex: uniform on the disk about the same mean with the same E|w - mean|^2,
-    which makes its radius (maxval - minval) / sqrt(6).
+    If complex, uniform on a disk with the same mean and the same E|w - mean|^2, whose
+    radius is (maxval - minval) / sqrt(6).
     """
     if jnp.issubdtype(dtype, jnp.complexfloating):
         mean = (minval + maxval) / 2
@@ -57,7 +57,7 @@ def normal(
     mean: float,
     stddev: float,
 ) -> jax.Array:
-    """Normal; circular with E|w - mean|^2 = stddev^2 if complex."""
+    """Normal. If complex, circular with E|w - mean|^2 = stddev^2."""
     if jnp.issubdtype(dtype, jnp.complexfloating):
         return _complex_normal(key, shape, dtype, out_sharding, mean, stddev)
     infinity = math.inf
@@ -78,7 +78,7 @@ def truncated_normal(
 ) -> jax.Array:
     """Normal given that it lies ``lower`` to ``upper`` stddevs from the mean.
 
-    Complex: circular normal given that |w - mean| <= upper * stddev.
+    If complex, circular normal given that |w - mean| <= upper * stddev.
     """
     if jnp.issubdtype(dtype, jnp.complexfloating):
         kept = -math.expm1(-(upper**2))
@@ -99,8 +99,8 @@ def truncated_normal(
 def truncated_moments(lower: float, upper: float) -> tuple[float, float]:
     """Mean and standard deviation of N(0, 1) given ``lower <= x <= upper``.
 
-    By Gauss-Legendre quadrature, which keeps its digits where the closed form
-    cancels: narrow intervals and far tails.
+    Gauss-Legendre quadrature keeps its digits in narrow intervals and far tails,
+    where the terms of the closed form cancel.
     """
     near = min(max(lower, 0.0), upper)  # the point of highest density
     reach = 40.0 / max(1.0, abs(near))
@@ -123,17 +123,17 @@ def complex_truncated_stddev(upper: float) -> float:
 
 
 def check_bounds(where: str, lower: float, upper: float) -> None:
-    """Raises unless lower < upper, in stddevs, hold some probability."""
+    """Raises unless lower < upper, and some probability lies between them."""
     if not lower < upper:
         rule = "greater than lower"
         raise error(ValueError, where, "upper", rule, (lower, upper))
     if lower > FARTHEST or upper < -FARTHEST:
-        rule = f"bounds with some part within {FARTHEST} standard deviations"
+        rule = f"bounds that include values within {FARTHEST} standard deviations"
         raise error(ValueError, where, "lower, upper", rule, (lower, upper))
 
 
 def _unit(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> jax.Array:
-    """Uniform on [0, 1): the mantissa bits of a float in [1, 2), minus 1."""
+    """Uniform on [0, 1): a float in [1, 2) of random mantissa bits, minus 1."""
     width, mantissa = (64, 52) if dtype == np.float64 else (32, 23)
     uint = np.dtype(f"uint{width}")
     one = np.ones((), dtype).view(uint)
@@ -144,8 +144,8 @@ def _unit(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> jax.A
 @elementwise_program
 def _symmetric(key, shape, dtype, maxval):
     (maxval,) = _as(dtype, maxval)
-    # Exact, so that nothing cancels; the bound, which changes nothing, keeps XLA
-    # from multiplying both terms.
+    # 2 u - 1 is exact. The maximum changes no value, but it keeps XLA from multiplying
+    # both terms by maxval.
     w = jnp.maximum(_unit(key, shape, dtype) * 2 - 1, -1)
     return w * maxval
 
@@ -160,7 +160,7 @@ def _uniform(key, shape, dtype, minval, span, maxval):
 @elementwise_program
 def _normal_center(key, shape, dtype, mean, stddev, a, b, lower, upper):
     mean, stddev, a, b, lower, upper = _as(dtype, mean, stddev, a, b, lower, upper)
-    # erf_inv is finite on (-1, 1); the bounds round to -1 and 1 beyond 5.4.
+    # erf_inv is finite on (-1, 1) only, and erf of bounds beyond 5.4 rounds to -1 or 1.
     last = np.nextafter(dtype.type(1), dtype.type(0))
     a = jnp.maximum(a, -last)
     u = jnp.clip(_unit(key, shape, dtype) * (b - a) + a, a, last)
@@ -191,7 +191,7 @@ def _complex_normal(key, shape, dtype, mean, stddev):
 
     def part(key: jax.Array) -> jax.Array:
         u = _unit(key, shape, real) * real.type(2) - last
-        return lax.erf_inv(jnp.clip(u, -last, last))  # of variance 1/2
+        return lax.erf_inv(jnp.clip(u, -last, last))  # variance 1/2
 
     real_key, imag_key = jax.random.split(key)
     return _around(mean, stddev, part(real_key), part(imag_key))
@@ -225,7 +225,7 @@ def _around(mean, stddev, re, im):
 
 
 def _next(x: jax.Array, towards: jax.Array) -> jax.Array:
-    """The neighbor of a bound, which has no derivative in JAX."""
+    """Returns the next float after a bound; JAX has no derivative of nextafter."""
     return jnp.nextafter(lax.stop_gradient(x), lax.stop_gradient(towards))
 
 

@@ -1,4 +1,4 @@
-"""From a shape and its axes to fan-in and fan-out."""
+"""Computes fan-in and fan-out from a shape and its axes."""
 
 import math
 from typing import Any
@@ -22,27 +22,28 @@ def fans(
 ) -> tuple[int, int]:
     """Number of inputs of an output unit, and of outputs of an input unit.
 
-    Axes that are neither in, out nor batch are the receptive field (the taps
-    of a convolution) and count towards both:
+    Axes that are neither input, output nor batch axes are taps (the receptive field
+    of a convolution), which both fans count:
 
-        fan_in  = prod(shape[in_axis])  * prod(receptive field)
-        fan_out = prod(shape[out_axis]) * prod(receptive field)
+        fan_in  = prod(shape[in_axis])  * prod(taps)
+        fan_out = prod(shape[out_axis]) * prod(taps)
 
     Args:
         shape: Shape of the weight.
-        in_axis: Axis or axes of input features. None, for both, is Keras's rule:
-            -2 and -1, and for fewer than two dimensions both fans are the size.
-        out_axis: Axis or axes of output features.
+        in_axis: Axis or axes of inputs. None for ``in_axis`` and ``out_axis`` is
+            Keras's rule: they are -2 and -1, but both fans of a shape of fewer than
+            two dimensions are its size.
+        out_axis: Axis or axes of outputs.
         batch_axis: Axis or axes of independent weights stacked in one tensor
-            (layers, experts), left out of both fans. ``"rest"``: every axis
-            that is not in ``in_axis`` or ``out_axis``.
+            (layers, experts), which no fan counts. ``"rest"``: every axis that is
+            neither in ``in_axis`` nor in ``out_axis``.
 
     Returns:
         ``(fan_in, fan_out)``, ints.
 
     Raises:
         ValueError: If an axis is out of range, two arguments name the same
-            axis, or a shape of fewer than two dimensions meets default axes.
+            axis, or a shape of fewer than two dimensions has default axes.
 
     Example:
         >>> fans((3, 3, 64, 128))
@@ -63,7 +64,7 @@ def compute_fans(
     out_axis: FanAxis,
     batch_axis: BatchAxes,
 ) -> tuple[int, int]:
-    """The same for a caller named ``where``, with a checked shape and axes."""
+    """Computes `fans` of a checked shape and axes, for a caller named ``where``."""
     if in_axis is None or out_axis is None:
         if len(shape) < 2:
             n = math.prod(shape)
@@ -72,7 +73,7 @@ def compute_fans(
     if len(shape) < 2 and in_axis == -2:
         cure = "Pass in_axis=0, out_axis=() to count the only axis as inputs."
         if not shape:
-            cure = "Pass in_axis=(), out_axis=() to use fans of 1."
+            cure = "Pass in_axis=(), out_axis=() for fans of 1."
         rule = "of two or more dimensions when in_axis and out_axis are the default"
         raise error(ValueError, where, "shape", rule, shape, cure)
     inputs = resolve_axes(where, "in_axis", in_axis, shape)
@@ -102,13 +103,12 @@ def compute_fans(
 def einsum_axes(equation: str, operand: int = 1) -> dict[str, Axes]:
     """Axes of the kernel in an einsum, as keyword arguments of an initializer.
 
-    A letter of the kernel that the result lacks is an input axis, one that
-    only kernel and result have is an output axis, and one that kernel, data
-    and result all have is a batch axis.
+    A letter of the kernel names an input axis if the result lacks it, a batch axis if
+    the result and the data have it, and an output axis if only the result has it.
 
     Args:
-        equation: An einsum with explicit result, as ``"btd,dhk->bthk"``.
-        operand: Which operand is the kernel.
+        equation: An einsum with explicit result, such as ``"btd,dhk->bthk"``.
+        operand: Index of the operand that is the kernel.
 
     Returns:
         A dict of ``in_axis``, ``out_axis`` and ``batch_axis``.
@@ -153,13 +153,13 @@ def einsum_axes(equation: str, operand: int = 1) -> dict[str, Axes]:
 def check_fan_axes(
     where: str, *, in_axis: Any, out_axis: Any, batch_axis: Any
 ) -> dict[str, Any]:
-    """The three axis arguments in plain form, as far as no shape is needed."""
+    """Returns the three axis arguments in plain form, checked without a shape."""
     if in_axis is None or out_axis is None:
         if in_axis is not out_axis:
-            rule = "None together with in_axis, or not at all"
+            rule = "None if in_axis is None, and only then"
             raise error(ValueError, where, "out_axis", rule, out_axis)
         if batch_axis != ():
-            rule = "() where in_axis and out_axis are None"
+            rule = "() if in_axis and out_axis are None"
             raise error(ValueError, where, "batch_axis", rule, batch_axis)
         return {"in_axis": None, "out_axis": None, "batch_axis": ()}
     return {
@@ -170,7 +170,7 @@ def check_fan_axes(
 
 
 def resolve_axes(where: str, name: str, axes: Axes, shape: tuple[int, ...]) -> set[int]:
-    """Axes of a shape as a set of non-negative ints."""
+    """Returns axes of a shape as a set of non-negative ints."""
     found: set[int] = set()
     for axis in axes if isinstance(axes, tuple) else (axes,):
         if not -len(shape) <= axis < len(shape):

@@ -1,4 +1,4 @@
-"""FrozenArray: an array that can be a field of a frozen dataclass."""
+"""FrozenArray: an array for a field of a frozen dataclass."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -22,13 +22,13 @@ class FrozenArray:
         if jnp.issubdtype(array.dtype, jnp.inexact):
             parts = (array.real, array.imag) if array.dtype.kind == "c" else (array,)
             for part in parts:
-                part[np.isnan(part)] = np.nan  # of any bits: equal, as one value
+                part[np.isnan(part)] = np.nan  # so that all NaNs are equal
         array.flags.writeable = False
         object.__setattr__(self, "_array", array)
 
     @classmethod
     def from_plain(cls, where: str, name: str, value: Any) -> Self:
-        """Reads numbers, nested lists, arrays, or the dict `to_plain` writes."""
+        """Reads numbers, nested lists, arrays, or the dict of `to_plain`."""
         rule = "a number or an array of numbers"
         if is_traced(value):
             cure = "Functions of jaxinit.functional take traced numbers."
@@ -53,17 +53,17 @@ class FrozenArray:
         return cls(array)
 
     def to_plain(self) -> dict[str, Any]:
-        """The array as JSON-serializable data, in the form Keras 3 uses."""
+        """Returns the array as JSON-serializable data, in the form of Keras 3."""
         array = self._array
         values: Any = array
         if array.dtype.kind == "c":
             values = {"real": array.real.tolist(), "imag": array.imag.tolist()}
         elif array.dtype.kind in "biuf":
             values = array.tolist()
-        else:  # bfloat16 and the like, exact in float64
+        else:  # float64 holds bfloat16 and other narrow dtypes exactly
             values = array.astype(np.float64).tolist()
         config = {"value": values, "dtype": array.dtype.name}
-        if 0 in array.shape[:-1]:  # lists end at an axis of no entries
+        if 0 in array.shape[:-1]:  # nested lists lose the axes after an empty one
             config["shape"] = list(array.shape)
         return {"class_name": "__numpy__", "config": config}
 
@@ -76,7 +76,7 @@ class FrozenArray:
         return np.array(self._array, dtype, copy=copy)
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError("FrozenArray is read-only.")
+        raise AttributeError("A FrozenArray is read-only.")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FrozenArray):
@@ -97,7 +97,7 @@ class FrozenArray:
 
 
 def _complex(real: Any, imag: Any) -> np.ndarray:
-    """Complex numbers of these parts; a sum would not keep zeros and infinities."""
+    """Joins real and imaginary parts; a sum would lose signs of zero and infinities."""
     array = np.empty(np.shape(real), np.complex128)
     array.real, array.imag = real, imag
     return array
@@ -108,9 +108,9 @@ def _is_numeric(dtype: np.dtype) -> bool:
 
 
 def _converted(array: np.ndarray, name: str) -> np.ndarray:
-    """The same numbers in the dtype of this name."""
+    """Converts an array to the dtype of a name, or raises a ValueError."""
     dtype = jnp.dtype(name)
-    # What else NumPy takes, such as "S9999999", is no name.
+    # NumPy takes other text, such as "S9999999", which is not the name of a dtype.
     if dtype.name != name or not _is_numeric(dtype):
         raise ValueError(name)
     if array.dtype.kind == "c" and not jnp.issubdtype(dtype, jnp.complexfloating):

@@ -1,9 +1,9 @@
-"""Threefry-2x32 again, with its 20 rounds unrolled into one fusion.
+"""Threefry-2x32 again, with its 20 rounds unrolled so that XLA fuses them.
 
-JAX lowers ``threefry2x32`` on CPU to a loop that streams each group of rounds
-through memory. The key implementation here draws the same bits (same seed,
-split, fold_in, and same counters) from straight-line code, which XLA fuses
-with whatever consumes them.
+On a CPU JAX lowers ``threefry2x32`` to a loop that streams each group of rounds
+through memory. The key implementation of this file draws the same bits, with the same
+seed, split, fold_in and counters. It is straight-line code, which XLA fuses with the
+operations that consume the bits.
 
 References:
     Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
@@ -27,14 +27,14 @@ UINT = {8: jnp.uint8, 16: jnp.uint16, 32: jnp.uint32, 64: jnp.uint64}
 
 
 def fused(key: jax.Array) -> jax.Array:
-    """The same key as a typed one that draws the same bits, faster if it can.
+    """Returns a typed key that draws the same bits as ``key``.
 
     Args:
         key: One PRNG key, typed or raw.
 
     Returns:
-        A typed key: of the fused implementation where ``key`` is Threefry-2x32,
-        else of its own.
+        A typed key of the fused implementation if ``key`` is a Threefry-2x32 key,
+        and else a typed key of its own implementation.
     """
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.wrap_key_data(key)
@@ -44,12 +44,12 @@ def fused(key: jax.Array) -> jax.Array:
 
 
 def is_fused(key: jax.Array) -> bool:
-    """Whether ``key`` is what `fused` makes of a Threefry-2x32 key."""
+    """Whether ``key`` is a key of the fused implementation."""
     return str(key.dtype) == "key<jxi>"
 
 
 def is_threefry(aval: Any) -> bool:
-    """Whether an abstract value is a typed key, or some, of either Threefry-2x32."""
+    """Whether an abstract value holds typed Threefry-2x32 keys, fused or JAX's own."""
     return str(aval.dtype) in ("key<fry>", "key<jxi>")
 
 
@@ -65,7 +65,7 @@ def _hash(key: Any, counter: jax.Array) -> tuple[jax.Array, jax.Array]:
     return x0, x1
 
 
-# Traced once for each shape and set of rotations instead of five times.
+# jit traces this once for each shape and set of rotations, not five times.
 @functools.partial(jax.jit, static_argnames="rotations")
 def _four_rounds(
     x0: jax.Array, x1: jax.Array, *, rotations: tuple[int, ...]
@@ -78,7 +78,7 @@ def _four_rounds(
 
 
 def hash_words(key: tuple[Any, Any], counter: tuple[Any, Any]) -> tuple[Any, Any]:
-    """The same on Python integers or arrays of uint64: split and fold_in of a key."""
+    """Hashes Python integers or uint64 arrays: split and fold_in on the host."""
     mask = 0xFFFFFFFF
     schedule = (key[0], key[1], key[0] ^ key[1] ^ int(_PARITY))
     x0, x1 = (counter[0] + key[0]) & mask, (counter[1] + key[1]) & mask
@@ -123,7 +123,7 @@ def threefry_bits(
         words: The two words of a Threefry-2x32 key.
         bit_width: 8, 16, 32 or 64.
         shape: Shape of the array.
-        apart: Keep the bits out of the fusion of what consumes them.
+        apart: Whether XLA keeps the bits out of the fusion that consumes them.
     """
     size = math.prod(shape)
     if not read_config("jax_threefry_partitionable") or size >= 2**32:
@@ -137,7 +137,7 @@ def threefry_bits(
 def threefry_rows(
     words: jax.Array, bit_width: int, starts: jax.Array, count: int
 ) -> jax.Array:
-    """The same in pieces: row i is ``count`` elements of an array of key i.
+    """Random bits of parts of arrays: row i is ``count`` elements of key i's array.
 
     Args:
         words: The words of the keys, ``uint32[rows, 2]``.

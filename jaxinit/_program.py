@@ -1,4 +1,4 @@
-"""One compiled program per kind of tensor: the frame around every kernel."""
+"""Compiles each kernel once per shape, dtype and sharding."""
 
 import functools
 import math
@@ -17,9 +17,9 @@ PROGRAM_PREFIX = "jaxinit_"  # of the names of compiled initializers
 
 
 def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype to draw and scale in before rounding to ``dtype`` once.
+    """Returns the dtype in which values are drawn and scaled, then rounded once.
 
-    float32 for every narrower float; the dtype itself for all others.
+    It is float32 for every narrower float, and ``dtype`` itself for all others.
     """
     narrow = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
     return np.dtype(np.float32) if narrow else dtype
@@ -33,22 +33,22 @@ def program(
 ) -> Callable[..., jax.Array]:
     """Compiles ``body(key, shape, dtype, *operands)`` into one program.
 
-    The result, called as ``run(key, shape, dtype, out_sharding, *operands,
-    **static)``, is cached by shape, dtype, sharding and static arguments;
-    operands are traced, so calls that differ in them share an executable.
-    ``body`` gets the fused key (or None) and the dtype to compute in.
+    The result is called as ``run(key, shape, dtype, out_sharding, *operands,
+    **static)``. Programs are cached by shape, dtype, sharding and static arguments.
+    Operands are traced, so calls that differ in them share an executable. ``body``
+    receives the fused key (or None) and the dtype of the computation.
 
     Args:
         body: Function of a key, a shape, a dtype, operands and static keywords.
         elementwise: Whether element i depends on the key and the flat index i
-            alone. Such a body is run over one flat axis when nothing is
-            sharded, which XLA's CPU backend vectorizes whatever the shape.
-        parts: Name of the static keyword that holds the axes along which
-            devices share the work. None: all axes.
+            alone. Such a body runs over one flat axis if nothing is sharded,
+            because XLA's CPU backend vectorizes a flat axis for every shape.
+        parts: Name of the static keyword for the axes along which devices share
+            the work. None: all axes.
     """
 
-    # A jit object per signature: a dictionary lookup is cheaper on each call
-    # than jit's own comparison of static arguments.
+    # One jit object per signature, because a dictionary lookup is cheaper on each
+    # call than jit's own comparison of static arguments.
     @functools.lru_cache(maxsize=4096)
     def compiled(
         shape: Shape,
@@ -64,7 +64,7 @@ def program(
             return x.astype(dtype).reshape(shape)
 
         def placed(key: jax.Array | None, *operands: Any) -> jax.Array:
-            # Inside the trace, where a PartitionSpec means the mesh of the call.
+            # Inside the trace a PartitionSpec refers to the mesh of the call.
             axes = None if parts is None else static[parts]
             return with_out_sharding(build, out_sharding, axes)(key, *operands)
 
@@ -83,8 +83,8 @@ def program(
         traced = is_traced(key)
         flat = elementwise and out_sharding is None and not traced
         if key is not None and traced and is_fused(key):
-            # Inside another program: not constants there either, which XLA would
-            # fold into each other and round otherwise.
+            # Inside another program the operands are constants. XLA would fold them
+            # into each other and round differently, but for this barrier.
             operands = jax.lax.optimization_barrier(operands)
         built = compiled(shape, dtype, out_sharding, flat, **static)
         mesh = None if traced else mesh_of_explicit(out_sharding)

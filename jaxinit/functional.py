@@ -1,4 +1,4 @@
-"""Every pure function: ``f(key, shape, dtype=None, *, ..., out_sharding=None)``."""
+"""Every initializer as a function ``f(key, shape, dtype=None, *, ...)``."""
 
 from .initializers.blocks import blocks as blocks
 from .initializers.blocks import concatenate as concatenate
