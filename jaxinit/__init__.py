@@ -1,4 +1,36 @@
-"""Weight initialization for JAX: right in every dtype, fast, and plain data."""
+"""Weight initialization for JAX: right in every dtype, fast, and plain data.
+
+    >>> init = jaxinit.HeNormal()
+    >>> init(jax.random.key(0), (784, 256)).shape
+    (784, 256)
+
+Every initializer is called as ``init(key, shape, dtype=None, out_sharding=None)``. Its
+class also has a snake-case name, as in Keras: ``jaxinit.he_normal is HeNormal``. The
+pure function of that name is in `jaxinit.functional`.
+
+Variance by fans
+    VarianceScaling, LecunNormal, LecunUniform, GlorotNormal, GlorotUniform (also
+    xavier_normal, xavier_uniform), HeNormal, HeUniform (also kaiming_normal,
+    kaiming_uniform), TorchKernel, TorchBias; fans, einsum_axes
+Given distributions
+    RandomNormal, RandomUniform, TruncatedNormal, Sparse
+Orthogonal matrices
+    Orthogonal, DeltaOrthogonal, ConvOrthogonal
+Fixed values
+    Zeros, Ones, Constant, FromArray, Identity, Dirac, ZerO, BilinearUpsampling,
+    LinearDownsampling, STFT
+Combinators of other initializers
+    Scaled, DepthScaled, Normalized, Masked, Clipped, AsDtype, Stacked, Blocks,
+    Concatenate, ICNR
+Names, configs and classes of your own
+    Initializer, register, names, get, serialize, deserialize
+Whole models
+    plan, Plan, init, init_tree, fill_missing, reinit, Rules, leaf_key
+Records of what was drawn
+    manifest, Manifest
+Frameworks, each loaded on first use
+    jaxinit.linen, jaxinit.nnx, jaxinit.keras
+"""
 
 import importlib
 from importlib.metadata import version

@@ -25,7 +25,7 @@ NAMES = {"jax": jax, "jnp": jnp, "np": np, "jaxinit": jaxinit}
 NAMES |= {"dataclasses": dataclasses}
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", ["jaxinit", *MODULES])
 def test_docstrings(module, monkeypatch):
     monkeypatch.setattr(registry, "_classes", dict(registry._classes))
     tested = importlib.import_module(module)

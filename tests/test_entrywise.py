@@ -148,7 +148,7 @@ MASKED = jaxinit.Masked
     ("call", "kind", "message"),
     [
         (lambda: MASKED(HE), ValueError, r"mask=.*or else sparsity"),
-        (lambda: MASKED(HE, [1], 0.5), ValueError, "not both"),
+        (lambda: MASKED(HE, [1], 0.5), ValueError, "None if"),
         (lambda: MASKED(HE, 0.9), ValueError, "array of bools.*sparsity="),
         (lambda: MASKED(HE, "causal"), TypeError, "mask"),
         (lambda: MASKED(HE, sparsity=2), ValueError, "sparsity=.*from 0 to 1"),

@@ -1,7 +1,9 @@
 """How often things compile, what import loads, and which file imports which."""
 
 import ast
+import dataclasses
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -9,6 +11,7 @@ import jax
 import pytest
 
 import jaxinit
+from jaxinit.initializers import BUILT_IN
 
 PACKAGE = pathlib.Path(jaxinit.__file__).parent
 FAN_SCALED = ("lecun", "glorot", "he")
@@ -190,6 +193,31 @@ def test_no_private_or_misplaced_jax():
 def test_files_stay_short():
     for path in PACKAGE.rglob("*.py"):
         assert len(path.read_text().splitlines()) <= 400, path
+
+
+def test_help_lists_every_public_name():
+    """The docstring of the package does, by subject; editors show it as well."""
+    listed = set(re.findall(r"\w+", jaxinit.__doc__))
+    for name, value in vars(jaxinit).items():
+        if getattr(value, "__module__", "").startswith("jaxinit"):
+            assert name[0] == "_" or {name, value.__name__} & listed, name
+    assert listed >= set(jaxinit._EXTRAS) | {"functional"}
+
+
+CLASSES = sorted({cls.__name__ for cls in BUILT_IN})
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_the_docstring_of_a_class_stands_by_itself(name):
+    """In one order: line, mathematics, fields, errors, example, references."""
+    cls = getattr(jaxinit, name)
+    sections = re.findall(r"^ *(\w+):\n", cls.__doc__, re.M)
+    order = ["Attributes", "Raises", "Example", "References"]
+    assert sections == [s for s in order if s in sections]
+    assert "Example" in sections and "jaxinit.functional" not in cls.__doc__
+    _, _, fields = cls.__doc__.partition("Attributes:\n")
+    documented = re.findall(r"^        (\w+): ", fields.partition("\n\n")[0], re.M)
+    assert documented == [f.name for f in dataclasses.fields(cls)]
 
 
 def test_every_public_name_is_documented():

@@ -68,7 +68,7 @@ BUILT_IN: tuple[type[Initializer], ...] = (
 for _cls in BUILT_IN:
     register(_cls)
 
-# Names of functions elsewhere, of classes here, as in Keras: he_normal().
+# As in Keras, the snake-case names are the classes: kernel_init=he_normal().
 stft = STFT
 as_dtype = AsDtype
 bilinear_upsampling = BilinearUpsampling

@@ -1,12 +1,12 @@
-"""Haar-distributed orthogonal and unitary matrices out of matrix products.
+"""Haar-distributed orthogonal and unitary matrices, made of matrix products.
 
 The Q of the QR factorization of a Gaussian matrix, with signs that make R's
-diagonal positive, is uniform on the Stiefel manifold. The factorization itself
-is not needed: column i of the matrix reaches step i as a Gaussian vector of
-length n - i, whatever the steps before, so that its Householder vector v_i can
-be drawn directly, and Q = H_1 ... H_k [I 0]^T D with H_i = I - v_i v_i^*.
-A strip of reflections is one factor I - V T V^*, where the inverse of T is the
-upper triangle of V^* V with its diagonal halved.
+diagonal positive, is uniform on the Stiefel manifold. No matrix has to be
+factorized: step i of a QR factorization meets a Gaussian vector of length n - i,
+whatever the earlier steps were, so its Householder vector v_i can be drawn
+directly. Then Q = H_1 ... H_k [I 0]^T D with H_i = I - v_i v_i^*. The product of a
+strip of reflections is I - V T V^*, where the inverse of T is the upper triangle of
+V^* V with its diagonal halved.
 
 References:
     Stewart, "The efficient generation of random orthogonal matrices", 1980;
@@ -25,14 +25,15 @@ from jax import lax
 
 from .. import _draws
 
-# Full products: by default a TPU rounds the factors to bfloat16, a GPU to TF32.
+# Full precision: by default a TPU rounds the factors to bfloat16, a GPU to TF32.
 matmul = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
-# Entries of all copies between which the loop is used, since it compiles faster:
-# above, products take longer than that saves; below, few strips are short, too.
+# The loop is used between these numbers of entries of all copies, because it compiles
+# faster. With more entries, its extra products take longer than that saves; with fewer,
+# the unrolled program is short as well.
 _ROLLED_BETWEEN = 2**18, 2**20
-# Columns of a strip: an eighth of all, but at least the first of these and, unless that
-# makes more than 16 strips, at most the second. Programs stop growing with the matrix.
+# A strip has an eighth of the columns, but at least the first of these numbers and at
+# most the second, unless that makes more than 16 strips, so that programs stay short.
 _WIDTHS = 128, 256
 _ROLLED = 128  # columns of a strip in a loop
 _HALVINGS = 3  # of a triangle that is inverted, or 1 of a small one
@@ -41,7 +42,7 @@ _HALVINGS = 3  # of a triangle that is inverted, or 1 of a small one
 def haar(
     key: jax.Array, rows: int, columns: int, dtype: np.dtype[Any], copies: int = 1
 ) -> jax.Array:
-    """A uniform matrix with orthonormal columns; ``rows >= columns >= 1``.
+    """Draws a uniform matrix with orthonormal columns; ``rows >= columns >= 1``.
 
     Args:
         key: PRNG key. Column i uses row i, from the diagonal on, of the standard
@@ -49,7 +50,7 @@ def haar(
         rows: Length of a column.
         columns: Number of columns.
         dtype: float32, float64, complex64 or complex128.
-        copies: How many such matrices the caller draws at once.
+        copies: Number of such matrices that the caller draws at once.
 
     Returns:
         Array of shape ``(rows, columns)``.
@@ -62,16 +63,16 @@ def haar(
     return lax.platform_dependent(v, tpu=_rolled, default=_unrolled) * phase
 
 
-# As rows: XLA's products on a CPU are faster with V^T than with V.
+# The vectors are rows, because XLA's products on a CPU are faster with V^T than with V.
 def _reflectors(
     key: jax.Array, rows: int, columns: int, dtype: np.dtype[Any]
 ) -> tuple[jax.Array, jax.Array]:
-    """V^T, Householder vectors of squared norm 2 as rows, and the phases D."""
+    """Returns V^T, Householder vectors of squared norm 2 as rows, and the phases D."""
     x = _draws.normal(key, (columns, rows), dtype, None, 0.0, 1.0)
     i, j = (lax.broadcasted_iota(jnp.int32, x.shape, axis) for axis in (0, 1))
     x = jnp.where(j >= i, x, 0)
-    x = jnp.where((i == j) & (x == 0), dtype.type(1e-10), x)  # has no phase
-    # A sum, not jnp.diagonal: a gather would double the compile time on a TPU.
+    x = jnp.where((i == j) & (x == 0), dtype.type(1e-10), x)  # 0 has no phase
+    # Not jnp.diagonal, whose gather would double the compile time on a TPU.
     diagonal = jnp.sum(jnp.where(i == j, x, 0), axis=1, keepdims=True)
     modulus = jnp.abs(diagonal)
     squares = jnp.square(x.real) + jnp.square(x.imag) if dtype.kind == "c" else x * x
@@ -83,7 +84,7 @@ def _reflectors(
 
 
 def _unrolled(v: jax.Array) -> jax.Array:
-    """The first columns of the product of reflections, each on what it changes."""
+    """Multiplies the reflections, each with the part of the result that it changes."""
     columns, rows = v.shape
     width = _width(columns)
     starts = range(0, columns, width)
@@ -110,14 +111,14 @@ def _unrolled(v: jax.Array) -> jax.Array:
 
 
 def _width(columns: int) -> int:
-    """Columns of a strip, a multiple of 8 unless there is only one."""
+    """Returns the columns of a strip: all of them, or a multiple of 8."""
     least, most = _WIDTHS
     eighth, sixteenth = (8 * -(-columns // (8 * strips)) for strips in (8, 16))
     return min(columns, max(least, min(eighth, most), sixteenth))
 
 
 def _rolled(v: jax.Array) -> jax.Array:
-    """The same in one loop over strips of full height: more work, less program."""
+    """Does the same in a loop over strips of full height: more work, less program."""
     columns, rows = v.shape
     width = min(columns, _ROLLED)
     strips = -(-columns // width)
@@ -133,7 +134,7 @@ def _rolled(v: jax.Array) -> jax.Array:
 
 
 def _triangle(v: jax.Array) -> jax.Array:
-    """The inverse of T in I - V T V^*, the product of the reflections in V."""
+    """Returns the inverse of T in I - V T V^*, the product of the reflections in V."""
     gram = matmul(v.conj(), v.T)
     return jnp.triu(gram, 1) + jnp.eye(gram.shape[-1], dtype=gram.dtype)
 
@@ -141,7 +142,7 @@ def _triangle(v: jax.Array) -> jax.Array:
 # Not lax.linalg.triangular_solve: stacks of them on more CPU devices than cores
 # wait for each other forever (JAX 0.10).
 def _inverse(u: jax.Array, halvings: int) -> jax.Array:
-    """Inverses of unit upper triangles ``(..., n, n)``."""
+    """Inverts unit upper triangles ``(..., n, n)``, halved ``halvings`` times."""
     half, odd = divmod(u.shape[-1], 2)
     if odd or not halvings:
         return _newton(u)
@@ -154,7 +155,7 @@ def _inverse(u: jax.Array, halvings: int) -> jax.Array:
 
 
 def _newton(u: jax.Array) -> jax.Array:
-    """The same by Newton's iteration, exact once 2^steps >= n: U - I is nilpotent."""
+    """Inverts them by Newton's iteration: exact if 2^steps >= n, as (U - I)^n = 0."""
     n = u.shape[-1]
     twice = 2 * jnp.eye(n, dtype=u.dtype)
     steps = (n - 1).bit_length()

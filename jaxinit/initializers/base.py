@@ -1,4 +1,4 @@
-"""Initializer: the call contract and the config contract, once for all."""
+"""Initializer: the call and the config that all initializers share."""
 
 import dataclasses
 import functools
@@ -26,11 +26,11 @@ from . import registry
 
 
 class Initializer:
-    """Base of every initializer; what ``init(key, shape, dtype)`` means.
+    """Base class of every initializer: ``init(key, shape, dtype)`` draws a tensor.
 
-    Subclass it with a frozen dataclass whose fields are plain data, and write
-    `sample`. Hashing, equality, pickling, configs, dtypes, sharding and
-    compilation come with it.
+    A subclass is a frozen dataclass whose fields are plain data. It defines `sample`
+    and inherits hashing, equality, pickling, configs, dtypes, sharding and
+    compilation.
 
     Example:
         >>> @dataclasses.dataclass(frozen=True)
@@ -42,40 +42,40 @@ class Initializer:
         dtype(bfloat16)
     """
 
-    # The pure function whose keyword arguments a built-in class holds, and the
-    # check that puts them in plain form: check(where, **arguments) -> arguments.
+    # A built-in class holds the keyword arguments of a pure function. Its check puts
+    # them in plain form: check(where, **arguments) -> arguments.
     function: ClassVar[Callable[..., jax.Array] | None] = None
     check: ClassVar[Callable[..., dict[str, Any]] | None] = None
     # Further names under which `register` makes the class known.
     identifiers: ClassVar[tuple[str, ...]] = ()
     registered_name: ClassVar[str | None] = None
     deterministic: ClassVar[bool | property] = False
-    """Whether a call without key and seed is allowed."""
+    """True if a call needs neither a key nor a seed."""
     reads_layout: ClassVar[bool | property] = False
-    """Whether the last two axes of a shape are read as inputs and outputs by default.
+    """True if the initializer reads a shape as ``(*taps, in, out)``.
 
-    True where the values depend on which axes of ``shape`` are which, and no
-    argument names them: the shape must then be ``(*taps, in, out)``. False where
-    every axis is alike, or where arguments name the axes of the array itself. A
-    combinator answers for the initializers that it holds. A subclass whose
-    `sample` computes fans, rows or columns sets it to True.
+    It does where its values depend on which axes are inputs and outputs, and no
+    argument names these axes. It does not where all axes are alike, or where an
+    argument names axes, which are then those of the array itself. A combinator
+    answers for its inner initializers. A subclass sets it to True if its `sample`
+    computes fans, rows or columns from the position of an axis.
     """
 
     def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any) -> None:
-        """Refuses a class that says nothing about its values, unless ``abstract``."""
+        """Refuses a class without values, unless it is declared ``abstract``."""
         super().__init_subclass__(**kwargs)
-        says_nothing = cls.function is None and cls.sample is Initializer.sample
-        if says_nothing and not abstract:
+        has_no_values = cls.function is None and cls.sample is Initializer.sample
+        if has_no_values and not abstract:
             raise TypeError(
                 f"{cls.__name__} must define sample(self, key, shape, dtype)."
             )
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Refuses a class that is called like an instance, or has no hash."""
+        """Refuses a class that is called like an instance, or that has no hash."""
         if args and _is_key(args[0], lenient=len(args) > 1):
             raise TypeError(
-                f"{cls.__name__} is a class and was called with a key, as an "
-                f"initializer is: add (), as in kernel_init=jaxinit.{cls.__name__}()."
+                f"{cls.__name__} is a class, and it was called with a key, like an "
+                f"initializer: add (), as in kernel_init=jaxinit.{cls.__name__}()."
             )
         if len(args) == 2 and isinstance(args[0], (list, tuple)) and is_dtype(args[1]):
             raise TypeError(
@@ -84,8 +84,8 @@ class Initializer:
             )
         if cls.__hash__ is None:
             raise TypeError(
-                f"{cls.__name__} must be hashable, as what is compiled for it is kept: "
-                "decorate it with @dataclasses.dataclass(frozen=True)."
+                f"{cls.__name__} must be hashable, because its compiled programs are "
+                "cached: decorate it with @dataclasses.dataclass(frozen=True)."
             )
         return super().__new__(cls)
 
@@ -104,19 +104,19 @@ class Initializer:
     def sample(
         self, key: jax.Array, shape: tuple[int, ...], dtype: np.dtype[Any]
     ) -> jax.Array:
-        """The values; the one method that a subclass writes.
+        """Computes the values: the one method that a subclass defines.
 
         Args:
             key: A typed PRNG key, to be used once (or split).
             shape: Tuple of ints.
-            dtype: Dtype to compute in: float32 where a narrower float was asked
-                for. The caller rounds the result to the requested dtype.
+            dtype: Dtype of the computation: float32 if the requested dtype is a
+                narrower float. The caller rounds the result to the requested dtype.
 
         Returns:
             Array of ``shape``.
         """
         function = type(self).function
-        assert function is not None  # __init_subclass__ saw to it
+        assert function is not None  # __init_subclass__ checks this
         return function(key, shape, dtype, **self._arguments())
 
     def __call__(
@@ -139,8 +139,8 @@ class Initializer:
             Array of ``shape`` and ``dtype``, a function of ``key`` alone.
 
         Raises:
-            TypeError: If there is neither key nor seed, or an argument is of a
-                wrong kind.
+            TypeError: If there is neither key nor seed, or an argument has a
+                wrong type.
             ValueError: If the shape does not suit the initializer.
         """
         if key is None and not self.deterministic:
@@ -157,13 +157,13 @@ class Initializer:
         return _sample(key, shape, dtype, out_sharding, init=self)
 
     def get_config(self) -> dict[str, Any]:
-        """The fields that `__init__` takes, as JSON-serializable plain data."""
+        """Returns the arguments of `__init__` as JSON-serializable plain data."""
         fields = dataclasses.fields(self)  # pyright: ignore
         return {f.name: _plain(getattr(self, f.name)) for f in fields if f.init}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """The initializer whose `get_config` is ``config``.
+        """Builds the initializer whose `get_config` is ``config``.
 
         Fields that the config lacks take their defaults.
 
@@ -197,11 +197,11 @@ class Initializer:
         return cls(**{name: registry.decode(value) for name, value in config.items()})
 
     def clone(self) -> Self:
-        """An equal initializer."""
+        """Returns an equal initializer."""
         return type(self).from_config(self.get_config())
 
     def __repr__(self) -> str:
-        """The call that builds it, arrays in short, without arguments at defaults."""
+        """The call that builds it, without arguments that have their defaults."""
         fields = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
         parts = [
             f"{f.name}={getattr(self, f.name)!r}"
@@ -211,7 +211,7 @@ class Initializer:
         return f"{type(self).__name__}({', '.join(parts)})"
 
     def _arguments(self, of: str = "function") -> dict[str, Any]:
-        """Those of `function` or `check`: the fields of the class that defines it."""
+        """The arguments of `function` or `check`: fields of the class defining it."""
         classes = filter(dataclasses.is_dataclass, type(self).__mro__)
         owner = next((c for c in classes if of in vars(c)), type(self))
         return {k: getattr(self, k) for k in _field_names(owner) if k != "seed"}
@@ -244,13 +244,13 @@ def _sample(key, shape, dtype, *, init):
     values = init.sample(key, shape, dtype)
     if np.shape(values) != shape:
         where = f"{type(init).__name__}.sample"
-        rule = f"an array of the shape asked for, {shape}"
+        rule = f"an array of the requested shape {shape}"
         raise error(ValueError, where, "return", rule, np.shape(values))
     values = jnp.asarray(values)
     if values.dtype.kind == "c" and dtype.kind != "c":
         where = f"{type(init).__name__}.sample"
         raise error(
-            TypeError, where, "return", f"real, as {dtype.name} is", values.dtype
+            TypeError, where, "return", f"real for a {dtype.name} result", values.dtype
         )
     return values
 
@@ -269,7 +269,7 @@ def _is_key(x: Any, *, lenient: bool) -> bool:
 
 
 def _freeze(where: str, name: str, value: Any) -> Any:
-    """A field value in hashable form: tuples, Python numbers, dtype names."""
+    """Puts a field value in hashable form: tuples, Python numbers, dtype names."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, (np.ndarray, jax.Array)):
@@ -278,7 +278,7 @@ def _freeze(where: str, name: str, value: Any) -> Any:
         return tuple(_freeze(where, name, v) for v in value)
     if isinstance(value, np.dtype):
         return value.name
-    if isinstance(value, type) and hasattr(value, "dtype"):  # jnp.float32 and kin
+    if isinstance(value, type) and hasattr(value, "dtype"):  # such as jnp.float32
         return np.dtype(value).name
     try:
         hash(value)
@@ -288,7 +288,7 @@ def _freeze(where: str, name: str, value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A field value as JSON-serializable data."""
+    """Returns a field value as JSON-serializable data."""
     if isinstance(value, Initializer):
         return registry.serialize(value)
     if isinstance(value, FrozenArray):

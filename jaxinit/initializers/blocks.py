@@ -1,10 +1,10 @@
 """Combinators that put independent draws together: stacks, blocks, parts.
 
-Each draw has a key of its own and is asked for its own shape, so its fans are
-those of the layer, expert, head or gate that it is.
+Each draw has its own key and its own shape, so its fans are those of one layer,
+expert, head or gate.
 
-Sharded along the axis they lie on, stacks and equal blocks need no communication;
-unequal parts may be exchanged between devices. The values are the same.
+Stacks and equal blocks that are sharded along their axis need no communication;
+devices may exchange unequal parts. The values are the same.
 """
 
 from collections.abc import Sequence
@@ -41,15 +41,15 @@ def stacked(
     """Independent draws along ``axis``: layers of a scan, experts, heads.
 
     Slice l is ``initializer(keys[l], shape without axis)`` with
-    ``keys = jax.random.split(key, n)``, as ``jax.vmap`` of ``initializer`` over
-    ``keys`` gives it, so each slice has the variance of its own fans.
+    ``keys = jax.random.split(key, n)``, the values of ``jax.vmap`` over ``keys``. So
+    the fans of each slice are its own, and no fan counts ``axis``.
 
     Args:
-        key: PRNG key, typed or raw, never reused by this function; may be None
-            where ``initializer`` needs none.
-        shape: A shape that has ``axis`` and that ``initializer`` serves without.
-        dtype: A dtype that ``initializer`` serves.
-        initializer: Of a slice: an initializer, or the name or config of one.
+        key: PRNG key, typed or raw, never reused by this function. May be None if
+            ``initializer`` is deterministic.
+        shape: A shape that has ``axis``. ``initializer`` supports the rest of it.
+        dtype: A dtype that ``initializer`` supports.
+        initializer: The initializer of a slice: an object, its name or its config.
         axis: Axis along which the draws are stacked.
         out_sharding: Sharding of the result.
 
@@ -66,11 +66,12 @@ def stacked(
     """
     where = "stacked"
     a = _check_stacked(where, initializer=initializer, axis=axis)
-    held = a["initializer"]
-    args = check_nested(where, (held,), key, shape, dtype, out_sharding, kinds=ANY_KIND)
+    inner = a["initializer"]
+    draws = key, shape, dtype, out_sharding
+    args = check_nested(where, (inner,), *draws, kinds=ANY_KIND)
     axis = _axis(where, a["axis"], args[1])
     count, part = args[1][axis], _resized(args[1], axis)
-    return _stacked(*args, initializer=held, axis=axis, count=count, part=part)
+    return _stacked(*args, initializer=inner, axis=axis, count=count, part=part)
 
 
 def blocks(
@@ -86,14 +87,15 @@ def blocks(
     """Independent draws side by side: fused query, key and value, or gates.
 
     Block i is ``initializer(keys[i], shape of the block)`` with
-    ``keys = jax.random.split(key, n)``, so each block has the variance of its own
-    fans: Glorot's of a fused ``(d, 3 d)`` in 3 blocks is 1 / d, not 1 / (2 d).
+    ``keys = jax.random.split(key, n)``. So the fans of each block are its own: Glorot's
+    variance of a fused ``(d, 3 d)`` in 3 blocks is 1 / d, not 1 / (2 d).
 
     Args:
-        key: As for `stacked`.
+        key: PRNG key, typed or raw, never reused by this function. May be None if
+            ``initializer`` is deterministic.
         shape: A shape that has ``axis``.
-        dtype: As for `stacked`.
-        initializer: Of a block: an initializer, or the name or config of one.
+        dtype: A dtype that ``initializer`` supports.
+        initializer: The initializer of a block: an object, its name or its config.
         sizes: Sizes of the blocks along ``axis``, or the number of equal ones.
         axis: Axis along which the blocks lie.
         out_sharding: Sharding of the result.
@@ -112,15 +114,16 @@ def blocks(
     """
     where = "blocks"
     a = _check_blocks(where, initializer=initializer, sizes=sizes, axis=axis)
-    held = a["initializer"]
-    args = check_nested(where, (held,), key, shape, dtype, out_sharding, kinds=ANY_KIND)
+    inner = a["initializer"]
+    draws = key, shape, dtype, out_sharding
+    args = check_nested(where, (inner,), *draws, kinds=ANY_KIND)
     axis = _axis(where, a["axis"], args[1])
     sizes = _parts(where, a["sizes"], args[1], axis)
     if len(set(sizes)) == 1:
         count, part = len(sizes), _resized(args[1], axis, sizes[0])
-        return _stacked(*args, initializer=held, axis=axis, count=count, part=part)
-    held = (held,) * len(sizes)
-    return _joined(*args, initializers=held, sizes=sizes, axis=axis)
+        return _stacked(*args, initializer=inner, axis=axis, count=count, part=part)
+    inner = (inner,) * len(sizes)
+    return _joined(*args, initializers=inner, sizes=sizes, axis=axis)
 
 
 def concatenate(
@@ -136,14 +139,15 @@ def concatenate(
     """Parts side by side, each from an initializer of its own.
 
     Part i is ``initializers[i](keys[i], shape of the part)`` with
-    ``keys = jax.random.split(key, n)``, of that initializer's variance with the fans
-    of the part; over all entries the mean of the parts' E|W|^2 by size.
+    ``keys = jax.random.split(key, n)``. So each part has the variance of its
+    initializer with the fans of the part.
 
     Args:
-        key: As for `stacked`; may be None where no initializer needs one.
+        key: PRNG key, typed or raw, never reused by this function. May be None if
+            every initializer is deterministic.
         shape: A shape that has ``axis``.
-        dtype: A dtype that every initializer serves.
-        initializers: Of the parts: initializers, or names or configs of them.
+        dtype: A dtype that every initializer supports.
+        initializers: One initializer for each part: objects, names or configs.
         sizes: Sizes of the parts along ``axis``; None for equal ones.
         axis: Axis along which the parts lie.
         out_sharding: Sharding of the result.
@@ -161,12 +165,12 @@ def concatenate(
     """
     where = "concatenate"
     a = _check_concatenate(where, initializers=initializers, sizes=sizes, axis=axis)
-    held = a["initializers"]
-    args = check_nested(where, held, key, shape, dtype, out_sharding, kinds=ANY_KIND)
+    inner = a["initializers"]
+    args = check_nested(where, inner, key, shape, dtype, out_sharding, kinds=ANY_KIND)
     axis = _axis(where, a["axis"], args[1])
-    parts = len(held) if a["sizes"] is None else a["sizes"]
+    parts = len(inner) if a["sizes"] is None else a["sizes"]
     sizes = _parts(where, parts, args[1], axis)
-    return _joined(*args, initializers=held, sizes=sizes, axis=axis)
+    return _joined(*args, initializers=inner, sizes=sizes, axis=axis)
 
 
 @program
@@ -183,7 +187,7 @@ def _joined(key, shape, dtype, *, initializers, sizes, axis):
     keys = [None] * len(sizes) if key is None else jax.random.split(key, len(sizes))
     parts = zip(initializers, keys, sizes, strict=True)
     return jnp.concatenate(
-        [draw(held, k, _resized(shape, axis, n), dtype) for held, k, n in parts], axis
+        [draw(inner, k, _resized(shape, axis, n), dtype) for inner, k, n in parts], axis
     )
 
 
@@ -199,15 +203,15 @@ def _axis(where: str, axis: int, shape: tuple[int, ...]) -> int:
 def _parts(
     where: str, sizes: int | tuple[int, ...], shape: tuple[int, ...], axis: int
 ) -> tuple[int, ...]:
-    """Sizes that fill the axis; an int stands for so many equal ones."""
+    """Returns sizes that fill the axis; an int stands for so many equal ones."""
     size = shape[axis]
     if isinstance(sizes, int):
         if size % sizes:
-            rule = f"of an axis {axis} that divides into {sizes} equal parts"
+            rule = f"divisible into {sizes} equal parts along axis {axis}"
             raise error(ValueError, where, "shape", rule, shape)
         return (size // sizes,) * sizes
     if sum(sizes) != size:
-        rule = f"of sum {size}, axis {axis} of shape {shape}"
+        rule = f"of sum {size}, the size of axis {axis} of shape {shape}"
         raise error(ValueError, where, "sizes", rule, sizes)
     return sizes
 
@@ -244,28 +248,35 @@ def _check_concatenate(
     if is_one or not isinstance(initializers, Sequence) or not initializers:
         rule = "a sequence of initializers"
         raise error(TypeError, where, name, rule, initializers)
-    held = tuple(check_initializer(where, name, i) for i in initializers)
+    inner = tuple(check_initializer(where, name, i) for i in initializers)
     sizes = None if sizes is None else _check_sizes(where, sizes)
-    if sizes is not None and len(sizes) != len(held):
-        rule = f"as many as there are initializers, {len(held)}"
+    if sizes is not None and len(sizes) != len(inner):
+        rule = f"one size for each of the {len(inner)} initializers"
         raise error(ValueError, where, "sizes", rule, sizes)
     axis = check_int(where, "axis", axis)
-    return {"initializers": held, "sizes": sizes, "axis": axis}
+    return {"initializers": inner, "sizes": sizes, "axis": axis}
 
 
 def _reads_layout(self: Any) -> bool:
-    """Parts along the last axis lie along the outputs, if a part reads a layout."""
+    """True if a part reads a layout and the parts lie along the outputs."""
     return self.axis == -1 and inner_reads_layout(self)
 
 
 @dataclass(frozen=True, repr=False)
 class Stacked(Initializer):
-    """Independent draws along an axis: the class of `jaxinit.functional.stacked`.
+    """Independent draws along ``axis``: layers of a scan, experts, heads.
+
+    Slice l is ``initializer(keys[l], shape without axis)`` with
+    ``keys = jax.random.split(key, n)``. So the fans of each slice are its own, and no
+    fan counts ``axis``.
 
     Attributes:
-        initializer: Of a slice: an initializer, or the name or config of one.
+        initializer: The initializer of a slice: an object, its name or its config.
         axis: Axis along which the draws are stacked.
-        seed: Seed of the key to use where a call passes none.
+        seed: Seed of the key for calls that pass none.
+
+    Raises:
+        ValueError: In a call, if the shape has no such axis.
 
     Example:
         >>> experts = Stacked("he_normal")
@@ -285,13 +296,19 @@ class Stacked(Initializer):
 
 @dataclass(frozen=True, repr=False)
 class Blocks(Initializer):
-    """Independent draws side by side: the class of `jaxinit.functional.blocks`.
+    """Independent draws side by side: fused query, key and value, or gates.
+
+    Block i is ``initializer(keys[i], shape of the block)`` with
+    ``keys = jax.random.split(key, n)``. So the fans of each block are its own.
 
     Attributes:
-        initializer: Of a block: an initializer, or the name or config of one.
+        initializer: The initializer of a block: an object, its name or its config.
         sizes: Sizes of the blocks along ``axis``, or the number of equal ones.
         axis: Axis along which the blocks lie.
-        seed: Seed of the key to use where a call passes none.
+        seed: Seed of the key for calls that pass none.
+
+    Raises:
+        ValueError: In a call, if the blocks do not fill the shape along ``axis``.
 
     Example:
         >>> grouped_query = Blocks("lecun_normal", (512, 128, 128))
@@ -313,13 +330,20 @@ class Blocks(Initializer):
 
 @dataclass(frozen=True, repr=False)
 class Concatenate(Initializer):
-    """Several initializers side by side: `jaxinit.functional.concatenate`'s class.
+    """Parts side by side, each from an initializer of its own.
+
+    Part i is ``initializers[i](keys[i], shape of the part)`` with
+    ``keys = jax.random.split(key, n)``. So each part has the variance of its
+    initializer with the fans of the part.
 
     Attributes:
-        initializers: Of the parts: initializers, or names or configs of them.
+        initializers: One initializer for each part: objects, names or configs.
         sizes: Sizes of the parts along ``axis``; None for equal ones.
         axis: Axis along which the parts lie.
-        seed: Seed of the key to use where a call passes none.
+        seed: Seed of the key for calls that pass none.
+
+    Raises:
+        ValueError: In a call, if the parts do not fill the shape along ``axis``.
 
     Example:
         >>> Concatenate(("zeros", "ones"), (3, 1))(None, (4,))

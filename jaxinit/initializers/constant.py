@@ -52,7 +52,16 @@ def ones(
     *,
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """All ones. Arguments as `zeros`.
+    """All ones.
+
+    Args:
+        key: Unused; may be None.
+        shape: Any shape.
+        dtype: Any numeric or bool dtype.
+        out_sharding: Sharding of the result.
+
+    Returns:
+        Array of ``shape`` and ``dtype``.
 
     Example:
         >>> ones(None, (2,))
@@ -197,7 +206,7 @@ def _check_array(where: str, *, value: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True, repr=False)
 class Zeros(Initializer):
-    """All zeros: the class of `jaxinit.functional.zeros`.
+    """All zeros, for any shape and any dtype.
 
     Example:
         >>> Zeros()(None, (2,))
@@ -211,7 +220,7 @@ class Zeros(Initializer):
 
 @dataclass(frozen=True, repr=False)
 class Ones(Initializer):
-    """All ones: the class of `jaxinit.functional.ones`.
+    """All ones, for any shape and any dtype.
 
     Example:
         >>> Ones()(None, (2,))
@@ -225,10 +234,16 @@ class Ones(Initializer):
 
 @dataclass(frozen=True, repr=False)
 class Constant(Initializer):
-    """One value or a broadcast array: the class of `jaxinit.functional.constant`.
+    """One value, or an array that is broadcast to the shape.
+
+    W = value, broadcast as NumPy broadcasts.
 
     Attributes:
-        value: Number, or array that broadcasts to the shape.
+        value: Number, or array of numbers that broadcasts to every shape asked for.
+
+    Raises:
+        ValueError: In a call, if ``value`` does not broadcast to the shape, or the
+            dtype cannot hold it: a fraction in an integer dtype, for one.
 
     Example:
         >>> Constant(0.5)(None, (2,))
@@ -245,10 +260,16 @@ class Constant(Initializer):
 
 @dataclass(frozen=True, repr=False)
 class FromArray(Initializer):
-    """Given values for one shape: the class of `jaxinit.functional.from_array`.
+    """The given values, for their own shape only.
+
+    W = value.
 
     Attributes:
-        value: Array of numbers; its shape is the only one served.
+        value: Array of numbers.
+
+    Raises:
+        ValueError: In a call, if the shape is not the shape of ``value``, or the dtype
+            cannot hold the values.
 
     Example:
         >>> FromArray([1.0, 2.0])(None, (2,))

@@ -1,4 +1,4 @@
-"""Orthogonal convolutions: at one tap, and over all taps."""
+"""Orthogonal convolutions: one that uses one tap, and one that uses all."""
 
 import functools
 import math
@@ -32,20 +32,20 @@ def delta_orthogonal(
 ) -> jax.Array:
     """Convolution that maps each pixel by one Haar matrix: an isometry.
 
-    Zero but for the tap at (k - 1) // 2 along each spatial axis, which is the
-    center under "SAME" padding of a stride of 1. That tap is an orthogonal
-    (in, out) matrix times ``gain``; with in <= out it keeps norms and angles.
+    W is zero except at the tap (k - 1) // 2 of each spatial axis, which "SAME" padding
+    puts on the output's own position. That tap is an orthogonal (in, out) matrix times
+    ``gain``. With in <= out the convolution keeps norms and angles.
 
     Args:
         key: PRNG key, typed or raw, never reused by this function.
-        shape: ``(*spatial, in, out)`` of one to three spatial axes, beside the
+        shape: ``(*taps, in, out)`` with one to three spatial axes, besides the
             axes of ``batch_axis``.
         dtype: Floating or complex dtype.
         gain: Factor of the isometry.
-        batch_axis: Axis or axes of stacked kernels, drawn independently.
+        batch_axis: Axis or axes of stacked kernels, which are independent draws.
         method: As in `orthogonal`; ``"qr"`` has the values of
             ``jax.nn.initializers.delta_orthogonal``.
-        scale: As in `orthogonal`. With one, in > out is allowed, and the tap has
+        scale: As in `orthogonal`. A scale allows in > out; the tap then has
             orthonormal columns.
         out_sharding: Sharding of the result.
 
@@ -92,21 +92,20 @@ def conv_orthogonal(
     batch_axis: Axes = (),
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """Convolution with every tap in use that is an isometry all the same.
+    """Convolution that uses every tap and is an isometry all the same.
 
-    W = H * B_1 * ... * B_(k-1), convolved along the spatial axes: H has
-    orthonormal rows, and B_i = [P, I - P] along each axis in turn, P the
-    projection to a uniform subspace of binomial dimension. At every frequency
-    the kernel is a matrix whose singular values are ``gain``, so that the
-    convolution keeps norms and angles under circular padding.
+    W = H * B_1 * ... * B_(k-1), where * convolves along the spatial axes. H has
+    orthonormal rows. B_i = [P, I - P] along each axis in turn, where P projects to a
+    uniform subspace of binomial dimension. At every frequency all singular values are
+    ``gain``, so the convolution keeps norms and angles under circular padding.
 
     Args:
         key: PRNG key, typed or raw, never reused by this function.
-        shape: ``(*spatial, in, out)`` of one to three spatial axes and
-            in <= out, beside the axes of ``batch_axis``.
+        shape: ``(*taps, in, out)`` with one to three spatial axes and
+            in <= out, besides the axes of ``batch_axis``.
         dtype: Floating or complex dtype.
         gain: Factor of the isometry.
-        batch_axis: Axis or axes of stacked kernels, drawn independently.
+        batch_axis: Axis or axes of stacked kernels, which are independent draws.
         out_sharding: Sharding of the result.
 
     Returns:
@@ -137,14 +136,14 @@ def conv_orthogonal(
 def _batch(
     where: str, shape: tuple[int, ...], batch_axis: Axes, *, isometry: bool
 ) -> tuple[int, ...]:
-    """The batch axes of kernels of one to three spatial axes."""
+    """Returns the batch axes of kernels that have one to three spatial axes."""
     batch = resolve_axes(where, "batch_axis", batch_axis, shape)
     kernel = [d for axis, d in enumerate(shape) if axis not in batch]
     if len(kernel) not in (3, 4, 5):
-        rule = "(*spatial, in, out) of one to three spatial axes beside batch_axis"
+        rule = "(*taps, in, out) with one to three spatial axes besides batch_axis"
         raise error(ValueError, where, "shape", rule, shape)
     if isometry and kernel[-2] > kernel[-1]:
-        rule = "of in <= out, for no isometry maps to fewer channels"
+        rule = "of in <= out, because no isometry maps to fewer channels"
         raise error(ValueError, where, "shape", rule, shape)
     return tuple(sorted(batch))
 
@@ -186,7 +185,7 @@ def _conv(key, shape, dtype, gain, *, batch):
         steps, count = max(taps) - 1, len(taps)
         if steps == 0:
             return kernel
-        # One projection per step and axis; the identity where an axis has ended.
+        # One projection per step and axis; the identity for an axis of fewer taps.
         n = copies * steps * count
         keys = jax.random.split(basis_key, steps * count)
         basis = jax.vmap(lambda key: haar(key, fan_out, fan_out, dtype, n))(keys)
@@ -214,18 +213,32 @@ def _conv(key, shape, dtype, gain, *, batch):
 
 @dataclass(frozen=True, repr=False)
 class DeltaOrthogonal(Initializer):
-    """Isometry at one tap: the class of `jaxinit.functional.delta_orthogonal`.
+    """Convolution that maps each pixel by one Haar matrix: an isometry.
+
+    W is zero except at the tap (k - 1) // 2 of each spatial axis. That tap is an
+    orthogonal (in, out) matrix times ``gain``. The shape is ``(*taps, in, out)`` with
+    one to three spatial axes and in <= out, besides the axes of ``batch_axis``.
 
     Attributes:
         gain: Factor of the isometry.
-        batch_axis: Axis or axes of stacked kernels.
-        method: ``"householder"`` or ``"qr"``.
-        scale: None, ``"scaled_uniform"`` or ``"spectral"``.
-        seed: Seed of the key to use where a call passes none.
+        batch_axis: Axis or axes of stacked kernels, which are independent draws.
+        method: ``"householder"`` multiplies random reflections; ``"qr"``, slower,
+            has the values of ``jax.nn.initializers.delta_orthogonal``.
+        scale: One more factor, a function of r = out / in: max(1, sqrt(r)) for
+            ``"scaled_uniform"``, sqrt(r) for ``"spectral"``, 1 for None. A scale allows
+            in > out; the tap then has orthonormal columns.
+        seed: Seed of the key for calls that pass none.
+
+    Raises:
+        ValueError: In a call, if the shape has not one to three spatial axes, or
+            in > out without a ``scale``.
 
     Example:
         >>> DeltaOrthogonal()(jax.random.key(0), (3, 3, 8, 16)).shape
         (3, 3, 8, 16)
+
+    References:
+        Xiao et al., "Dynamical isometry and a mean field theory of CNNs", 2018.
     """
 
     gain: float = 1.0
@@ -242,16 +255,28 @@ class DeltaOrthogonal(Initializer):
 
 @dataclass(frozen=True, repr=False)
 class ConvOrthogonal(Initializer):
-    """Isometry with every tap: the class of `jaxinit.functional.conv_orthogonal`.
+    """Convolution that uses every tap and is an isometry all the same.
+
+    At every frequency all singular values of W are ``gain``, so the convolution keeps
+    norms and angles under circular padding. The shape is ``(*taps, in, out)`` with one
+    to three spatial axes and in <= out, besides the axes of ``batch_axis``.
 
     Attributes:
         gain: Factor of the isometry.
-        batch_axis: Axis or axes of stacked kernels.
-        seed: Seed of the key to use where a call passes none.
+        batch_axis: Axis or axes of stacked kernels, which are independent draws.
+        seed: Seed of the key for calls that pass none.
+
+    Raises:
+        ValueError: In a call, if the shape has not one to three spatial axes, or
+            in > out.
 
     Example:
         >>> ConvOrthogonal()(jax.random.key(0), (3, 3, 8, 16)).shape
         (3, 3, 8, 16)
+
+    References:
+        Xiao et al., "Dynamical isometry and a mean field theory of CNNs", 2018,
+        algorithm 1.
     """
 
     gain: float = 1.0

@@ -1,8 +1,7 @@
 """Combinators that change a draw entry by entry: mask, clip, round.
 
-What is held is drawn in the dtype to compute in, changed there, and rounded to the
-requested dtype once; but `as_dtype` rounds twice. V stands for its values, and W for
-the result.
+The inner initializer draws V in the dtype of the computation. V is changed there, and
+the result W is rounded to the requested dtype once. Only `as_dtype` rounds twice.
 """
 
 from dataclasses import dataclass
@@ -48,16 +47,17 @@ def masked(
 ) -> jax.Array:
     """Zero at given places, or at each place with a given probability.
 
-    Of a mask: W = V where it is true, so Var W = Var V there and 0 elsewhere. Of a
-    sparsity p: W_i = 0 with probability p, independently, so E|W|^2 = (1 - p) E|V|^2
-    and Var W = (1 - p) (Var V + p |E V|^2). (`sparse` has fixed numbers of zeros.)
+    V is the draw of ``initializer``. With a mask W = V where the mask is true, so
+    Var W = Var V there and 0 elsewhere. With a sparsity p each W_i is 0 with
+    probability p, independently, so E|W|^2 = (1 - p) E|V|^2 and
+    Var W = (1 - p) (Var V + p |E V|^2). (`sparse` has fixed numbers of zeros.)
 
     Args:
-        key: PRNG key, typed or raw, never reused by this function; may be None
-            where ``initializer`` needs none and ``mask`` is given.
-        shape: A shape that ``initializer`` serves and ``mask`` broadcasts to.
-        dtype: A dtype that ``initializer`` serves.
-        initializer: Of V: an initializer, or the name or config of one.
+        key: PRNG key, typed or raw, never reused by this function. May be None if
+            ``initializer`` is deterministic and ``mask`` is given.
+        shape: A shape that ``initializer`` supports and ``mask`` broadcasts to.
+        dtype: A dtype that ``initializer`` supports.
+        initializer: The initializer to wrap: an object, its name or its config.
         mask: Array of bools, true where V is kept.
         sparsity: Probability of a zero, instead of ``mask``.
         out_sharding: Sharding of the result.
@@ -66,8 +66,8 @@ def masked(
         Array of ``shape`` and ``dtype``.
 
     Raises:
-        ValueError: If not just one of ``mask`` and ``sparsity`` is given, or the mask
-            does not broadcast.
+        ValueError: If both or neither of ``mask`` and ``sparsity`` are given, or the
+            mask does not broadcast.
 
     Example:
         >>> masked(None, (2, 2), initializer="ones", mask=[[True, False]])
@@ -76,14 +76,15 @@ def masked(
     """
     where = "masked"
     a = _check_masked(where, initializer=initializer, mask=mask, sparsity=sparsity)
-    held, mask = a["initializer"], a["mask"]
-    args = check_nested(where, (held,), key, shape, dtype, out_sharding, kinds=ANY_KIND)
+    inner, mask = a["initializer"], a["mask"]
+    draws = key, shape, dtype, out_sharding
+    args = check_nested(where, (inner,), *draws, kinds=ANY_KIND)
     if mask is None:
         check_key(where, args[0])
-        return _thinned(*args, a["sparsity"], initializer=held)
+        return _thinned(*args, a["sparsity"], initializer=inner)
     check_broadcastable(where, "mask", mask, args[1])
     mask = mask if is_traced(mask) else np.asarray(mask)
-    return _masked(*args, mask, initializer=held)
+    return _masked(*args, mask, initializer=inner)
 
 
 def clipped(
@@ -96,19 +97,21 @@ def clipped(
     upper: float,
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """What is beyond a bound is put on it, unlike in a truncated normal.
+    """Moves values outside two bounds onto the nearer bound.
 
-    W = min(max(V, lower), upper). For V ~ N(0, s^2) and bounds of -b and b, with
-    a = b / s, Var W = s^2 (P(|z| < a) - 2 a phi(a) + a^2 P(|z| > a)), z standard
-    normal of density phi. In a complex dtype the modulus is cut, which needs
-    lower = -upper: W = V min(1, upper / |V|), for a circular normal of
-    E|V|^2 = s^2 with E|W|^2 = s^2 (1 - exp(-a^2)).
+    W = min(max(V, lower), upper), where V is the draw of ``initializer``. (A truncated
+    normal draws such values anew.) For V ~ N(0, s^2), bounds of -b and b and a = b / s,
+    Var W = s^2 (P(|z| < a) - 2 a phi(a) + a^2 P(|z| > a)), where z is standard normal
+    and phi is its density. In a complex dtype the bounds cut the modulus, which needs
+    lower = -upper: W = V min(1, upper / |V|). A circular normal with E|V|^2 = s^2 gives
+    E|W|^2 = s^2 (1 - exp(-a^2)).
 
     Args:
-        key: As for `masked`.
-        shape: A shape that ``initializer`` serves.
+        key: PRNG key, typed or raw, never reused by this function. May be None if
+            ``initializer`` is deterministic.
+        shape: A shape that ``initializer`` supports.
         dtype: Floating or complex dtype.
-        initializer: Of V: an initializer, or the name or config of one.
+        initializer: The initializer to wrap: an object, its name or its config.
         lower: Lower bound, may be -inf.
         upper: Upper bound, at least ``lower``, may be inf.
         out_sharding: Sharding of the result.
@@ -127,12 +130,12 @@ def clipped(
     """
     where = "clipped"
     a = _check_clipped(where, initializer=initializer, lower=lower, upper=upper)
-    held, lower, upper = a["initializer"], a["lower"], a["upper"]
-    args = check_nested(where, (held,), key, shape, dtype, out_sharding)
+    inner, lower, upper = a["initializer"], a["lower"], a["upper"]
+    args = check_nested(where, (inner,), key, shape, dtype, out_sharding)
     if args[2].kind == "c" and lower != -upper:
-        rule = f"-upper={-upper} for a complex dtype, whose modulus is cut"
+        rule = f"-upper={-upper} for a complex dtype, as the bounds cut the modulus"
         raise error(ValueError, where, "lower", rule, lower)
-    return _clipped(*args, lower, upper, initializer=held)
+    return _clipped(*args, lower, upper, initializer=inner)
 
 
 def as_dtype(
@@ -144,20 +147,21 @@ def as_dtype(
     sample_dtype: Any,
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """Rounded to ``sample_dtype`` on the way, whatever is asked for.
+    """Rounds to ``sample_dtype`` first, whatever dtype is requested.
 
-    Every other initializer rounds once. This one asks what it holds for
-    ``sample_dtype``: float32 parameters have exactly the values of bfloat16 ones. The
-    variance is that of V in ``sample_dtype``: for a V that rounds once, Var V up to
-    the rounding, a relative 2^-9 per entry at most in bfloat16.
+    Every other initializer rounds once, to the requested dtype. This one asks
+    ``initializer`` for ``sample_dtype``: float32 parameters then have exactly the
+    values of bfloat16 ones. If ``initializer`` rounds once, the variance changes by the
+    rounding alone, at most a relative 2^-9 per entry in bfloat16.
 
     Args:
-        key: As for `masked`.
-        shape: A shape that ``initializer`` serves.
+        key: PRNG key, typed or raw, never reused by this function. May be None if
+            ``initializer`` is deterministic.
+        shape: A shape that ``initializer`` supports.
         dtype: Floating or complex dtype of the result.
-        initializer: Of V: an initializer, or the name or config of one.
-        sample_dtype: Floating dtype to round to first; in a complex result, that of
-            the real and the imaginary parts.
+        initializer: The initializer to wrap: an object, its name or its config.
+        sample_dtype: Floating dtype to round to first. In a complex result it is the
+            dtype of the real and the imaginary parts.
         out_sharding: Sharding of the result.
 
     Returns:
@@ -170,9 +174,9 @@ def as_dtype(
     """
     where = "as_dtype"
     a = _check_as_dtype(where, initializer=initializer, sample_dtype=sample_dtype)
-    held, through = a["initializer"], a["sample_dtype"]
-    args = check_nested(where, (held,), key, shape, dtype, out_sharding)
-    return _rounded(*args, initializer=held, through=through)
+    inner, through = a["initializer"], a["sample_dtype"]
+    args = check_nested(where, (inner,), key, shape, dtype, out_sharding)
+    return _rounded(*args, initializer=inner, through=through)
 
 
 @program
@@ -185,7 +189,7 @@ def _masked(key, shape, dtype, mask, *, initializer):
 def _thinned(key, shape, dtype, sparsity, *, initializer):
     values_key, mask_key = jax.random.split(key)
     values = draw(initializer, values_key, shape, dtype)
-    # In float32 whatever the dtype, so that the same entries are kept in all.
+    # float32 for every dtype, so that all keep the same entries.
     kept = jax.random.uniform(mask_key, shape, jnp.float32) >= sparsity
     return jnp.where(kept, values, jnp.zeros_like(values))
 
@@ -204,7 +208,7 @@ def _clipped(key, shape, dtype, lower, upper, *, initializer):
 @program
 def _rounded(key, shape, dtype, *, initializer, through):
     def rounded(values: jax.Array) -> jax.Array:
-        # XLA drops a rounding that it sees widened again, where it may.
+        # The barrier keeps XLA from dropping a rounding that is widened again.
         values = lax.optimization_barrier(values.astype(through))
         return values.astype(jnp.finfo(dtype).dtype)
 
@@ -218,7 +222,7 @@ def _check_masked(
     where: str, *, initializer: Any, mask: Any, sparsity: Any
 ) -> dict[str, Any]:
     if (mask is None) == (sparsity is None):
-        rule = "given, or else sparsity, and not both"
+        rule = "an array if sparsity is None, and None if it is given"
         raise error(ValueError, where, "mask", rule, mask)
     if sparsity is not None:
         sparsity = check_fraction(where, "sparsity", sparsity)
@@ -262,13 +266,21 @@ def _check_as_dtype(
 
 @dataclass(frozen=True, repr=False)
 class Masked(Initializer):
-    """Zero at some places: the class of `jaxinit.functional.masked`.
+    """Zero at given places, or at each place with a given probability.
+
+    V is the draw of ``initializer``. With a mask W = V where the mask is true. With a
+    sparsity p each W_i is 0 with probability p, independently, so
+    E|W|^2 = (1 - p) E|V|^2. Shapes are those that ``initializer`` supports.
 
     Attributes:
-        initializer: Of V: an initializer, or the name or config of one.
-        mask: Array of bools, true where V is kept.
+        initializer: The initializer to wrap: an object, its name or its config.
+        mask: Array of bools that broadcasts to the shape, true where V is kept.
         sparsity: Probability of a zero, instead of ``mask``.
-        seed: Seed of the key to use where a call passes none.
+        seed: Seed of the key for calls that pass none.
+
+    Raises:
+        ValueError: If both or neither of ``mask`` and ``sparsity`` are given; in a
+            call, if the mask does not broadcast.
 
     Example:
         >>> lower = Masked("he_normal", np.tri(4))
@@ -292,13 +304,21 @@ class Masked(Initializer):
 
 @dataclass(frozen=True, repr=False)
 class Clipped(Initializer):
-    """A draw within bounds: the class of `jaxinit.functional.clipped`.
+    """Moves values outside two bounds onto the nearer bound.
+
+    W = min(max(V, lower), upper), where V is the draw of ``initializer``. In a complex
+    dtype the bounds cut the modulus: W = V min(1, upper / |V|), and lower = -upper.
+    Shapes are those that ``initializer`` supports.
 
     Attributes:
-        initializer: Of V: an initializer, or the name or config of one.
+        initializer: The initializer to wrap: an object, its name or its config.
         lower: Lower bound, may be -inf.
-        upper: Upper bound, may be inf.
-        seed: Seed of the key to use where a call passes none.
+        upper: Upper bound, at least ``lower``, may be inf.
+        seed: Seed of the key for calls that pass none.
+
+    Raises:
+        ValueError: If ``upper < lower``; in a call, if the dtype is complex and the
+            bounds are not symmetric.
 
     Example:
         >>> Clipped("normal", -0.1, 0.1)(jax.random.key(0), (3, 4)).shape
@@ -319,12 +339,15 @@ class Clipped(Initializer):
 
 @dataclass(frozen=True, repr=False)
 class AsDtype(Initializer):
-    """Rounded to a dtype on the way: the class of `jaxinit.functional.as_dtype`.
+    """Rounds to ``sample_dtype`` first, whatever dtype is requested.
+
+    ``initializer`` draws in ``sample_dtype``: float32 parameters then have exactly the
+    values of bfloat16 ones. Shapes are those that ``initializer`` supports.
 
     Attributes:
-        initializer: Of V: an initializer, or the name or config of one.
+        initializer: The initializer to wrap: an object, its name or its config.
         sample_dtype: Floating dtype to round to first.
-        seed: Seed of the key to use where a call passes none.
+        seed: Seed of the key for calls that pass none.
 
     Example:
         >>> w = AsDtype("he_normal", "bfloat16")(jax.random.key(0), (3, 4))

@@ -29,23 +29,23 @@ def icnr(
     order: str = "depth_to_space",
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """Kernel whose output, with channels moved to space, has no checkerboard.
+    """Kernel of a sub-pixel convolution that starts without a checkerboard.
 
-    A kernel K of out / r^d channels, d spatial axes, is drawn from ``initializer``
-    with its fans, and each of its channels repeated r^d times, so that the upsampled
-    output is that of K, each pixel repeated r times along each spatial axis. The
-    variance is that of K; entries of one channel's copies are equal.
+    A kernel K of out / r^d outputs, for d spatial axes, is drawn from ``initializer``
+    with the fans of its own shape. Each of its outputs is repeated r^d times. Once
+    outputs are moved to space, each pixel of the output of K stands r times along each
+    spatial axis. W has the variance of K, and the copies of an output are equal.
 
     Args:
-        key: PRNG key, typed or raw, never reused by this function; may be None
-            where ``initializer`` needs none.
-        shape: ``(*spatial, in, out)``, out a multiple of r^d.
-        dtype: A dtype that ``initializer`` serves.
-        initializer: Of K: an initializer, or the name or config of one.
+        key: PRNG key, typed or raw, never reused by this function. May be None if
+            ``initializer`` is deterministic.
+        shape: ``(*taps, in, out)``, with out a multiple of r^d.
+        dtype: A dtype that ``initializer`` supports.
+        initializer: The initializer of K: an object, its name or its config.
         factor: Upsampling factor r, at least 1.
-        order: How channels are laid out: ``"depth_to_space"``, r^d blocks of
-            channels, as in TensorFlow; or ``"pixel_shuffle"``, r^d positions of
-            each channel in turn, as in PyTorch.
+        order: The order of outputs: ``"depth_to_space"``, r^d blocks, as in
+            TensorFlow; or ``"pixel_shuffle"``, the r^d positions of each output in
+            turn, as in PyTorch.
         out_sharding: Sharding of the result.
 
     Returns:
@@ -65,16 +65,17 @@ def icnr(
     """
     where = "icnr"
     a = _check_icnr(where, initializer=initializer, factor=factor, order=order)
-    held = a["initializer"]
-    args = check_nested(where, (held,), key, shape, dtype, out_sharding, kinds=ANY_KIND)
+    inner = a["initializer"]
+    draws = key, shape, dtype, out_sharding
+    args = check_nested(where, (inner,), *draws, kinds=ANY_KIND)
     shape = args[1]
     spatial = max(1, len(shape) - 2)
     copies = a["factor"] ** spatial
     if len(shape) < 3 or shape[-1] % copies:
-        rule = "(*spatial, in, out) with a spatial axis, and out a multiple of "
+        rule = "(*taps, in, out) with a spatial axis, and out a multiple of "
         rule += f"factor^{spatial}"
         raise error(ValueError, where, "shape", rule, shape)
-    return _copied(*args, initializer=held, copies=copies, order=a["order"])
+    return _copied(*args, initializer=inner, copies=copies, order=a["order"])
 
 
 @program
@@ -99,17 +100,31 @@ def _check_icnr(
 
 @dataclass(frozen=True, repr=False)
 class ICNR(Initializer):
-    """Nearest-neighbor upsampling: the class of `jaxinit.functional.icnr`.
+    """Kernel of a sub-pixel convolution that starts without a checkerboard.
+
+    A kernel of out / r^d outputs, for d spatial axes, is drawn from ``initializer``,
+    and each of its outputs is repeated r^d times. The convolution then starts as
+    nearest-neighbor upsampling. The shape is ``(*taps, in, out)``, with out a multiple
+    of r^d.
 
     Attributes:
-        initializer: Of the kernel before its channels are repeated.
-        factor: Upsampling factor.
-        order: ``"depth_to_space"`` or ``"pixel_shuffle"``.
-        seed: Seed of the key to use where a call passes none.
+        initializer: The initializer of the kernel before its outputs are repeated: an
+            object, its name or its config.
+        factor: Upsampling factor r, at least 1.
+        order: ``"depth_to_space"``, blocks of outputs, as in TensorFlow; or
+            ``"pixel_shuffle"``, the positions of each output in turn, as in PyTorch.
+        seed: Seed of the key for calls that pass none.
+
+    Raises:
+        ValueError: In a call, if the shape has no spatial axis, or r^d does not divide
+            its outputs.
 
     Example:
         >>> ICNR("he_normal")(jax.random.key(0), (3, 3, 8, 16)).shape
         (3, 3, 8, 16)
+
+    References:
+        Aitken et al., "Checkerboard artifact free sub-pixel convolution", 2017.
     """
 
     initializer: Any

@@ -1,4 +1,4 @@
-"""The identity, as a matrix and as a convolution."""
+"""The identity as a matrix, and as a convolution."""
 
 import math
 from collections.abc import Sequence
@@ -37,20 +37,19 @@ def identity(
     shift: int = 0,
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """``gain`` on the main diagonal, or one beside it, and zero elsewhere.
+    """``gain`` on the main diagonal, or on a shifted one, and zero elsewhere.
 
-    W[..., i, j] = gain * (j == i + shift mod m) for i < m, the number of columns, and
-    each slice along ``batch_axis``: output i + shift of ``x @ W`` is input i. In a
-    recurrent network of ReLUs the identity keeps its state, the shifted one passes it
-    on.
+    W[i, j] = gain * (j == (i + shift) mod m) for i < m, the number of columns, in each
+    slice along ``batch_axis``: output i + shift of ``x @ W`` is input i. In a recurrent
+    network of ReLUs the identity keeps the state, and the shifted one passes it on.
 
     Args:
         key: Unused; may be None.
-        shape: Two dimensions, equal or not, beside those of ``batch_axis``.
+        shape: ``(in, out)``, equal or not, besides the axes of ``batch_axis``.
         dtype: Any numeric or bool dtype that holds ``gain``.
         gain: Value on the diagonal.
         batch_axis: Axis or axes of stacked matrices.
-        shift: By how many columns the diagonal is rolled to the right.
+        shift: Number of columns by which the diagonal is rolled to the right.
         out_sharding: Sharding of the result.
 
     Returns:
@@ -79,7 +78,7 @@ def identity(
     batch = resolve_axes(where, "batch_axis", arguments["batch_axis"], shape)
     axes = tuple(axis for axis in range(len(shape)) if axis not in batch)
     if len(axes) != 2:
-        rule = "of two dimensions beside those of batch_axis"
+        rule = "of two dimensions besides those of batch_axis"
         cure = "Name the axes of stacked matrices in batch_axis."
         raise error(ValueError, where, "shape", rule, shape, cure)
     value = arguments["gain"]
@@ -100,13 +99,13 @@ def dirac(
     """Convolution kernel that maps its input to itself.
 
     W[c, i, g * m + i] = gain for each group g of m = out / groups outputs and each
-    i < min(in / groups, m), zero elsewhere. c is the tap (k - 1) // 2 of each
-    spatial axis, which ``padding="SAME"`` puts on the output's own position for
-    even k, too. (PyTorch's tap k // 2 shifts by one for even k.)
+    i < min(in / groups, m), and zero elsewhere. c is the tap (k - 1) // 2 of each
+    spatial axis, which ``padding="SAME"`` puts on the output's own position, for even k
+    too. (PyTorch's tap k // 2 shifts by one for even k.)
 
     Args:
         key: Unused; may be None.
-        shape: ``(*spatial, in / groups, out)`` with one spatial axis or more.
+        shape: ``(*taps, in / groups, out)`` with one spatial axis or more.
         dtype: Any numeric or bool dtype that holds ``gain``.
         groups: Number of channel groups, ``feature_group_count`` in JAX.
         gain: Value of the taps.
@@ -133,7 +132,7 @@ def dirac(
     dtype = check_dtype(where, dtype, (jnp.number, jnp.bool_))
     out_sharding = check_out_sharding(where, out_sharding, len(shape))
     if len(shape) < 3:
-        rule = "(*spatial, in / groups, out) with a spatial axis"
+        rule = "(*taps, in / groups, out) with a spatial axis"
         raise error(ValueError, where, "shape", rule, shape)
     groups = arguments["groups"]
     if shape[-1] % groups:
@@ -160,7 +159,7 @@ def _dirac(key, shape, dtype, gain, *, groups):
 
 
 def at_center(matrix: jax.Array, spatial: Sequence[int]) -> jax.Array:
-    """``matrix`` at the tap (k - 1) // 2 of each axis, zeros at the others."""
+    """Puts ``matrix`` at the tap (k - 1) // 2 of each axis, and zeros elsewhere."""
     taps = np.zeros(spatial, bool)
     if math.prod(spatial):
         taps[tuple((k - 1) // 2 for k in spatial)] = True
@@ -186,17 +185,28 @@ def _check_dirac(where: str, *, groups: Any, gain: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True, repr=False)
 class Identity(Initializer):
-    """Identity matrix: the class of `jaxinit.functional.identity`.
+    """``gain`` on the main diagonal, or on a shifted one, and zero elsewhere.
+
+    W[i, j] = gain * (j == (i + shift) mod m) for i < m, the number of columns.
+    The shape is ``(in, out)``, equal or not, besides the axes of ``batch_axis``.
 
     Attributes:
         gain: Value on the diagonal.
         batch_axis: Axis or axes of stacked matrices.
-        shift: By how many columns the diagonal is rolled to the right.
+        shift: Number of columns by which the diagonal is rolled to the right.
+
+    Raises:
+        ValueError: In a call, if the shape without ``batch_axis`` has not two
+            dimensions, or the dtype cannot hold ``gain``.
 
     Example:
         >>> Identity(gain=2.0)(None, (2, 2))
         Array([[2., 0.],
                [0., 2.]], dtype=float32)
+
+    References:
+        Le et al., "A simple way to initialize recurrent networks of rectified
+        linear units", 2015; the shift is that of Flux's ``identity_init``.
     """
 
     gain: float = 1.0
@@ -212,16 +222,28 @@ class Identity(Initializer):
 
 @dataclass(frozen=True, repr=False)
 class Dirac(Initializer):
-    """Identity convolution: the class of `jaxinit.functional.dirac`.
+    """Convolution kernel that maps its input to itself.
+
+    W[c, i, g * m + i] = gain for each group g of m = out / groups outputs and each
+    i < min(in / groups, m), and zero elsewhere. c is the tap (k - 1) // 2 of each
+    spatial axis. The shape is ``(*taps, in / groups, out)`` with one spatial axis or
+    more.
 
     Attributes:
-        groups: Number of channel groups.
+        groups: Number of channel groups, ``feature_group_count`` in JAX.
         gain: Value of the taps.
+
+    Raises:
+        ValueError: In a call, if the shape has no spatial axis, or ``groups`` does not
+            divide its outputs.
 
     Example:
         >>> Dirac()(None, (3, 2, 2))[1]
         Array([[1., 0.],
                [0., 1.]], dtype=float32)
+
+    References:
+        Zagoruyko and Komodakis, "DiracNets", 2017.
     """
 
     groups: int = 1

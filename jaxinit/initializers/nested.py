@@ -1,4 +1,4 @@
-"""Initializers inside initializers: which are taken, and how they are called."""
+"""Initializers inside combinators: their checks, and how a combinator calls them."""
 
 from typing import Any
 
@@ -16,14 +16,14 @@ from .._checks import (
 from .._compat import OutSharding
 from . import registry
 
-# Of what is moved about but not computed with.
+# The dtypes of combinators that move values and do not compute with them.
 ANY_KIND = (jnp.number, jnp.bool_)
 
 
 def check_initializer(where: str, name: str, value: Any) -> Any:
-    """An initializer from whatever `jaxinit.get` takes, but None."""
+    """Returns the initializer that `jaxinit.get` finds, and refuses None."""
     if value is None:
-        rule = "an initializer, or the name or config of one"
+        rule = "an initializer, its name or its config"
         raise error(TypeError, where, name, rule, value)
     try:
         found = registry.get(value)
@@ -35,13 +35,13 @@ def check_initializer(where: str, name: str, value: Any) -> Any:
 
 
 def is_deterministic(initializer: Any) -> bool:
-    """Whether it may be called without a key."""
+    """Whether an initializer or function needs no key."""
     return bool(getattr(initializer, "deterministic", False))
 
 
 def check_nested(
     where: str,
-    held: tuple[Any, ...],
+    inner: tuple[Any, ...],
     key: Any,
     shape: Any,
     dtype: Any,
@@ -49,8 +49,8 @@ def check_nested(
     *,
     kinds: tuple[Any, ...] = (jnp.inexact,),
 ) -> tuple[jax.Array | None, tuple[int, ...], np.dtype[Any], OutSharding]:
-    """As `check_draw`; the key may be None where all of ``held`` do without."""
-    keyless = key is None and all(map(is_deterministic, held))
+    """Checks as `check_draw`; the key may be None if all of ``inner`` need none."""
+    keyless = key is None and all(map(is_deterministic, inner))
     shape = check_shape(where, shape)
     key = None if keyless else check_key(where, key)
     dtype = check_dtype(where, dtype, kinds)
@@ -63,11 +63,11 @@ def draw(
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
 ) -> jax.Array:
-    """What a held initializer gives, inside the program of its holder."""
+    """Calls an inner initializer inside the program of its combinator."""
     values = jnp.asarray(initializer(key, shape, dtype))
     if values.shape != shape:
         name = getattr(initializer, "__name__", type(initializer).__name__)
-        rule = f"an array of the shape asked for, {shape}"
+        rule = f"an array of the requested shape {shape}"
         raise error(ValueError, name, "return", rule, values.shape)
     return values
 

@@ -1,4 +1,4 @@
-"""Orthogonal matrices of the Haar measure."""
+"""Orthogonal matrices, uniform by the Haar measure."""
 
 import functools
 import math
@@ -35,10 +35,10 @@ def orthogonal(
 ) -> jax.Array:
     """Uniform (Haar) orthogonal matrices times ``gain``; unitary if complex.
 
-    The tensor is a matrix whose columns run along ``column_axis`` and whose rows
-    run along every other axis but those of ``batch_axis``. It has orthonormal
-    columns, W^* W = gain^2 I, or orthonormal rows if it has more columns than
-    rows; its law does not change under multiplication by an orthogonal matrix.
+    The tensor is a matrix: columns run along ``column_axis``, and rows along every
+    other axis but ``batch_axis``. Its columns are orthonormal, W^* W = gain^2 I, or its
+    rows if it has more columns than rows. A product with any orthogonal matrix has the
+    same distribution.
 
     Args:
         key: PRNG key, typed or raw, never reused by this function.
@@ -47,12 +47,12 @@ def orthogonal(
         gain: Factor, the norm of the orthonormal columns or rows.
         column_axis: Axis or axes of columns: ``(1, 2)`` for an attention kernel
             of ``(d, heads, head_dim)``.
-        batch_axis: Axis or axes of stacked matrices. Each is an independent
-            draw: the one of its key in ``jax.random.split(key, n)``.
-        method: ``"householder"``, made of matrix products; ``"qr"``, slower,
-            which has the values of ``jax.nn.initializers.orthogonal``.
-        scale: One more factor, of r = columns / rows: ``"scaled_uniform"`` for
-            max(1, sqrt(r)), ``"spectral"`` for sqrt(r), None for 1.
+        batch_axis: Axis or axes of stacked matrices. They are independent draws with
+            the keys ``jax.random.split(key, n)``.
+        method: ``"householder"`` multiplies random reflections; ``"qr"``, slower,
+            has the values of ``jax.nn.initializers.orthogonal``.
+        scale: One more factor, a function of r = columns / rows: max(1, sqrt(r)) for
+            ``"scaled_uniform"``, sqrt(r) for ``"spectral"``, 1 for None.
         out_sharding: Sharding of the result. Devices share the work along the
             batch axes only.
 
@@ -93,7 +93,7 @@ def orthogonal(
         raise error(ValueError, where, "batch_axis", rule, a["batch_axis"])
     rows = set(range(len(shape))) - columns - batch
     if not rows or not columns:
-        rule = "of one axis or more of rows, and of columns, beside batch_axis"
+        rule = "a shape with axes of rows and of columns besides batch_axis"
         raise error(ValueError, where, "shape", rule, shape)
     ratio = _size(shape, columns) / max(1, _size(shape, rows))
     return _orthogonal(
@@ -117,7 +117,7 @@ def uniform_matrix(
     method: str,
     copies: int,
 ) -> jax.Array:
-    """One of ``copies`` Haar matrices, orthonormal in columns, or rows if fewer."""
+    """Draws one of ``copies`` Haar matrices: orthonormal columns, or rows if fewer."""
     if method == "qr":
         return jax.random.orthogonal(key, rows, (), dtype, columns)
     if rows < columns:
@@ -131,7 +131,7 @@ def stacked(
     shape: tuple[int, ...],
     batch: tuple[int, ...],
 ) -> jax.Array:
-    """``draw(key, shape)`` of each slice along the axes ``batch``, its key split."""
+    """Calls ``draw(key, shape)`` for each slice along ``batch``, with its own key."""
     if not batch:
         return draw(key, shape)
     one = tuple(d for axis, d in enumerate(shape) if axis not in batch)
@@ -142,14 +142,14 @@ def stacked(
 
 
 def scale_factor(scale: str | None, ratio: float) -> float:
-    """What ``scale`` multiplies a matrix of so many columns per row with."""
+    """Returns the factor of ``scale`` for a matrix of ``ratio`` columns per row."""
     if scale is None:
         return 1.0
     return max(math.sqrt(ratio), 1.0 if scale == "scaled_uniform" else 0.0)
 
 
 def check_uniform(where: str, **arguments: Any) -> dict[str, Any]:
-    """The arguments that every initializer of Haar matrices shares."""
+    """Checks the arguments that every initializer of Haar matrices has."""
     scale = arguments["scale"]
     if isinstance(scale, (int, float)):
         cure = "The factor of the matrix is called gain."
@@ -192,19 +192,35 @@ def _orthogonal(key, shape, dtype, gain, *, rows, columns, batch, method):
 
 @dataclass(frozen=True, repr=False)
 class Orthogonal(Initializer):
-    """Haar orthogonal matrices: the class of `jaxinit.functional.orthogonal`.
+    """Uniform (Haar) orthogonal matrices times ``gain``; unitary if complex.
+
+    W^* W = gain^2 I, or W W^* = gain^2 I if W has more columns than rows. Columns run
+    along ``column_axis``, and rows along every other axis but ``batch_axis``: a shape
+    ``(*taps, in, out)`` is a matrix of ``out`` columns by default.
 
     Attributes:
         gain: Factor, the norm of the orthonormal columns or rows.
-        column_axis: Axis or axes of columns.
-        batch_axis: Axis or axes of stacked matrices.
-        method: ``"householder"`` or ``"qr"``.
-        scale: None, ``"scaled_uniform"`` or ``"spectral"``.
-        seed: Seed of the key to use where a call passes none.
+        column_axis: Axis or axes of columns: ``(1, 2)`` for an attention kernel
+            of ``(d, heads, head_dim)``.
+        batch_axis: Axis or axes of stacked matrices, which are independent draws.
+        method: ``"householder"`` multiplies random reflections; ``"qr"``, slower,
+            has the values of ``jax.nn.initializers.orthogonal``.
+        scale: One more factor, a function of r = columns / rows: max(1, sqrt(r)) for
+            ``"scaled_uniform"``, sqrt(r) for ``"spectral"``, 1 for None.
+        seed: Seed of the key for calls that pass none.
+
+    Raises:
+        ValueError: If ``method`` or ``scale`` is unknown; in a call, if no axis is left
+            for rows, or an axis is out of range or in two arguments.
 
     Example:
         >>> Orthogonal(column_axis=(1, 2))(jax.random.key(0), (64, 4, 8)).shape
         (64, 4, 8)
+
+    References:
+        Saxe et al., "Exact solutions to the nonlinear dynamics of learning in
+        deep linear neural networks", 2014; Mezzadri, "How to generate random
+        matrices from the classical compact groups", 2007.
     """
 
     gain: float = 1.0

@@ -97,7 +97,7 @@ class LecunNormal(_Preset):
 
     Attributes:
         in_axis: Axis or axes of inputs, in a shape ``(*taps, in, out)`` by default.
-            fan_in is their size times the taps. None: Keras's rule, `jaxinit.fans`.
+            fan_in is their size times the taps. None: Keras's rule (see `fans`).
         out_axis: Axis or axes of outputs.
         batch_axis: Axis or axes of stacked weights, which no fan counts; or "rest".
         seed: Seed of the key for calls that pass none.
@@ -151,7 +151,7 @@ class LecunUniform(_Preset):
 
     Attributes:
         in_axis: Axis or axes of inputs, in a shape ``(*taps, in, out)`` by default.
-            fan_in is their size times the taps. None: Keras's rule, `jaxinit.fans`.
+            fan_in is their size times the taps. None: Keras's rule (see `fans`).
         out_axis: Axis or axes of outputs.
         batch_axis: Axis or axes of stacked weights, which no fan counts; or "rest".
         seed: Seed of the key for calls that pass none.
@@ -207,7 +207,7 @@ class GlorotNormal(_Preset):
 
     Attributes:
         in_axis: Axis or axes of inputs, in a shape ``(*taps, in, out)`` by default.
-            fan_in is their size times the taps. None: Keras's rule, `jaxinit.fans`.
+            fan_in is their size times the taps. None: Keras's rule (see `fans`).
         out_axis: Axis or axes of outputs, which fan_out counts likewise.
         batch_axis: Axis or axes of stacked weights, which no fan counts; or "rest".
         seed: Seed of the key for calls that pass none.
@@ -264,7 +264,7 @@ class GlorotUniform(_Preset):
 
     Attributes:
         in_axis: Axis or axes of inputs, in a shape ``(*taps, in, out)`` by default.
-            fan_in is their size times the taps. None: Keras's rule, `jaxinit.fans`.
+            fan_in is their size times the taps. None: Keras's rule (see `fans`).
         out_axis: Axis or axes of outputs, which fan_out counts likewise.
         batch_axis: Axis or axes of stacked weights, which no fan counts; or "rest".
         seed: Seed of the key for calls that pass none.
@@ -319,7 +319,7 @@ class HeNormal(_Preset):
 
     Attributes:
         in_axis: Axis or axes of inputs, in a shape ``(*taps, in, out)`` by default.
-            fan_in is their size times the taps. None: Keras's rule, `jaxinit.fans`.
+            fan_in is their size times the taps. None: Keras's rule (see `fans`).
         out_axis: Axis or axes of outputs.
         batch_axis: Axis or axes of stacked weights, which no fan counts; or "rest".
         seed: Seed of the key for calls that pass none.
@@ -373,7 +373,7 @@ class HeUniform(_Preset):
 
     Attributes:
         in_axis: Axis or axes of inputs, in a shape ``(*taps, in, out)`` by default.
-            fan_in is their size times the taps. None: Keras's rule, `jaxinit.fans`.
+            fan_in is their size times the taps. None: Keras's rule (see `fans`).
         out_axis: Axis or axes of outputs.
         batch_axis: Axis or axes of stacked weights, which no fan counts; or "rest".
         seed: Seed of the key for calls that pass none.

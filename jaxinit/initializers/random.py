@@ -1,4 +1,4 @@
-"""Normal, uniform and truncated normal of given mean and scale."""
+"""Normal, uniform and truncated normal with given mean and scale."""
 
 import math
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ def random_normal(
 ) -> jax.Array:
     """Normal with given mean and standard deviation.
 
-    W_i ~ N(mean, stddev^2); for a complex dtype circular, with
+    W_i ~ N(mean, stddev^2). In a complex dtype W_i - mean is circular, with
     E|W_i - mean|^2 = stddev^2.
 
     Args:
@@ -70,9 +70,9 @@ def random_uniform(
 ) -> jax.Array:
     """Uniform on [minval, maxval).
 
-    In a narrow dtype the rounding can reach ``maxval`` itself. For a complex
-    dtype uniform on a disk about the same mean with the same variance, of
-    radius (maxval - minval) / sqrt(6).
+    W_i ~ U[minval, maxval). In a narrow dtype rounding can reach ``maxval`` itself.
+    In a complex dtype W_i is uniform on a disk with the same mean and variance, whose
+    radius is (maxval - minval) / sqrt(6).
 
     Args:
         key: PRNG key, typed or raw, never reused by this function.
@@ -86,8 +86,8 @@ def random_uniform(
         Array of ``shape`` and ``dtype``.
 
     Raises:
-        ValueError: If ``maxval < minval`` or an argument is not finite, or their
-            difference is not in the dtype that is drawn in.
+        ValueError: If ``maxval < minval``, an argument is not finite, or the interval
+            is wider than the computing dtype (float32 for narrow ones) can hold.
 
     Example:
         >>> w = random_uniform(jax.random.key(0), (100,), minval=0.0, maxval=2.0)
@@ -100,9 +100,9 @@ def random_uniform(
     if not any(map(is_traced, arguments.values())):
         minval, maxval = arguments["minval"], arguments["maxval"]
         wide = compute_dtype(draw[2])
-        span = maxval if minval == -maxval else maxval - minval  # see `uniform`
+        span = maxval if minval == -maxval else maxval - minval  # as _draws.uniform
         if max(abs(minval), abs(maxval), span) > float(np.finfo(wide).max):
-            rule = f"within the range of {wide.name}, in which it is drawn"
+            rule = f"within the range of {wide.name}, the dtype of the computation"
             raise error(ValueError, where, "minval, maxval", rule, (minval, maxval))
     return _draws.uniform(*draw, **arguments)
 
@@ -120,15 +120,15 @@ def truncated_normal(
     corrected: bool = False,
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """Normal given that it lies between two bounds.
+    """Normal, given that it lies between two bounds.
 
-    W_i ~ N(mean, s^2) given a <= W_i <= b, where s is ``stddev`` or, if
-    ``corrected``, the value that gives W_i the standard deviation ``stddev``.
-    With relative bounds a = mean + lower * s and b = mean + upper * s; with
-    absolute ones a = lower and b = upper. Any bounds are drawn without atoms,
-    far tails (both beyond two standard deviations) through log probabilities.
+    W_i ~ N(mean, s^2) given a <= W_i <= b. s is ``stddev`` or, if ``corrected``, the
+    value that gives W_i the standard deviation ``stddev``. Relative bounds mean
+    a = mean + lower * s and b = mean + upper * s; absolute bounds mean a = lower and
+    b = upper. No value has a probability of its own, whatever the bounds; where both
+    bounds lie beyond two standard deviations, log probabilities keep the digits.
 
-    For a complex dtype the normal is circular and its modulus is cut:
+    In a complex dtype the normal is circular and its modulus is cut:
     |W_i - mean| <= upper * s, which needs lower = -upper.
 
     Args:
@@ -230,7 +230,7 @@ def _standardize(
     bounds: str,
     corrected: bool,
 ) -> dict[str, float]:
-    """Mean and stddev before truncation, and bounds in stddevs from the mean."""
+    """Returns mean and stddev before truncation, and the bounds in stddevs."""
     if not lower < upper:
         raise error(ValueError, where, "upper", f"greater than lower={lower}", upper)
     if bounds == "absolute":
@@ -248,7 +248,7 @@ def _standardize(
         lower, upper = (lower - mean) / stddev, (upper - mean) / stddev
     _draws.check_bounds(where, lower, upper)
     if on_complex and lower != -upper:
-        rule = f"-upper={-upper} for a complex dtype, whose modulus is cut"
+        rule = f"-upper={-upper} for a complex dtype, as the bounds cut the modulus"
         raise error(ValueError, where, "lower", rule, lower)
     if corrected and bounds == "relative":
         if on_complex:
@@ -261,7 +261,7 @@ def _standardize(
 def _uncorrected(
     where: str, mean: float, stddev: float, lower: float, upper: float
 ) -> float:
-    """The s for which N(mean, s^2) cut to [lower, upper] has ``stddev``.
+    """Returns the s for which N(mean, s^2) cut to [lower, upper] has ``stddev``.
 
     The standard deviation after truncation grows with s, from 0 to that of the
     uniform, so bisection on log s finds it.
@@ -272,15 +272,15 @@ def _uncorrected(
         return s * _draws.truncated_moments(a, b)[1]
 
     low, high = stddev, stddev
-    if not lower <= mean <= upper:  # from where the bounds hold some probability
+    if not lower <= mean <= upper:  # start where the bounds hold some probability
         away = min(abs(lower - mean), abs(upper - mean))
         low = high = max(stddev, away / _draws.FARTHEST)
         if after(low) > stddev:
-            rule = f"at least {after(low):g}, of what float64 can cut to those bounds"
+            rule = f"at least {after(low):g}, the least that float64 can reach there"
             raise error(ValueError, where, "stddev", rule, stddev)
     widest = (upper - lower) / math.sqrt(12)
     if stddev >= 0.999 * widest:
-        rule = f"below {widest:g}, that of the uniform on [{lower}, {upper}]"
+        rule = f"below {widest:g}, the value of the uniform on [{lower}, {upper}]"
         raise error(ValueError, where, "stddev", rule, stddev)
     while after(high) < stddev:
         high *= 2
@@ -292,12 +292,18 @@ def _uncorrected(
 
 @dataclass(frozen=True, repr=False)
 class RandomNormal(Initializer):
-    """Normal: the class of `jaxinit.functional.random_normal`.
+    """Normal with given mean and standard deviation.
+
+    W_i ~ N(mean, stddev^2), for any shape. In a complex dtype W_i - mean is circular,
+    with E|W_i - mean|^2 = stddev^2.
 
     Attributes:
         mean: Mean.
-        stddev: Standard deviation.
-        seed: Seed of the key to use where a call passes none.
+        stddev: Standard deviation, at least 0.
+        seed: Seed of the key for calls that pass none.
+
+    Raises:
+        ValueError: If ``stddev`` is negative or an argument is not finite.
 
     Example:
         >>> RandomNormal(stddev=0.02)(jax.random.key(0), (2, 3)).shape
@@ -315,12 +321,18 @@ class RandomNormal(Initializer):
 
 @dataclass(frozen=True, repr=False)
 class RandomUniform(Initializer):
-    """Uniform: the class of `jaxinit.functional.random_uniform`.
+    """Uniform on [minval, maxval).
+
+    W_i ~ U[minval, maxval), for any shape. In a complex dtype W_i is uniform on a disk
+    with the same mean and variance, whose radius is (maxval - minval) / sqrt(6).
 
     Attributes:
         minval: Lower end, included.
-        maxval: Upper end.
-        seed: Seed of the key to use where a call passes none.
+        maxval: Upper end, at least ``minval``.
+        seed: Seed of the key for calls that pass none.
+
+    Raises:
+        ValueError: If ``maxval < minval`` or an argument is not finite.
 
     Example:
         >>> RandomUniform(0.0, 1.0)(jax.random.key(0), (2, 3)).shape
@@ -338,20 +350,33 @@ class RandomUniform(Initializer):
 
 @dataclass(frozen=True, repr=False)
 class TruncatedNormal(Initializer):
-    """Truncated normal: the class of `jaxinit.functional.truncated_normal`.
+    """Normal, given that it lies between two bounds.
+
+    W_i ~ N(mean, s^2) given a <= W_i <= b, for any shape. s is ``stddev`` or, if
+    ``corrected``, the value that gives W_i the standard deviation ``stddev``. In a
+    complex dtype the modulus is cut: |W_i - mean| <= upper * s, and lower = -upper.
 
     Attributes:
         mean: Mean before truncation.
         stddev: Standard deviation before truncation, or after it if ``corrected``.
-        lower: Lower bound.
-        upper: Upper bound.
-        bounds: ``"relative"`` or ``"absolute"``.
-        corrected: Whether ``stddev`` is the one after truncation.
-        seed: Seed of the key to use where a call passes none.
+        lower: Lower bound, may be -inf.
+        upper: Upper bound, may be inf.
+        bounds: ``"relative"``, in standard deviations from the mean:
+            a = mean + lower * s and b = mean + upper * s. Or ``"absolute"``:
+            a = lower and b = upper.
+        corrected: Whether ``stddev`` is the standard deviation after truncation.
+        seed: Seed of the key for calls that pass none.
+
+    Raises:
+        ValueError: If ``lower >= upper``, the bounds hold no probability, or no
+            normal truncated to absolute bounds has the corrected ``stddev``.
 
     Example:
         >>> TruncatedNormal(stddev=1.0)(jax.random.key(0), (2, 3)).shape
         (2, 3)
+
+    References:
+        Burkardt, "The truncated normal distribution", 2014, section 3.
     """
 
     mean: float = 0.0

@@ -27,8 +27,8 @@ _classes: dict[str, type] = {}
 def register(target: type | str | None = None, /, *, override: bool = False) -> Any:
     """Gives a custom initializer class a name that configs can use.
 
-    As ``@register`` the name is the class's own; ``@register("package>Name")``
-    sets another, by convention with the package in front.
+    ``@register`` uses the name of the class. ``@register("package>Name")`` sets
+    another name, by convention with the package in front.
 
     Args:
         target: The class, or the name to register it under.
@@ -89,25 +89,26 @@ def _is_built_in(cls: type) -> bool:
 
 
 def names() -> dict[str, type]:
-    """Every registered identifier and its class, sorted."""
+    """Returns every registered name and its class, sorted by name."""
     return dict(sorted(_classes.items()))
 
 
 def get(identifier: Any) -> Any:
-    """An initializer from anything that names one.
+    """Returns the initializer that an identifier names.
 
     Args:
         identifier: A registered name (``"he_normal"``, ``"HeNormal"``); a config
-            dict; a class (built with its defaults); an initializer, or any
-            callable ``(key, shape, dtype)``, returned as it is; an array, whose
-            values are returned for its own shape only; or None.
+            dict; a class (built with its defaults); an initializer or any callable
+            ``(key, shape, dtype)``, which is returned unchanged; an array, which
+            gives an initializer for its own shape only; or None.
 
     Returns:
         An initializer, the callable, or None for None.
 
     Raises:
         TypeError: If ``identifier`` is none of these.
-        ValueError: If the name or config is unknown or wrong, or has no default.
+        ValueError: If the name is unknown, the config is wrong, or a field that has
+            no default is missing.
 
     Example:
         >>> get("he_normal")
@@ -133,14 +134,14 @@ def get(identifier: Any) -> Any:
 
 
 def serialize(initializer: Any) -> dict[str, Any]:
-    """A registered initializer as a JSON-serializable dict.
+    """Returns a registered initializer as a JSON-serializable dict.
 
     Args:
         initializer: An instance of a registered class.
 
     Returns:
         A dict of ``module``, ``class_name``, ``config`` and
-        ``registered_name`` (None for the library's own).
+        ``registered_name`` (None for a class of jaxinit).
 
     Raises:
         TypeError: If its class is not registered.
@@ -167,7 +168,7 @@ def serialize(initializer: Any) -> dict[str, Any]:
 
 
 def deserialize(config: str | Mapping[str, Any]) -> Any:
-    """The initializer that a config describes.
+    """Builds the initializer that a config describes.
 
     Reads what `serialize` writes, Keras 3's form, the legacy ``{"class_name",
     "config"}`` and a bare name, with nested initializers. In a Keras config,
@@ -204,7 +205,7 @@ def deserialize(config: str | Mapping[str, Any]) -> Any:
 
 
 def decode(value: Any) -> Any:
-    """A config value with every nested initializer and array built."""
+    """Builds every nested initializer and array of a config value."""
     if isinstance(value, Mapping) and "class_name" in value:
         if value["class_name"] in keras_configs.ARRAYS:
             return FrozenArray.from_plain("deserialize", "config", value)
@@ -256,7 +257,7 @@ def _check_module(module: str | None, name: str) -> None:
 
 
 def _unwrap(fields: Mapping[str, Any]) -> Any:
-    """The initializer, and its seed, inside one that `to_keras` made."""
+    """Builds the initializer inside a config that `to_keras` made, with its seed."""
     inner = fields.get("initializer")
     if not isinstance(inner, Mapping) or set(fields) - {"initializer", "seed"}:
         raise ValueError(
@@ -273,7 +274,7 @@ def _with_defaults(cls: Any) -> Any:
 
 
 def with_seed(initializer: Any, seed: Any) -> Any:
-    """The initializer with another seed, if it takes one and there is one."""
+    """Returns the initializer with another seed, if both have one."""
     if seed is None or not hasattr(initializer, "seed"):
         return initializer
     return dataclasses.replace(initializer, seed=seed)
@@ -294,7 +295,7 @@ def _find(name: Any) -> type:
 
 
 def check_extent(config: Mapping[str, Any], depth: int = _DEPTH) -> None:
-    """Bounds depth and size before anything recursive looks at the config."""
+    """Refuses a config that is too deep or too large, before any recursion."""
     level: list[Any] = [config]
     size = 0
     for _ in range(depth):

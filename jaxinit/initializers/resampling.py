@@ -1,4 +1,4 @@
-"""Linear interpolation as kernels: upsampling and downsampling."""
+"""Kernels that interpolate linearly: upsampling and downsampling."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,18 +23,18 @@ def bilinear_upsampling(
 ) -> jax.Array:
     """Kernel of a transposed convolution that interpolates linearly.
 
-    W[t, i, j] = prod_a (1 - |t_a - c_a| / f_a) (i == j), over one spatial axis a or
-    more, with f = (k + 1) // 2 and c = (k - 1) / 2 for k taps. With strides f, the
-    stride s that k = 2 s or k = 2 s - 1 belongs to, every output position gets
-    weights of sum 1, and a linear function of position stays one.
+    W[t, i, j] = prod_a (1 - |t_a - c_a| / f_a) (i == j) over the spatial axes a, with
+    f = (k + 1) // 2 and c = (k - 1) / 2 for k taps. f is the stride s of kernels with
+    k = 2 s or k = 2 s - 1 taps. With strides f the weights of every output position
+    sum to 1, and a linear function of position stays one.
 
     With ``in`` of 1 the kernel is depthwise: every output has the filter, for
     ``feature_group_count=out``.
 
     Args:
         key: Unused; may be None.
-        shape: ``(*spatial, in, out)`` with in == out or in == 1, as
-            ``lax.conv_transpose`` and Flax take it.
+        shape: ``(*taps, in, out)`` with in == out or in == 1, the form that
+            ``lax.conv_transpose`` and Flax take.
         dtype: Floating or complex dtype.
         out_sharding: Sharding of the result.
 
@@ -64,12 +64,13 @@ def linear_downsampling(
 ) -> jax.Array:
     """Kernel of a strided convolution that averages with linear weights.
 
-    The filter of `bilinear_upsampling` divided by its sum: a constant stays what
-    it is, and a linear function of position stays one. For strides (k + 1) // 2.
+    W is the kernel of `bilinear_upsampling` divided by the sum of its taps. With
+    strides (k + 1) // 2 a constant keeps its value, and a linear function of position
+    stays one.
 
     Args:
         key: Unused; may be None.
-        shape: ``(*spatial, in, out)`` with in == out or in == 1 (depthwise).
+        shape: ``(*taps, in, out)`` with in == out or in == 1 (depthwise).
         dtype: Floating or complex dtype.
         out_sharding: Sharding of the result.
 
@@ -96,7 +97,7 @@ def _triangular(
     dtype = check_dtype(where, dtype)
     out_sharding = check_out_sharding(where, out_sharding, len(shape))
     if len(shape) < 3 or shape[-2] not in (1, shape[-1]):
-        rule = "(*spatial, in, out) with a spatial axis, and in == out or in == 1"
+        rule = "(*taps, in, out) with a spatial axis, and in == out or in == 1"
         raise error(ValueError, where, "shape", rule, shape)
     taps = np.ones(())
     for k in shape[:-2]:
@@ -117,11 +118,22 @@ def _per_channel(key, shape, dtype, taps):
 
 @dataclass(frozen=True, repr=False)
 class BilinearUpsampling(Initializer):
-    """Interpolation: the class of `jaxinit.functional.bilinear_upsampling`.
+    """Kernel of a transposed convolution that interpolates linearly.
+
+    W[t, i, j] = prod_a (1 - |t_a - c_a| / f_a) (i == j) over the spatial axes a, with
+    f = (k + 1) // 2 and c = (k - 1) / 2 for k taps; use it with strides f. The shape is
+    ``(*taps, in, out)`` with in == out, or in == 1 for a depthwise kernel.
+
+    Raises:
+        ValueError: In a call, if the shape is not of that form.
 
     Example:
         >>> BilinearUpsampling()(None, (3, 1, 2))[:, 0, 1]
         Array([0.5, 1. , 0.5], dtype=float32)
+
+    References:
+        Long et al., "Fully convolutional networks", 2015, section 3.3, and its
+        Caffe code; Chainer's ``UpsamplingDeconvFilter``.
     """
 
     function = staticmethod(bilinear_upsampling)
@@ -132,11 +144,22 @@ class BilinearUpsampling(Initializer):
 
 @dataclass(frozen=True, repr=False)
 class LinearDownsampling(Initializer):
-    """Weighted average: the class of `jaxinit.functional.linear_downsampling`.
+    """Kernel of a strided convolution that averages with linear weights.
+
+    W[t, i, j] = prod_a w_a[t_a] (i == j) over the spatial axes a, where w_a is
+    1 - |t - c| / f divided by its sum, with f = (k + 1) // 2 and c = (k - 1) / 2 for k
+    taps; use it with strides f. The shape is ``(*taps, in, out)`` with in == out, or
+    in == 1 for a depthwise kernel.
+
+    Raises:
+        ValueError: In a call, if the shape is not of that form.
 
     Example:
         >>> float(LinearDownsampling()(None, (4, 4, 1, 1)).sum())
         1.0
+
+    References:
+        Chainer's ``DownsamplingConvFilter``.
     """
 
     function = staticmethod(linear_downsampling)

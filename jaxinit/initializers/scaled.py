@@ -1,8 +1,8 @@
 """Combinators that scale a draw: by a number, by depth, to a length.
 
-What is held is drawn in the dtype to compute in, scaled there, and rounded to the
-requested dtype once. V stands for its values, those that the same key gives it by
-itself, and W for the result.
+The inner initializer draws V in the dtype of the computation, with the values that
+the same key gives it alone. V is scaled there, and the result W is rounded to the
+requested dtype once.
 """
 
 from dataclasses import dataclass
@@ -44,14 +44,16 @@ def scaled(
     factor: float,
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """``factor`` times what an initializer draws: Var W = factor^2 Var V.
+    """``factor`` times the draw of an initializer: Var W = factor^2 Var V.
+
+    W = factor * V, where V is the draw of ``initializer`` with the same key.
 
     Args:
-        key: PRNG key, typed or raw, never reused by this function; may be None
-            where ``initializer`` needs none.
-        shape: A shape that ``initializer`` serves.
+        key: PRNG key, typed or raw, never reused by this function. May be None if
+            ``initializer`` is deterministic.
+        shape: A shape that ``initializer`` supports.
         dtype: Floating or complex dtype.
-        initializer: Of V: an initializer, or the name or config of one.
+        initializer: The initializer to wrap: an object, its name or its config.
         factor: Any real number.
         out_sharding: Sharding of the result.
 
@@ -81,22 +83,24 @@ def depth_scaled(
     axis: int = 0,
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """Less for what adds to a residual stream, by the number of additions.
+    """Scales down residual branches by the root of their number.
 
-    Var W = Var V / (per_block * n). n is the number of layers in mode "depth", so
-    that all additions together have the variance of one (GPT-2); in mode "index"
-    it is l + 1 in layer l = 0, 1, ..., the additions until then.
+    Var W = Var V / (per_block * n), where V is the draw of ``initializer`` with the
+    same key. In mode "depth" n is the number of layers, so that the sum of all branches
+    has the variance of one of them (GPT-2). In mode "index" n is l + 1 in layer
+    l = 0, 1, ..., the number of layers up to it.
 
     Args:
-        key: As for `scaled`.
-        shape: A shape that ``initializer`` serves.
+        key: PRNG key, typed or raw, never reused by this function. May be None if
+            ``initializer`` is deterministic.
+        shape: A shape that ``initializer`` supports.
         dtype: Floating or complex dtype.
-        initializer: Of V: an initializer, or the name or config of one.
+        initializer: The initializer to wrap: an object, its name or its config.
         num_layers: Number of layers.
-        per_block: Additions to the stream per layer: 2 in a transformer.
+        per_block: Residual branches of a layer: 2 in a transformer.
         mode: ``"depth"`` or ``"index"``.
-        index: In mode "index" the layer l, from 0; None where the layers are
-            stacked along ``axis``, as those of a scan, and each has its own.
+        index: In mode "index" the layer l, from 0. None if the array stacks the
+            layers along ``axis``, as a scan does: slice l is layer l.
         axis: Axis of the layers where they are stacked.
         out_sharding: Sharding of the result.
 
@@ -126,8 +130,8 @@ def depth_scaled(
         index=index,
         axis=axis,
     )
-    held, n = a["initializer"], a["num_layers"]
-    args = check_nested(where, (held,), key, shape, dtype, out_sharding)
+    inner, n = a["initializer"], a["num_layers"]
+    args = check_nested(where, (inner,), key, shape, dtype, out_sharding)
     shape = args[1]
     if a["mode"] == "depth":
         factor = (a["per_block"] * n) ** -0.5
@@ -140,7 +144,7 @@ def depth_scaled(
             raise error(ValueError, where, "shape", rule, shape)
         factor = (a["per_block"] * np.arange(1.0, n + 1)) ** -0.5
         factor = factor.reshape(-1, *(1,) * (len(shape) - axis - 1))
-    return _scaled(*args, factor, initializer=held)
+    return _scaled(*args, factor, initializer=inner)
 
 
 def normalized(
@@ -153,18 +157,20 @@ def normalized(
     norm: float = 1.0,
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """Vectors along ``axis`` scaled to one Euclidean length.
+    """Vectors along ``axis``, scaled to one Euclidean length.
 
-    W = norm * V / |V| for each vector V of n entries along ``axis``, zero where V is,
-    so the mean of |W_i|^2 over a vector is norm^2 / n. Of a normal V the vectors are
-    uniform on the sphere. (1 + W_i / norm) / 2 is then Beta((n - 1) / 2, (n - 1) / 2),
-    and |W_i / norm|^2 Beta(1, n - 1) if complex.
+    W = norm * V / |V| for each vector V along ``axis`` of the draw of ``initializer``,
+    and zero where V is zero. The mean of |W_i|^2 over a vector of n entries is
+    norm^2 / n. If V is normal, the vectors are uniform on the sphere:
+    (1 + W_i / norm) / 2 is Beta((n - 1) / 2, (n - 1) / 2), and in a complex dtype
+    |W_i / norm|^2 is Beta(1, n - 1).
 
     Args:
-        key: As for `scaled`.
-        shape: A shape that ``initializer`` serves.
+        key: PRNG key, typed or raw, never reused by this function. May be None if
+            ``initializer`` is deterministic.
+        shape: A shape that ``initializer`` supports.
         dtype: Floating or complex dtype.
-        initializer: Of V: an initializer, or the name or config of one.
+        initializer: The initializer to wrap: an object, its name or its config.
         axis: Axis or axes that a vector extends along: -1 for the rows of an
             embedding, -2 for the inputs of each unit of a kernel ``(in, out)``.
         norm: Length of each vector, at least 0.
@@ -184,17 +190,17 @@ def normalized(
     """
     where = "normalized"
     a = _check_normalized(where, initializer=initializer, axis=axis, norm=norm)
-    held = a["initializer"]
-    args = check_nested(where, (held,), key, shape, dtype, out_sharding)
+    inner = a["initializer"]
+    args = check_nested(where, (inner,), key, shape, dtype, out_sharding)
     axes = tuple(sorted(resolve_axes(where, "axis", a["axis"], args[1])))
-    return _normalized(*args, a["norm"], initializer=held, axes=axes)
+    return _normalized(*args, a["norm"], initializer=inner, axes=axes)
 
 
 @program
 def _scaled(key, shape, dtype, factor, *, initializer):
     values = draw(initializer, key, shape, dtype)
-    # Known inside jit, it would be multiplied with the factors of the draw first,
-    # which rounds otherwise than in an eager call.
+    # Without the barrier XLA multiplies a constant factor with the factors of the draw
+    # inside jit, which rounds differently from an eager call.
     factor = lax.optimization_barrier(jnp.asarray(factor, jnp.finfo(dtype).dtype))
     return values * factor.astype(dtype)
 
@@ -202,7 +208,7 @@ def _scaled(key, shape, dtype, factor, *, initializer):
 @program
 def _normalized(key, shape, dtype, norm, *, initializer, axes):
     values = draw(initializer, key, shape, dtype)
-    # Of a largest entry 1 first, so that no square overflows or vanishes.
+    # The largest entry becomes 1 first, so that no square overflows or vanishes.
     largest = jnp.max(jnp.abs(values), axes, keepdims=True, initial=0)
     values = values / jnp.where(largest > 0, largest, 1).astype(dtype)
     length = jnp.sqrt(jnp.sum(jnp.abs(values) ** 2, axes, keepdims=True))
@@ -255,19 +261,22 @@ def _check_normalized(
 
 
 def _depth_reads_layout(self: Any) -> bool:
-    """False for stacked layers, whose array has an axis of layers more."""
+    """False for stacked layers, because ``axis`` names an axis of the array."""
     is_stacked = self.mode == "index" and self.index is None
     return not is_stacked and inner_reads_layout(self)
 
 
 @dataclass(frozen=True, repr=False)
 class Scaled(Initializer):
-    """A draw times a number: the class of `jaxinit.functional.scaled`.
+    """``factor`` times the draw of an initializer: Var W = factor^2 Var V.
+
+    W = factor * V, where V is the draw of ``initializer`` with the same key. Shapes are
+    those that ``initializer`` supports.
 
     Attributes:
-        initializer: Of V: an initializer, or the name or config of one.
+        initializer: The initializer to wrap: an object, its name or its config.
         factor: Any real number.
-        seed: Seed of the key to use where a call passes none.
+        seed: Seed of the key for calls that pass none.
 
     Example:
         >>> Scaled("he_normal", 0.1)(jax.random.key(0), (3, 4)).shape
@@ -287,21 +296,34 @@ class Scaled(Initializer):
 
 @dataclass(frozen=True, repr=False)
 class DepthScaled(Initializer):
-    """Scaled by depth: the class of `jaxinit.functional.depth_scaled`.
+    """Scales down residual branches by the root of their number.
+
+    Var W = Var V / (per_block * n), where V is the draw of ``initializer`` with the
+    same key. In mode "depth" n is the number of layers, so that the sum of all branches
+    has the variance of one of them. In mode "index" n is l + 1 in layer l = 0, 1, ...
 
     Attributes:
-        initializer: Of V: an initializer, or the name or config of one.
+        initializer: The initializer to wrap: an object, its name or its config.
         num_layers: Number of layers.
-        per_block: Additions to the residual stream per layer.
+        per_block: Residual branches of a layer: 2 in a transformer.
         mode: ``"depth"`` or ``"index"``.
-        index: In mode "index" the layer, from 0; None where layers are stacked.
+        index: In mode "index" the layer l, from 0. None if the array stacks the
+            layers along ``axis``, as a scan does: slice l is layer l.
         axis: Axis of the layers where they are stacked.
-        seed: Seed of the key to use where a call passes none.
+        seed: Seed of the key for calls that pass none.
+
+    Raises:
+        ValueError: If ``index`` is not below ``num_layers``; in a call, if layers are
+            stacked and the shape has not ``num_layers`` along ``axis``.
 
     Example:
         >>> output = DepthScaled(jaxinit.RandomNormal(stddev=0.02), num_layers=12)
         >>> output(jax.random.key(0), (3072, 768)).shape
         (3072, 768)
+
+    References:
+        Radford et al., "Language models are unsupervised multitask learners", 2019,
+        section 2.3; Bao et al., "BEiT", 2021, whose code has the layer's index.
     """
 
     initializer: Any
@@ -321,13 +343,21 @@ class DepthScaled(Initializer):
 
 @dataclass(frozen=True, repr=False)
 class Normalized(Initializer):
-    """Vectors of one length: the class of `jaxinit.functional.normalized`.
+    """Vectors along ``axis``, scaled to one Euclidean length.
+
+    W = norm * V / |V| for each vector V along ``axis`` of the draw of ``initializer``,
+    and zero where V is zero. The mean of |W_i|^2 over a vector of n entries is
+    norm^2 / n. If V is normal, the vectors are uniform on the sphere.
 
     Attributes:
-        initializer: Of V: an initializer, or the name or config of one.
-        axis: Axis or axes that a vector extends along.
-        norm: Length of each vector.
-        seed: Seed of the key to use where a call passes none.
+        initializer: The initializer to wrap: an object, its name or its config.
+        axis: Axis or axes that a vector extends along: -1 for the rows of an
+            embedding, -2 for the inputs of each unit of a kernel ``(in, out)``.
+        norm: Length of each vector, at least 0.
+        seed: Seed of the key for calls that pass none.
+
+    Raises:
+        ValueError: In a call, if the shape has no such axis.
 
     Example:
         >>> Normalized("normal", axis=-1)(jax.random.key(0), (50, 16)).shape

@@ -1,4 +1,4 @@
-"""Normal with a fixed number of zeros in every column."""
+"""Normal, with a fixed number of zeros in every vector along an axis."""
 
 import math
 from dataclasses import dataclass
@@ -30,9 +30,9 @@ def sparse(
 ) -> jax.Array:
     """Normal, with the same number of zeros in every vector along ``axis``.
 
-    Of the n entries of each vector along ``axis``, ceil(sparsity * n) are zero,
-    every such choice being equally likely, and each vector's choice independent;
-    the others are N(0, stddev^2). So E|W_i|^2 = stddev^2 (1 - ceil(sparsity n) / n).
+    Each vector has n entries along ``axis``. ceil(sparsity * n) of them are zero: every
+    such choice is equally likely, and the choices of two vectors are independent. The
+    others are N(0, stddev^2). So E|W_i|^2 = stddev^2 (1 - ceil(sparsity n) / n).
 
     In a kernel ``(in, out)`` the default axis=-2 zeros inputs of each output unit, so
     that all units have the same number of connections. ``torch.nn.init.sparse_`` also
@@ -53,8 +53,8 @@ def sparse(
         Array of ``shape`` and ``dtype``.
 
     Raises:
-        ValueError: If ``sparsity`` is not from 0 to 1, ``stddev`` negative, or
-            ``axis`` not of the shape.
+        ValueError: If ``sparsity`` is not from 0 to 1, ``stddev`` is negative, or
+            ``shape`` has no such ``axis``.
 
     Example:
         >>> w = sparse(jax.random.key(0), (10, 3), sparsity=0.65)
@@ -82,10 +82,11 @@ def _sparse(key, shape, dtype, zeros, stddev, *, axes):
 
 
 def _least(bits: jax.Array, count: Any, axes: tuple[int, ...]) -> jax.Array:
-    """Where ``bits`` are among the ``count`` least along ``axes``.
+    """Returns where ``bits`` are among the ``count`` least along ``axes``.
 
-    Equal ones go by their index. The last one within is found by bisection, bit by
-    bit, which needs sums along ``axes`` and no sort, sharded or not.
+    Of equal bits those of lower index come first. Bisection finds the largest bits that
+    are still chosen, bit by bit. It needs sums along ``axes`` and no sort, which suits
+    sharded arrays.
     """
     count = jnp.asarray(count, jnp.int32)
 
@@ -93,7 +94,7 @@ def _least(bits: jax.Array, count: Any, axes: tuple[int, ...]) -> jax.Array:
         return jnp.sum(where, axes, jnp.int32, keepdims=True)
 
     def last(width: int, below: Any, count: jax.Array) -> jax.Array:
-        """The largest number of ``width`` bits with fewer than ``count`` below."""
+        """The largest number of ``width`` bits with fewer than ``count`` below it."""
 
         def bit(i: jax.Array, found: jax.Array) -> jax.Array:
             larger = found | (np.uint32(1) << jnp.asarray(width - 1 - i, jnp.uint32))
@@ -123,17 +124,29 @@ def _check_sparse(
 
 @dataclass(frozen=True, repr=False)
 class Sparse(Initializer):
-    """Fixed number of zeros per column: the class of `jaxinit.functional.sparse`.
+    """Normal, with the same number of zeros in every vector along ``axis``.
+
+    ceil(sparsity * n) of the n entries of each vector are zero, at random places. The
+    others are N(0, stddev^2). So E|W_i|^2 = stddev^2 (1 - ceil(sparsity n) / n).
 
     Attributes:
-        sparsity: Fraction of zeros in each vector along ``axis``.
-        stddev: Standard deviation of the other entries.
-        axis: Axis or axes that a vector extends along.
-        seed: Seed of the key to use where a call passes none.
+        sparsity: Fraction of zeros in each vector, from 0 to 1.
+        stddev: Standard deviation of the other entries, at least 0.
+        axis: Axis or axes that a vector extends along. The default is the inputs of
+            each output in a shape ``(in, out)``; ``(0, 1, 2)`` is the same for
+            ``(height, width, in, out)``.
+        seed: Seed of the key for calls that pass none.
+
+    Raises:
+        ValueError: If ``sparsity`` is not from 0 to 1 or ``stddev`` is negative; in a
+            call, if the shape has no such ``axis``.
 
     Example:
         >>> Sparse(0.5)(jax.random.key(0), (4, 3)).shape
         (4, 3)
+
+    References:
+        Martens, "Deep learning via Hessian-free optimization", 2010.
     """
 
     sparsity: float

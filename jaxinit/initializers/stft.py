@@ -34,8 +34,9 @@ def stft(
     Args:
         key: Unused; may be None.
         shape: ``(T, 1, F // 2 + 1)``: window length, one channel, frequencies.
-        dtype: Floating dtype; the values are computed in float32 if it is no wider,
-            operation by operation as Keras does, whose float32 values they are.
+        dtype: Floating or complex dtype. The values are computed in float32, or in
+            float64 for a 64-bit dtype, with Keras's operations: the float32 values
+            are Keras's.
         side: ``"real"`` (cosines) or ``"imag"`` (sines).
         window: Name of a window of ``scipy.signal``, T window values, or None
             for no window, and then no scaling.
@@ -48,7 +49,7 @@ def stft(
 
     Raises:
         ImportError: If ``window`` is a name and SciPy is not installed.
-        ValueError: If the shape is not ``(T, 1, 2 or more)`` or the window
+        ValueError: If the shape is not ``(T, 1, 2 or more)``, or the window is
             unknown or not of length T.
 
     Example:
@@ -88,10 +89,10 @@ def _waves(
     window: np.ndarray | None,
     scaling: str | None,
 ) -> np.ndarray:
-    """The values, rounded after each operation as Keras rounds them."""
+    """Returns the values, rounded after each operation as Keras rounds them."""
     length, _, bins = shape
     wide = jnp.float64 if dtype in (np.float64, np.complex128) else jnp.float32
-    with jax.ensure_compile_time_eval():  # inside jit, too, one by one
+    with jax.ensure_compile_time_eval():  # one by one inside jit as well
         time = jnp.arange(length, dtype=wide).reshape(length, 1, 1)
         frequency = jnp.arange(bins, dtype=wide).reshape(1, 1, bins) / (2 * (bins - 1))
         angles = -2 * time * frequency * jnp.arccos(jnp.asarray(-1, wide))
@@ -147,17 +148,30 @@ def _check_stft(
 
 @dataclass(frozen=True, repr=False)
 class STFT(Initializer):
-    """Fourier basis: the class of `jaxinit.functional.stft`.
+    """Real or imaginary part of a windowed Fourier basis, as a Conv1D kernel.
+
+    W[t, 0, k] = cos|sin(-2 pi t k / F) * win[t] / s with F = 2 (shape[2] - 1) and
+    s = sqrt(sum win^2) ("density"), sum |win| ("spectrum") or 1 (None). The shape is
+    ``(T, 1, F // 2 + 1)``: window length, one channel, frequencies.
 
     Attributes:
-        side: ``"real"`` or ``"imag"``.
-        window: Name of a window of ``scipy.signal``, its values, or None.
+        side: ``"real"`` (cosines) or ``"imag"`` (sines).
+        window: Name of a window of ``scipy.signal``, T window values, or None
+            for no window, and then no scaling.
         scaling: ``"density"``, ``"spectrum"`` or None.
-        periodic: Whether a named window is periodic.
+        periodic: Whether the named window is periodic rather than symmetric.
+
+    Raises:
+        ImportError: If ``window`` is a name and SciPy is not installed.
+        ValueError: If the window is unknown; in a call, if the shape is not
+            ``(T, 1, 2 or more)``, or the window is not of length T.
 
     Example:
         >>> STFT("imag", window=None)(None, (4, 1, 3)).shape
         (4, 1, 3)
+
+    References:
+        Keras, ``keras.initializers.STFT``.
     """
 
     side: str = "real"

@@ -27,10 +27,10 @@ def torch_kernel(
     """Uniform of variance ``1 / (3 fan_in)``, as PyTorch's layers draw kernels.
 
     W_i ~ U[-L, L) with L = 1 / sqrt(fan_in).
-    Arguments, result and errors are those of `variance_scaling`; the default
-    axes are those of JAX. For PyTorch's own layout (out, in, taps...) they are
-    ``in_axis=1, out_axis=0``. Its transposed convolutions, of layout (in, out,
-    taps...), scale by the outputs: ``in_axis=-1, out_axis=-2`` for (..., in, out).
+    Arguments, result and errors are those of `variance_scaling`, and the default axes
+    are those of JAX, ``(*taps, in, out)``. PyTorch's own layout ``(out, in, *taps)``
+    needs ``in_axis=1, out_axis=0``. PyTorch scales its transposed convolutions by their
+    outputs, so their kernels ``(*taps, in, out)`` need ``in_axis=-1, out_axis=-2``.
 
     Example:
         >>> w = torch_kernel(jax.random.key(0), (100, 300))
@@ -54,8 +54,8 @@ def torch_bias(
 ) -> jax.Array:
     """Uniform of variance ``1 / (3 fan_in)``, as PyTorch's layers draw biases.
 
-    b_i ~ U[-L, L) with L = 1 / sqrt(fan_in). The fan-in is that of the kernel
-    beside, which the shape of a bias does not tell.
+    b_i ~ U[-L, L) with L = 1 / sqrt(fan_in). The fan-in is that of the kernel of the
+    same layer, because the shape of a bias does not tell it.
 
     Args:
         key: PRNG key, typed or raw, never reused by this function.
@@ -90,17 +90,24 @@ def _check_bias(where: str, *, fan_in: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True, repr=False)
 class TorchKernel(Initializer):
-    """PyTorch's kernels: the class of `jaxinit.functional.torch_kernel`.
+    """Uniform of variance ``1 / (3 fan_in)``, as PyTorch's layers draw kernels.
+
+    W_i ~ U[-L, L) with L = 1 / sqrt(fan_in). The shape is ``(*taps, in, out)`` by
+    default; PyTorch's own ``(out, in, *taps)`` needs ``in_axis=1, out_axis=0``.
 
     Attributes:
-        in_axis: Axis or axes of input features.
-        out_axis: Axis or axes of output features.
-        batch_axis: Axis or axes of stacked weights.
-        seed: Seed of the key to use where a call passes none.
+        in_axis: Axis or axes of inputs. fan_in is their size times the taps. None:
+            Keras's rule (see `jaxinit.fans`).
+        out_axis: Axis or axes of outputs.
+        batch_axis: Axis or axes of stacked weights, which no fan counts; or "rest".
+        seed: Seed of the key for calls that pass none.
 
     Example:
         >>> TorchKernel()(jax.random.key(0), (3, 4)).shape
         (3, 4)
+
+    References:
+        PyTorch, ``torch.nn.Linear`` and ``torch.nn.Conv2d``.
     """
 
     in_axis: FanAxis = -2
@@ -116,15 +123,20 @@ class TorchKernel(Initializer):
 
 @dataclass(frozen=True, repr=False)
 class TorchBias(Initializer):
-    """PyTorch's biases: the class of `jaxinit.functional.torch_bias`.
+    """Uniform of variance ``1 / (3 fan_in)``, as PyTorch's layers draw biases.
+
+    b_i ~ U[-L, L) with L = 1 / sqrt(fan_in), for any shape.
 
     Attributes:
-        fan_in: Fan-in of the kernel.
-        seed: Seed of the key to use where a call passes none.
+        fan_in: Fan-in of the kernel of the same layer, at least 1.
+        seed: Seed of the key for calls that pass none.
 
     Example:
         >>> TorchBias(784)(jax.random.key(0), (256,)).shape
         (256,)
+
+    References:
+        PyTorch, ``torch.nn.Linear`` and ``torch.nn.Conv2d``.
     """
 
     fan_in: int

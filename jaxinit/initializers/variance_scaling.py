@@ -36,26 +36,27 @@ def variance_scaling(
     batch_axis: BatchAxes = (),
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """Mean 0 and variance ``scale / n``, n a fan of the shape.
+    """Mean 0 and variance ``scale / n``, where n is a fan of the shape.
 
-    E|W_i|^2 = scale / n in every dtype, with n = fan_in, fan_out, their mean or
-    their geometric mean. "truncated_normal" is cut at two standard deviations
-    of the normal it comes from; "uniform" is on [-L, L) with
-    L = sqrt(3 scale / n). For a complex dtype the phase is uniform, the modulus
-    that of a circular normal cut at 2 ("truncated_normal") or not ("normal"),
-    or that of a uniform disk ("uniform").
+    E|W_i|^2 = scale / n in every dtype. n is fan_in, fan_out, their mean or their
+    geometric mean. "truncated_normal" is a normal cut at two of its standard
+    deviations. "uniform" is U[-L, L) with L = sqrt(3 scale / n). In a complex dtype
+    the phase is uniform, and the modulus is that of a circular normal cut at 2
+    ("truncated_normal"), of a circular normal ("normal"), or of a point of a uniform
+    disk ("uniform").
 
     Args:
         key: PRNG key, typed or raw, never reused by this function.
-        shape: Weight shape ``(..., in, out)`` unless the axes say otherwise.
+        shape: Weight shape ``(*taps, in, out)`` unless the axes say otherwise.
         dtype: Floating or complex dtype.
         scale: Numerator of the variance, at least 0.
         mode: ``"fan_in"``, ``"fan_out"``, ``"fan_avg"`` or ``"fan_geo_avg"``.
         distribution: ``"truncated_normal"``, ``"normal"`` (or its alias
             ``"untruncated_normal"``) or ``"uniform"``.
-        in_axis: Axis or axes of input features; None: see `jaxinit.fans`.
-        out_axis: Axis or axes of output features.
-        batch_axis: Axis or axes of stacked weights, as `jaxinit.fans`.
+        in_axis: Axis or axes of inputs. None: Keras's rule (see `jaxinit.fans`).
+        out_axis: Axis or axes of outputs.
+        batch_axis: Axis or axes of stacked weights, which no fan counts; or
+            ``"rest"`` for every axis that is neither input nor output.
         out_sharding: Sharding of the result.
 
     Returns:
@@ -72,7 +73,8 @@ def variance_scaling(
 
     References:
         LeCun et al., "Efficient BackProp", 1998, eq. (16); Glorot and Bengio,
-        2010, eq. (12); He et al., 2015, eq. (10).
+        "Understanding the difficulty of training deep feedforward neural networks",
+        2010, eq. (12); He et al., "Delving Deep into Rectifiers", 2015, eq. (10).
     """
     return draw_by_fans(
         "variance_scaling",
@@ -94,16 +96,16 @@ def draw_by_fans(
     _, shape, dtype, _ = draw
     on_complex = dtype.kind == "c"
     try:
-        law, numbers = _cached_law(where, shape, on_complex, **arguments)
+        sample, numbers = _cached_sampler(where, shape, on_complex, **arguments)
     except TypeError:  # a list or a traced scale has no hash
-        law, numbers = _law(where, shape, on_complex, **arguments)
-    return law(*draw, *numbers)
+        sample, numbers = _sampler(where, shape, on_complex, **arguments)
+    return sample(*draw, *numbers)
 
 
-def _law(
+def _sampler(
     where: str, shape: tuple[int, ...], on_complex: bool, **arguments: Any
 ) -> tuple[Callable[..., jax.Array], tuple[float, ...]]:
-    """The function that draws, and its numbers."""
+    """Returns the function of `_draws` that draws, and its numeric arguments."""
     a = _check_scaling(where, **arguments)
     axes = a["in_axis"], a["out_axis"], a["batch_axis"]
     fan = _MODES[a["mode"]](*compute_fans(where, shape, *axes))
@@ -121,8 +123,9 @@ def _law(
     return _draws.truncated_normal, (0.0, stddev / kept, -2.0, 2.0)
 
 
-# Half of the time of a small eager call otherwise. Typed: True is not 1.0.
-_cached_law = functools.lru_cache(maxsize=4096, typed=True)(_law)
+# Without the cache these lines take half of the time of a small eager call. The
+# cache is typed, because True equals 1.0 and is refused.
+_cached_sampler = functools.lru_cache(maxsize=4096, typed=True)(_sampler)
 
 
 def _check_scaling(
@@ -141,20 +144,35 @@ def _check_scaling(
 
 @dataclass(frozen=True, repr=False)
 class VarianceScaling(Initializer):
-    """Variance ``scale / n``: the class of `jaxinit.functional.variance_scaling`.
+    """Mean 0 and variance ``scale / n``, where n is a fan of the shape.
+
+    E|W_i|^2 = scale / n, in complex dtypes too. For a shape ``(*taps, in, out)``
+    fan_in is in times the product of the taps, and fan_out is out times the same.
 
     Attributes:
-        scale: Numerator of the variance.
-        mode: Which fan is n.
-        distribution: ``"truncated_normal"``, ``"normal"`` or ``"uniform"``.
-        in_axis: Axis or axes of input features; None: see `jaxinit.fans`.
-        out_axis: Axis or axes of output features.
-        batch_axis: Axis or axes of stacked weights.
-        seed: Seed of the key to use where a call passes none.
+        scale: Numerator of the variance, at least 0.
+        mode: What n is: ``"fan_in"``, ``"fan_out"``, ``"fan_avg"`` (their mean) or
+            ``"fan_geo_avg"`` (their geometric mean).
+        distribution: ``"truncated_normal"`` (cut at two standard deviations),
+            ``"normal"``, or ``"uniform"`` on [-L, L) with L = sqrt(3 scale / n).
+        in_axis: Axis or axes of inputs. None: Keras's rule (see `jaxinit.fans`).
+        out_axis: Axis or axes of outputs.
+        batch_axis: Axis or axes of stacked weights, which no fan counts; or
+            ``"rest"`` for every axis that is neither input nor output.
+        seed: Seed of the key for calls that pass none.
+
+    Raises:
+        ValueError: If ``mode`` or ``distribution`` is unknown or ``scale`` negative;
+            in a call, if the axes do not suit the shape.
 
     Example:
         >>> VarianceScaling(2.0, "fan_out")(jax.random.key(0), (4, 3)).shape
         (4, 3)
+
+    References:
+        LeCun et al., "Efficient BackProp", 1998, eq. (16); Glorot and Bengio,
+        "Understanding the difficulty of training deep feedforward neural networks",
+        2010, eq. (12); He et al., "Delving Deep into Rectifiers", 2015, eq. (10).
     """
 
     scale: float = 1.0

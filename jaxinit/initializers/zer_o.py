@@ -22,17 +22,17 @@ def zer_o(
     *,
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """Partial identity; rows of a Hadamard matrix where the outputs are more.
+    """Partial identity, or rows of a Hadamard matrix where out > in; nothing random.
 
     W[i, j] = (i == j) if out <= in, else 2^(-m / 2) H[i, j] with m = ceil(log2 out)
     and H[i, j] = (-1)^popcount(i & j), Sylvester's Hadamard matrix. The factor is
-    that of the authors' code and makes H orthogonal, so that the rows of W are
-    orthonormal if out is a power of two. A convolution kernel has W at the tap
-    (k - 1) // 2 of each spatial axis, and zeros at the others.
+    that of the authors' code. It makes the rows of W orthonormal if out is a power of
+    two. A convolution kernel has W at the tap (k - 1) // 2 of each spatial axis, and
+    zeros at the others.
 
     Args:
         key: Unused; may be None.
-        shape: ``(*spatial, in, out)``.
+        shape: ``(*taps, in, out)``.
         dtype: Floating or complex dtype.
         out_sharding: Sharding of the result.
 
@@ -55,7 +55,7 @@ def zer_o(
     dtype = check_dtype(where, dtype)
     out_sharding = check_out_sharding(where, out_sharding, len(shape))
     if len(shape) < 2:
-        raise error(ValueError, where, "shape", "(*spatial, in, out)", shape)
+        raise error(ValueError, where, "shape", "(*taps, in, out)", shape)
     return _zer_o(None, shape, dtype, out_sharding)
 
 
@@ -74,12 +74,22 @@ def _zer_o(key, shape, dtype):
 
 @dataclass(frozen=True, repr=False)
 class ZerO(Initializer):
-    """Partial identity or Hadamard: the class of `jaxinit.functional.zer_o`.
+    """Partial identity, or rows of a Hadamard matrix where out > in; nothing random.
+
+    W[i, j] = (i == j) if out <= in, else 2^(-m / 2) H[i, j] with m = ceil(log2 out)
+    and H[i, j] = (-1)^popcount(i & j). The shape is ``(*taps, in, out)``; a convolution
+    kernel has W at the tap (k - 1) // 2 of each spatial axis, and zeros at the others.
+
+    Raises:
+        ValueError: In a call, if the shape has fewer than two dimensions.
 
     Example:
         >>> ZerO()(None, (2, 1))
         Array([[1.],
                [0.]], dtype=float32)
+
+    References:
+        Zhao et al., "ZerO initialization", 2022, and its code.
     """
 
     function = staticmethod(zer_o)
