@@ -39,7 +39,7 @@ COLLECTIVES = (
 
 @dataclass(frozen=True)
 class Case:
-    """An initializer, a small shape, and its law or its exact values."""
+    """An initializer, a small shape, and its distribution or its exact values."""
 
     id: str
     init: jaxinit.Initializer
@@ -48,16 +48,31 @@ class Case:
     reads_layout: bool = False
     spec: P = BOTH  # of a 4 x 2 mesh, for the small shape
     empty: tuple[int, ...] = (0, 16)
-    # Random: the law of a real entry for `many`, and of |w - mean|^2 for a
-    # complex one (None: complex dtypes are refused). Without a law, entries are
-    # dependent or have atoms, and the file of their module tests their law.
+    # Random: the law (distribution) of a real entry for the shape `many`, and of
+    # |w - mean|^2 for a complex entry (None: complex dtypes are refused). A record has
+    # no law if its entries are dependent or have atoms; its own test file tests them.
     law: Any = None
     modulus2: Any = None
     many: tuple[int, ...] = (1000, 1000)
-    # Made of matrix products, which another program may sum in another order.
+    # True for matrix products, whose sums another program may order differently.
     products: bool = False
     # Deterministic: the values in float64 for a shape.
     values: Callable[[tuple[int, ...]], np.ndarray] | None = None
+    # "same_program": the program of another record draws it, with other numbers.
+    # "same_law": its law in other dtypes follows from the law of another record.
+    notes: tuple[str, ...] = ()
+
+    @property
+    def tags(self) -> set[str]:
+        """What a test may select records by.
+
+        "exact" or "random"; "law" where `law` is known; "real" where complex dtypes
+        are refused; "products"; and the notes.
+        """
+        found = {"exact" if self.values is not None else "random", *self.notes}
+        if self.law is not None:
+            found |= {"law"} if self.modulus2 is not None else {"law", "real"}
+        return found | {"products"} if self.products else found
 
 
 def _normal(mean: float, stddev: float) -> dict[str, Any]:
@@ -277,9 +292,19 @@ CASES = [
         values=_stft("imag", lambda n: np.array([1.0, 2.0] * 8), lambda w: w.sum()),
     ),
     Case("random_normal", jaxinit.RandomNormal(), **_normal(0, 0.05)),
-    Case("random_normal_mean", jaxinit.RandomNormal(0.5, 2.0), **_normal(0.5, 2.0)),
+    Case(
+        "random_normal_mean",
+        jaxinit.RandomNormal(0.5, 2.0),
+        notes=("same_program",),
+        **_normal(0.5, 2.0),
+    ),
     Case("random_uniform", jaxinit.RandomUniform(), **_uniform(-0.05, 0.05)),
-    Case("random_uniform_mean", jaxinit.RandomUniform(0.5, 3.0), **_uniform(0.5, 3.0)),
+    Case(
+        "random_uniform_mean",
+        jaxinit.RandomUniform(0.5, 3.0),
+        notes=("same_program",),
+        **_uniform(0.5, 3.0),
+    ),
     Case(
         "truncated_normal", jaxinit.TruncatedNormal(), **_truncated(0, 0.05, -2.0, 2.0)
     ),
@@ -291,12 +316,14 @@ CASES = [
     Case(
         "truncated_normal_corrected",
         jaxinit.TruncatedNormal(0.0, 0.1, lower=-1.0, upper=1.0, corrected=True),
+        notes=("same_program",),
         law=stats.truncnorm(-1, 1, 0, 0.1 / stats.truncnorm(-1, 1).std()),
         modulus2=stats.truncexpon(1.0, scale=0.01 / stats.truncexpon(1.0).mean()),
     ),
     Case(
         "truncated_normal_absolute",
         jaxinit.TruncatedNormal(0.1, 0.5, lower=-0.4, upper=0.8, bounds="absolute"),
+        notes=("same_program",),
         **_truncated(0.1, 0.5, -1.0, 1.4),
     ),
     Case(
@@ -307,6 +334,7 @@ CASES = [
     Case(
         "truncated_normal_wide",
         jaxinit.TruncatedNormal(0.0, 1.0, lower=-100.0, upper=100.0),
+        notes=("same_program",),
         **_truncated(0.0, 1.0, -100.0, 100.0),
     ),
     Case(
@@ -317,17 +345,20 @@ CASES = [
     Case(
         "truncated_normal_far",
         jaxinit.TruncatedNormal(0.0, 0.1, lower=8.0, upper=9.0),
+        notes=("same_program",),
         **_truncated(0.0, 0.1, 8.0, 9.0),
     ),
     Case(
         "lecun_normal",
         jaxinit.LecunNormal(),
+        notes=("same_program",),
         reads_layout=True,
         **_scaled(1e-3, "truncated_normal"),
     ),
     Case(
         "lecun_uniform",
         jaxinit.LecunUniform(),
+        notes=("same_program",),
         reads_layout=True,
         **_scaled(1e-3, "uniform"),
     ),
@@ -338,11 +369,16 @@ CASES = [
         **_scaled(2e-3, "truncated_normal"),
     ),
     Case(
-        "he_uniform", jaxinit.HeUniform(), reads_layout=True, **_scaled(2e-3, "uniform")
+        "he_uniform",
+        jaxinit.HeUniform(),
+        notes=("same_program",),
+        reads_layout=True,
+        **_scaled(2e-3, "uniform"),
     ),
     Case(
         "he_normal_batch",
         jaxinit.HeNormal(batch_axis=0),
+        notes=("same_program",),
         shape=(4, 6, 8),
         spec=P("a", None, "b"),
         empty=(4, 0, 8),
@@ -352,6 +388,7 @@ CASES = [
     Case(
         "glorot_normal",
         jaxinit.GlorotNormal(),
+        notes=("same_program",),
         reads_layout=True,
         many=(500, 2000),
         **_scaled(2 / 2500, "truncated_normal"),
@@ -359,6 +396,7 @@ CASES = [
     Case(
         "glorot_uniform",
         jaxinit.GlorotUniform(),
+        notes=("same_program",),
         reads_layout=True,
         many=(500, 2000),
         **_scaled(2 / 2500, "uniform"),
@@ -366,6 +404,7 @@ CASES = [
     Case(
         "variance_scaling",
         jaxinit.VarianceScaling(),
+        notes=("same_program",),
         reads_layout=True,
         shape=(3, 3, 8, 16),
         spec=P(None, None, "a", "b"),
@@ -376,6 +415,7 @@ CASES = [
     Case(
         "variance_scaling_out_normal",
         jaxinit.VarianceScaling(3.0, "fan_out", "untruncated_normal"),
+        notes=("same_program",),
         reads_layout=True,
         many=(500, 2000),
         **_scaled(3 / 2000, "normal"),
@@ -383,19 +423,27 @@ CASES = [
     Case(
         "variance_scaling_geo_uniform",
         jaxinit.VarianceScaling(0.5, "fan_geo_avg", "uniform", in_axis=1, out_axis=0),
+        notes=("same_program",),
         many=(500, 2000),
         **_scaled(0.5 / 1000, "uniform"),
     ),
     Case(
         "torch_kernel",
         jaxinit.TorchKernel(),
+        notes=("same_program",),
         reads_layout=True,
         **_uniform(-(1e-3**0.5), 1e-3**0.5),
     ),
-    Case("torch_bias", jaxinit.TorchBias(fan_in=25), **_uniform(-0.2, 0.2)),
+    Case(
+        "torch_bias",
+        jaxinit.TorchBias(fan_in=25),
+        notes=("same_program",),
+        **_uniform(-0.2, 0.2),
+    ),
     Case(
         "lecun_normal_any_rank",
         jaxinit.LecunNormal(in_axis=None, out_axis=None),
+        notes=("same_program",),
         reads_layout=True,
         shape=(48,),
         spec=P(("a", "b")),
@@ -406,6 +454,7 @@ CASES = [
     Case(
         "variance_scaling_attention",
         jaxinit.VarianceScaling(in_axis=0, out_axis=(1, 2)),
+        notes=("same_program",),
         shape=(16, 4, 8),
         spec=P("b", "a"),
         empty=(16, 0, 8),
@@ -415,17 +464,20 @@ CASES = [
     Case(
         "scaled",
         jaxinit.Scaled("he_normal", -0.5),
+        notes=("same_law",),
         reads_layout=True,
         **_scaled(5e-4, "truncated_normal"),
     ),
     Case(
         "depth_scaled",
         jaxinit.DepthScaled(jaxinit.RandomNormal(stddev=0.02), 12),
+        notes=("same_program",),
         **_normal(0, 0.02 / math.sqrt(24)),
     ),
     Case(
         "depth_scaled_index",
         jaxinit.DepthScaled("lecun_uniform", 12, 1, mode="index", index=7),
+        notes=("same_program",),
         reads_layout=True,
         **_scaled(1e-3 / 8, "uniform"),
     ),
@@ -454,6 +506,7 @@ CASES = [
     Case(
         "stacked",
         jaxinit.Stacked("he_normal"),
+        notes=("same_law",),
         shape=(4, 6, 8),
         spec=P("a", None, "b"),
         empty=(0, 6, 8),
@@ -463,6 +516,7 @@ CASES = [
     Case(
         "stacked_twice",
         jaxinit.Stacked(jaxinit.Stacked("glorot_uniform", axis=-1), axis=1),
+        notes=("same_law",),
         shape=(8, 4, 6, 2),
         spec=P(("a", "b")),
         empty=(8, 4, 0, 2),
@@ -472,6 +526,7 @@ CASES = [
     Case(
         "blocks",
         jaxinit.Blocks("glorot_normal", 3),
+        notes=("same_law",),
         reads_layout=True,
         shape=(16, 24),
         spec=P("a"),
@@ -482,6 +537,7 @@ CASES = [
     Case(
         "blocks_sizes",
         jaxinit.Blocks("he_normal", (12, 4), axis=1),
+        notes=("same_law",),
         spec=P(("a", "b")),
         many=(62_500, 16),
         **_scaled(2 / 62_500, "truncated_normal"),
@@ -491,6 +547,7 @@ CASES = [
         jaxinit.Concatenate(
             (jaxinit.RandomNormal(stddev=0.3), jaxinit.Scaled("normal", 6)), axis=0
         ),
+        notes=("same_law",),
         spec=P(None, ("a", "b")),
         **_normal(0, 0.3),
     ),
@@ -504,6 +561,7 @@ CASES = [
     Case(
         "orthogonal_attention",
         jaxinit.Orthogonal(column_axis=(2, 3), batch_axis=0),
+        notes=("same_law",),
         shape=(4, 16, 2, 4),
         spec=P("a", None, "b"),
         empty=(4, 16, 0, 4),
@@ -513,6 +571,7 @@ CASES = [
     Case(
         "delta_orthogonal",
         jaxinit.DeltaOrthogonal(),
+        notes=("same_law",),
         reads_layout=True,
         shape=(1, 16, 24),
         spec=P(None, "b", "a"),
@@ -523,6 +582,7 @@ CASES = [
     Case(
         "conv_orthogonal",
         jaxinit.ConvOrthogonal(),
+        notes=("same_law",),
         reads_layout=True,
         shape=(3, 3, 8, 16),
         spec=P(None, None, "a", "b"),
@@ -531,25 +591,19 @@ CASES = [
         **_unit_vector(1000),
     ),
 ]
-RANDOM = [case for case in CASES if case.law is not None]
-EXACT = [case for case in CASES if case.values is not None]
-DRAWN = [case for case in CASES if case.values is None]
-# Without those whose program is another's with other numbers: for slow tests.
-_TWINS = """
-random_normal_mean random_uniform_mean truncated_normal_corrected glorot_normal
-truncated_normal_absolute truncated_normal_wide lecun_normal lecun_uniform he_uniform
-glorot_uniform variance_scaling_geo_uniform lecun_normal_any_rank depth_scaled_index
-he_normal_batch variance_scaling_attention torch_kernel torch_bias depth_scaled
-variance_scaling variance_scaling_out_normal truncated_normal_far
-""".split()
-APART = [case for case in DRAWN if case.id not in _TWINS]
-# Without those whose law in other dtypes follows from another's: of what they hold,
-# or of `orthogonal`.
-_FOLLOW = """
-scaled stacked stacked_twice blocks blocks_sizes concatenate
-orthogonal_attention delta_orthogonal conv_orthogonal
-""".split()
-LAWS = [case for case in APART if case.law is not None and case.id not in _FOLLOW]
+
+
+def tagged(*tags: str, without: str = "") -> list[Case]:
+    """The records that have every one of ``tags``, and not the tag ``without``."""
+    return [c for c in CASES if c.tags >= set(tags) and without not in c.tags]
+
+
+EXACT = tagged("exact")
+DRAWN = tagged("random")
+RANDOM = tagged("law")
+# For slow tests that are no contract: one record of each program, one of each law.
+APART = tagged("random", without="same_program")
+LAWS = [case for case in tagged("law", without="same_law") if case in APART]
 
 
 def ids(cases: list[Case]) -> list[str]:

@@ -73,7 +73,7 @@ def test_blocks_have_the_variance_of_their_fans():
     assert expected_stddev(init, w.shape) == pytest.approx(total**0.5)
 
 
-def test_concatenate_parts_have_their_own_laws():
+def test_each_part_of_concatenate_has_its_own_distribution():
     init = jaxinit.Concatenate(
         (jaxinit.RandomNormal(1.0, 0.1), "zeros", "he_normal"), (200, 50, 250), axis=0
     )

@@ -1,4 +1,4 @@
-"""Every initializer keeps the call and config contract; see cases.py."""
+"""Every initializer keeps the contracts of calls and configs; see cases.py."""
 
 import copy
 import json
@@ -11,17 +11,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 
 import jaxinit
-from cases import (
-    APART,
-    CASES,
-    COLLECTIVES,
-    DRAWN,
-    EXACT,
-    NARROW,
-    Case,
-    assert_same,
-    ids,
-)
+from cases import CASES, COLLECTIVES, NARROW, Case, assert_same, ids, tagged
 
 KEY = jax.random.key(7)
 
@@ -30,14 +20,11 @@ def on(cases: list[Case]):
     return pytest.mark.parametrize("case", cases, ids=ids(cases))
 
 
-# Compilations take the time here: where one line serves every initializer, some of
-# them stand for all.
-every, random, apart = on(CASES), on(DRAWN), on(APART)
-HALF, THIRD = (EXACT + APART)[::2], (EXACT + APART)[::3]
+# Each contract holds for every record to which it applies.
+every, random, exact = on(CASES), on(tagged("random")), on(tagged("exact"))
 
 
 def test_every_registered_class_has_a_record():
-    """New initializers enter the contract tests or fail here."""
     recorded = {type(case.init) for case in CASES}
     built_in = {
         c for c in jaxinit.names().values() if c.__module__.startswith("jaxinit")
@@ -45,13 +32,13 @@ def test_every_registered_class_has_a_record():
     assert built_in == recorded
 
 
-@on(EXACT)
+@exact
 @pytest.mark.parametrize("dtype", ["float32", "complex64", *NARROW])
-def test_deterministic_values_are_the_float64_ones_rounded_once(case: Case, dtype):
+def test_exact_values_are_float64_values_rounded_once(case: Case, dtype):
     values = case.init(None, case.shape, dtype)
     expected = case.values(case.shape).astype(values.dtype)
     assert values.shape == case.shape and values.dtype == jnp.dtype(dtype)
-    # One unit: the references sum and divide in another order.
+    # One unit in the last place: the references sum and divide in another order.
     single = (np.complex64, np.float32) if dtype == "complex64" else (np.float32,) * 2
     got, want = (np.asarray(x).astype(single[0]) for x in (values, expected))
     tolerance = float(jnp.finfo(dtype).eps)
@@ -59,7 +46,7 @@ def test_deterministic_values_are_the_float64_ones_rounded_once(case: Case, dtyp
 
 
 @every
-def test_default_dtype_is_float32_and_repeats(case: Case):
+def test_default_dtype_is_float32_and_values_repeat(case: Case):
     first = case.init(KEY, case.shape)
     assert first.dtype == jnp.float32 and first.shape == case.shape
     np.testing.assert_array_equal(first, case.init(KEY, case.shape, "float32"))
@@ -69,49 +56,48 @@ def test_default_dtype_is_float32_and_repeats(case: Case):
 def test_another_key_gives_other_values(case: Case):
     a = np.asarray(case.init(KEY, case.shape))
     b = np.asarray(case.init(jax.random.key(8), case.shape))
-    assert (a == b)[a != 0].mean() < 0.01  # zeros are some initializers' own
+    assert (a == b)[a != 0].mean() < 0.01  # some initializers put zeros
 
 
-@on(THIRD)
-def test_jit_equals_eager(case: Case):
-    """With the initializer as static data."""
+@every
+def test_jit_with_a_static_initializer_equals_eager(case: Case):
     f = jax.jit(lambda init, key: init(key, case.shape), static_argnums=0)
     assert_same(case, f(case.init, KEY), case.init(KEY, case.shape))
 
 
-@apart
-def test_narrow_values_are_the_float32_ones_rounded_once(case: Case):
+@random
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn"])
+def test_narrow_values_are_float32_values_rounded_once(case: Case, dtype):
     wide = np.asarray(case.init(KEY, case.shape))
-    dtype = ("bfloat16", "float8_e4m3fn")[APART.index(case) % 2]
     made = np.asarray(case.init(KEY, case.shape, dtype))
     assert made.dtype == NARROW[dtype]
     np.testing.assert_array_equal(made, wide.astype(NARROW[dtype]))
 
 
-@on(APART[1::4])
-def test_complex_dtypes(case: Case):
-    """In jit as eagerly, or refused."""
-    if case.law is not None and case.modulus2 is None:
-        with pytest.raises(ValueError, match="complex"):
-            case.init(KEY, case.shape, jnp.complex64)
-        return
+@on(tagged("real"))
+def test_complex_dtypes_are_refused(case: Case):
+    with pytest.raises(ValueError, match="complex"):
+        case.init(KEY, case.shape, jnp.complex64)
+
+
+@on(tagged("random", without="real"))
+def test_complex_values_in_jit_are_near_the_eager_ones(case: Case):
     made = jax.jit(lambda key: case.init(key, case.shape, jnp.complex64))(KEY)
     eager = case.init(KEY, case.shape, jnp.complex64)
-    # sin and cos may be evaluated with other rounding inside another fusion.
+    # Another fusion may round sin and cos differently.
     near = {"rtol": 1e-6, "atol": 1e-7 * abs(eager).max()}
     np.testing.assert_allclose(made, eager, **near)
 
 
 @random
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "complex64"])
-def test_under_strict_promotion(case: Case, dtype):
-    """Traced only: the same operations as without it, which complex may refuse."""
+def test_strict_promotion_changes_no_operation(case: Case, dtype):
 
     def trace():
         return str(jax.make_jaxpr(lambda key: case.init(key, case.shape, dtype))(KEY))
 
     with jax.numpy_dtype_promotion("strict"):
-        if dtype == "complex64" and case.law is not None and case.modulus2 is None:
+        if dtype == "complex64" and "real" in case.tags:
             with pytest.raises(ValueError, match="complex"):
                 trace()
             return
@@ -119,7 +105,7 @@ def test_under_strict_promotion(case: Case, dtype):
     assert strict == trace()
 
 
-@on(APART[1::3])
+@random
 def test_vmap_over_keys_equals_a_loop(case: Case):
     keys = jax.random.split(KEY, 3)
     mapped = jax.vmap(lambda key: case.init(key, case.shape))(keys)
@@ -127,9 +113,9 @@ def test_vmap_over_keys_equals_a_loop(case: Case):
     assert_same(case, mapped, looped)
 
 
-@on(APART)
+@random
 def test_inside_shard_map(case: Case):
-    """Traced for each; made where a loop carries what varies over devices."""
+    """Each is traced. Those with a loop, whose carry varies over devices, also run."""
     mesh = jax.make_mesh((2,), ("a",), axis_types=(AxisType.Auto,))
 
     def one(keys):
@@ -143,7 +129,7 @@ def test_inside_shard_map(case: Case):
         np.testing.assert_allclose(mapped(keys), looped, atol=1e-6)
 
 
-@on(APART[2::3])
+@random
 def test_eval_shape_and_checkpoint(case: Case):
     def f(key):
         return case.init(key, case.shape, jnp.bfloat16)
@@ -168,24 +154,16 @@ def mesh_of(kind):
     return jax.make_mesh((4, 2), ("a", "b"), axis_types=(kind,) * 2)
 
 
-@on(HALF)
-def test_sharded_equals_unsharded(case: Case):
-    check_eager_on_a_mesh(case, AxisType.Auto)
-
-
-@on(APART[::5])
-def test_sharded_by_an_explicit_mesh_equals_unsharded(case: Case):
-    check_eager_on_a_mesh(case, AxisType.Explicit)
-
-
-def check_eager_on_a_mesh(case, kind):
+@every
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+def test_sharded_values_equal_unsharded_ones(case: Case, kind):
     sharding = NamedSharding(mesh_of(kind), case.spec)
     made = case.init(KEY, case.shape, out_sharding=sharding)
     assert made.sharding.is_equivalent_to(sharding, len(case.shape))
     assert_same(case, made, case.init(KEY, case.shape))
 
 
-@on(EXACT[::2] + APART)
+@every
 def test_sharded_in_jit_without_collectives(case: Case):
     mesh = mesh_of(AxisType.Explicit)
     with jax.set_mesh(mesh):
@@ -199,18 +177,17 @@ def test_sharded_in_jit_without_collectives(case: Case):
     assert f"[{','.join(map(str, local))}]" in text, "no array of the shard's shape"
 
 
-@on(APART[::3])
-def test_shards_of_a_jit_without_out_sharding_argument(case: Case):
-    """jit's own out_shardings: the draw partitions without communication."""
+@random
+def test_out_shardings_of_jit_without_collectives(case: Case):
     sharding = NamedSharding(mesh_of(AxisType.Auto), case.spec)
     f = jax.jit(lambda key: case.init(key, case.shape), out_shardings=sharding)
     program = f.lower(KEY).compile()
     assert_same(case, program(KEY), case.init(KEY, case.shape))
     text = program.as_text()
-    assert case.products or not [op for op in COLLECTIVES if op in text]
+    assert "products" in case.tags or not [op for op in COLLECTIVES if op in text]
 
 
-@on(APART[::3])
+@random
 def test_raw_and_typed_keys_agree(case: Case):
     raw = jax.random.PRNGKey(7)
     expected = case.init(KEY, case.shape)
@@ -218,13 +195,13 @@ def test_raw_and_typed_keys_agree(case: Case):
     np.testing.assert_array_equal(case.init(np.asarray(raw), case.shape), expected)
 
 
-@on(APART[1::3])
-def test_rbg_keys(case: Case):
+@random
+def test_rbg_keys_give_the_same_distribution(case: Case):
     key = jax.random.key(7, impl="rbg")
     a = np.asarray(case.init(key, case.shape))
     np.testing.assert_array_equal(a, case.init(key, case.shape))
     b = np.asarray(case.init(KEY, case.shape))
-    assert (a == b)[a != 0].mean() < 0.01  # zeros are some initializers' own
+    assert (a == b)[a != 0].mean() < 0.01  # some initializers put zeros
     assert abs(a.mean() - b.mean()) < 5 * b.std() / np.sqrt(b.size / 2)
     assert 0.7 < a.std() / b.std() < 1.4
 
@@ -279,13 +256,12 @@ def test_reads_layout(case: Case):
     ],
     ids=repr,
 )
-def test_named_axes_leave_no_layout_to_read(init, expected):
+def test_reads_layout_only_if_no_axis_is_named(init, expected):
     assert init.reads_layout is expected
 
 
 @every
-def test_is_a_value(case: Case):
-    """Hash, equality, pickle, copy, config, and a readable repr."""
+def test_hash_equality_pickle_copy_config_and_repr(case: Case):
     init = case.init
     config = json.loads(json.dumps(init.get_config()))
     twins = [
@@ -317,7 +293,7 @@ def test_function_and_class_agree(case: Case):
 
 
 @every
-def test_identifiers(case: Case):
+def test_every_identifier_names_the_class(case: Case):
     cls = type(case.init)
     for name in (*cls.identifiers, cls.__name__):
         assert jaxinit.names()[name] is cls

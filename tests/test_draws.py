@@ -243,7 +243,7 @@ def test_truncated_moments(lower, upper):
 
 
 def test_truncation_constants():
-    """To 13 digits: the real one of JAX and Keras, the right complex one."""
+    """To 13 digits: JAX's and Keras's for real dtypes, the right one for complex."""
     real = _draws.truncated_moments(-2.0, 2.0)[1]
     assert abs(real - 0.87962566103423978) < 1e-13
     assert abs(_draws.complex_truncated_stddev(2.0) - 0.96196182800821354) < 1e-15

@@ -75,7 +75,7 @@ def test_rounds_once():
     np.testing.assert_array_equal(narrow, wide.astype(jnp.float16))
 
 
-def test_without_a_key_as_the_initializer_it_holds():
+def test_needs_no_key_if_the_inner_initializer_needs_none():
     assert (jaxinit.ICNR("ones")(None, (3, 4, 4)) == 1).all()
     assert (jaxinit.ICNR("ones")(None, (3, 4, 4), jnp.int8) == 1).all()
     assert (jaxinit.functional.icnr(None, (3, 4, 4), initializer="zeros") == 0).all()
@@ -85,7 +85,7 @@ def test_without_a_key_as_the_initializer_it_holds():
         jaxinit.functional.icnr(None, (3, 4, 4), initializer="he_normal")
 
 
-def test_holds_whatever_get_takes():
+def test_accepts_every_identifier_that_get_accepts():
     init = jaxinit.ICNR(jaxinit.HeNormal())
     for same in ("he_normal", jaxinit.HeNormal, jaxinit.serialize(jaxinit.HeNormal())):
         assert jaxinit.ICNR(same) == init

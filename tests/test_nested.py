@@ -33,7 +33,7 @@ SHAPE = (3, 128, 256)
 
 
 def by_hand(key):
-    """The same, drawn and put together step by step."""
+    """Draws the parts of DEEP one by one and joins them."""
     layers = []
     for layer, layer_key in enumerate(jax.random.split(key, 3)):
         masked, clipped, scaled = jax.random.split(layer_key, 3)
@@ -50,12 +50,12 @@ def by_hand(key):
     return np.stack(layers)
 
 
-def test_deep_nesting_means_what_it_says():
+def test_deep_nesting_equals_its_steps_by_hand():
     np.testing.assert_allclose(DEEP(KEY, SHAPE), by_hand(KEY), rtol=1e-5, atol=1e-8)
 
 
-@pytest.mark.parametrize("case", LAWS[::2], ids=ids(LAWS[::2]))
-def test_what_is_held_draws_as_by_itself(case):
+@pytest.mark.parametrize("case", LAWS, ids=ids(LAWS))
+def test_an_inner_initializer_draws_its_own_values(case):
     alone = case.init(KEY, case.shape)
     np.testing.assert_array_equal(jaxinit.Scaled(case.init, 1)(KEY, case.shape), alone)
     half = jaxinit.Scaled(case.init, 0.3)(KEY, case.shape)
@@ -92,7 +92,7 @@ def test_deep_nesting_under_jit_and_vmap():
         assert ulps(values, DEEP(key, SHAPE)) <= 2
 
 
-def test_custom_initializers_can_be_held_and_hold(monkeypatch):
+def test_custom_initializers_nest_in_both_directions(monkeypatch):
     monkeypatch.setattr(registry, "_classes", dict(registry._classes))
 
     @jaxinit.register("lab>Signs")
@@ -130,7 +130,7 @@ def test_the_seed_is_that_of_the_outermost():
         (jaxinit.Scaled(jax.nn.initializers.zeros, 2), True),
     ],
 )
-def test_a_key_is_needed_where_something_is_drawn(init, needs):
+def test_a_key_is_needed_unless_every_inner_initializer_is_deterministic(init, needs):
     assert init.deterministic is not needs
     shape = (2, 2, 2)
     if needs:

@@ -66,7 +66,7 @@ def test_the_loop_has_the_same_values(shape, dtype):
     np.testing.assert_allclose(rolled, unrolled, rtol=0, atol=2e-6)
 
 
-def test_it_is_the_product_of_the_reflections_of_the_triangle():
+def test_haar_is_the_product_of_the_drawn_reflections():
     """By the definition: v_i from row i of a normal matrix, one H_i at a time."""
     for dtype, shape in (("float32", (9, 6)), ("complex64", (6, 6))):
         x = np.asarray(jaxinit.RandomNormal(stddev=1.0)(KEY, shape[::-1], dtype))
@@ -300,7 +300,7 @@ def test_programs_stop_growing_with_the_matrix():
     ("shape", "dtype"),
     [((9, 8), "bfloat16"), ((9, 8), "complex64"), ((600, 520), "float32")],
 )
-def test_under_strict_promotion(shape, dtype):
+def test_strict_promotion_is_allowed(shape, dtype):
     with jax.numpy_dtype_promotion("strict"):
         made = jaxinit.Orthogonal()(KEY, shape, dtype)
     np.testing.assert_array_equal(made, jaxinit.Orthogonal()(KEY, shape, dtype))
@@ -312,7 +312,7 @@ def test_gains_share_one_executable(compilations):
     assert len(compilations) == 1, compilations
 
 
-def test_devices_share_the_stack_and_nothing_else():
+def test_devices_share_the_work_along_batch_axes_only():
     mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(AxisType.Auto,) * 2)
     init, shape = jaxinit.Orthogonal(batch_axis=0), (8, 96, 64)
     expected = init(KEY, shape)

@@ -56,7 +56,7 @@ def test_without_partitionable_threefry_the_bits_are_jaxs():
     assert (np.asarray(expected) != np.asarray(other)).any()
 
 
-def test_huge_tensors_take_jaxs_own_path():
+def test_tensors_of_2_to_the_32_elements_use_jaxs_own_bits():
     """Traced only: 2^32 elements need a second counter word."""
     size = 2**32
     plain = jax.make_jaxpr(lambda k: jax.random.bits(fused(k), (size,)))(
@@ -93,7 +93,7 @@ def test_vmapped_bits_equal_a_loop():
 
 
 def test_no_loop_over_rounds_is_compiled():
-    """The point of it: one fusion, where JAX's CPU lowering has a while loop."""
+    """One fusion, where JAX's CPU lowering has a while loop."""
     f = jax.jit(lambda k: jax.random.bits(fused(k), (4096,)))
     text = f.lower(jax.random.key(0)).compile().as_text()
     assert " while(" not in text

@@ -257,7 +257,7 @@ def test_get_accepts_what_keras_does():
 
 
 @pytest.mark.parametrize("read", [jaxinit.get, jaxinit.deserialize])
-def test_a_name_alone_lacks_what_has_no_default(read):
+def test_a_name_alone_is_refused_if_a_field_has_no_default(read):
     with pytest.raises(ValueError, match="config of Sparse lacks 'sparsity'"):
         read("sparse")
 
@@ -376,7 +376,7 @@ class Half(jaxinit.HeNormal):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_subclass_of_a_built_in_may_write_sample_and_add_fields(dtype):
-    """What the one it extends checks and draws stays as it is."""
+    """The checks and the draws of the built-in class stay."""
     wide = jnp.abs(jaxinit.HeNormal(1, 0)(KEY, (8, 16)))
     np.testing.assert_array_equal(
         Half(1, 0)(KEY, (8, 16), dtype), jnp.asarray(wide, dtype)

@@ -104,7 +104,7 @@ def test_downsampling_keeps_channels_apart():
     np.testing.assert_allclose(diagonal[..., :1], first, atol=1e-6)
 
 
-def test_is_the_product_of_its_axes():
+def test_the_kernel_is_the_product_of_one_filter_per_axis():
     one, other = UP(None, (4, 1, 1)).ravel(), UP(None, (7, 1, 1)).ravel()
     both = UP(None, (4, 7, 1, 1))[..., 0, 0]
     np.testing.assert_allclose(both, np.outer(one, other), rtol=1e-6)

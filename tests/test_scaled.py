@@ -34,7 +34,7 @@ def test_factors_share_one_executable_and_may_be_traced(compilations):
     np.testing.assert_allclose(total(0.5), HE(KEY, shape).sum(), rtol=1e-4)
 
 
-def test_depth_makes_all_additions_together_as_large_as_one():
+def test_all_branches_together_have_the_variance_of_one():
     init = jaxinit.DepthScaled(jaxinit.RandomNormal(stddev=1.0), num_layers=8)
     draw = jax.vmap(lambda key: init(key, (500, 40)))
     stream = draw(jax.random.split(KEY, 16)).sum(0)
@@ -80,7 +80,7 @@ def test_normalized_leaves_zeros():
 
 @pytest.mark.parametrize("n", [2, 3, 10])
 def test_normalized_normals_are_uniform_on_the_sphere(n):
-    """The same law along any direction, and independent vectors."""
+    """The distribution is the same along any direction, and vectors are independent."""
     w = np.asarray(jaxinit.Normalized("normal", -1)(KEY, (100_000, n)), np.float64)
     law = stats.beta((n - 1) / 2, (n - 1) / 2, -1, 2)
     diagonal = w @ np.full(n, n**-0.5)

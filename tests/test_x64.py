@@ -15,7 +15,7 @@ SCRIPT = pathlib.Path(__file__).with_name("x64_process.py")
 
 @pytest.fixture(scope="module")
 def outcomes():
-    """What the process printed: a line for each case."""
+    """The line that the process printed for each case."""
     done = subprocess.run(
         [sys.executable, SCRIPT],
         env=os.environ | {"JAX_ENABLE_X64": "1"},
