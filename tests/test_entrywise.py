@@ -147,7 +147,7 @@ MASKED = jaxinit.Masked
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
-        (lambda: MASKED(HE), ValueError, r"mask=.*or else sparsity"),
+        (lambda: MASKED(HE), ValueError, r"mask=.*if sparsity is None"),
         (lambda: MASKED(HE, [1], 0.5), ValueError, "None if"),
         (lambda: MASKED(HE, 0.9), ValueError, "array of bools.*sparsity="),
         (lambda: MASKED(HE, "causal"), TypeError, "mask"),

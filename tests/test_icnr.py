@@ -119,7 +119,7 @@ def test_accepts_every_identifier_that_get_accepts():
                 KEY, (3, 4, 4)
             ),
             ValueError,
-            r"the shape asked for, \(3, 4, 2\)",
+            r"the requested shape \(3, 4, 2\)",
         ),
     ],
 )

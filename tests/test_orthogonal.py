@@ -266,9 +266,9 @@ def test_matrices_of_one_row_or_column(n):
     ("shape", "arguments", "message"),
     [
         ((5,), {}, r"orthogonal\(shape=.* rows, and of columns"),
-        ((), {"column_axis": ()}, "of one axis or more of rows"),
-        ((4, 5), {"column_axis": (0, 1)}, "of one axis or more of rows"),
-        ((4, 5), {"batch_axis": 0}, "of one axis or more of rows"),
+        ((), {"column_axis": ()}, "axes of rows and of columns"),
+        ((4, 5), {"column_axis": (0, 1)}, "axes of rows and of columns"),
+        ((4, 5), {"batch_axis": 0}, "axes of rows and of columns"),
         ((4, 5), {"column_axis": 2}, r"column_axis=.* within the 2 dimensions"),
         ((4, 5, 6), {"batch_axis": 2}, "disjoint from column_axis"),
         ((4, 5), {"method": "lu"}, "'householder', 'qr'"),
