@@ -25,11 +25,11 @@ Combinators of other initializers
 Names, configs and classes of your own
     Initializer, register, names, get, serialize, deserialize
 Whole models
-    plan, Plan, init, init_tree, fill_missing, reinit, Rules, leaf_key
+    plan, Plan, init, eval_shape, init_tree, fill_missing, reinit, Rules, leaf_key
 Records of what was drawn
     manifest, Manifest
 Frameworks, each loaded on first use
-    jaxinit.linen, jaxinit.nnx, jaxinit.keras
+    jaxinit.linen, jaxinit.nnx, jaxinit.equinox, jaxinit.haiku, jaxinit.keras
 """
 
 import importlib

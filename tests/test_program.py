@@ -36,6 +36,15 @@ def test_arguments_share_one_executable(compilations):
     assert len(compilations) == 2, compilations
 
 
+@pytest.mark.parametrize("init", ["he_normal", "orthogonal", "zeros", "icnr"])
+def test_every_program_of_an_initializer_has_the_prefix(init):
+    init = jaxinit.ICNR("normal") if init == "icnr" else jaxinit.get(init)
+    shape = (3, 4, 4) if isinstance(init, jaxinit.ICNR) else (4, 3)
+    jaxpr = jax.make_jaxpr(lambda key: init(key, shape))(jax.random.key(0))
+    (call,) = (eqn for eqn in jaxpr.eqns if "jaxpr" in eqn.params)
+    assert call.params["name"].startswith("jaxinit_")
+
+
 def test_one_program_and_one_allocation_per_call():
     """No temporary of the size of the result beside the result itself."""
     draw = jax.jit(lambda key: jaxinit.HeNormal()(key, (512, 512)))
