@@ -254,7 +254,6 @@ def test_reads_layout(case: Case):
         (jaxinit.Concatenate(("zeros", "he_normal")), True),
         (jaxinit.Concatenate(("zeros", "he_normal"), axis=0), False),
     ],
-    ids=repr,
 )
 def test_reads_layout_only_if_no_axis_is_named(init, expected):
     assert init.reads_layout is expected

@@ -84,6 +84,8 @@ ORDER = [
     "_program",
     "_draws",
     "_fans",
+    "_files",
+    "initializers.keras_axes",
     "initializers.keras_configs",
     "initializers.registry",
     "initializers.base",

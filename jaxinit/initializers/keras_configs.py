@@ -1,22 +1,26 @@
 """Configs as Keras writes them, read and written without Keras.
 
-Keras's initializers and ours share names and most arguments. What differs is
-translated here, and what has no counterpart is refused.
+Keras's initializers and ours share names and most arguments. This file translates
+the arguments that differ, and refuses those that have no counterpart.
 """
 
 import dataclasses
 import json
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from .._checks import check_seed, short
+from .. import _files
+from .._checks import check_seed, error, short
+from . import keras_axes
 
 # Where Keras's configs say that their built-in initializers live.
 MODULES = ("keras", "tf_keras", "tensorflow.keras", "tensorflow.python.keras")
 # The name under which `jaxinit.keras.to_keras` is known to Keras.
 WRAPPER = "jaxinit>KerasInitializer"
 ARRAYS = ("__numpy__", "__tensor__")
+# Class names in the configs of functions.
+FUNCTIONS = ("function", "__lambda__", "builtin_function_or_method")
 
 # Classes of Keras, and the arguments that ours share with them.
 _SHARED: dict[str, tuple[str, ...]] = {
@@ -47,19 +51,50 @@ _KERAS_AXES = ("input_axes", "output_axes")
 # Keras lower-cases the names, and "normal" has always been the truncated one.
 _DISTRIBUTIONS = {"normal": "truncated_normal"}
 _TEXT = 2**25  # characters of JSON
+# Arguments of Keras 1, whose initializers had the names of today and other laws.
+KERAS_1 = (
+    "init",
+    "inner_init",
+    "forget_bias_init",
+    "beta_init",
+    "gamma_init",
+    "depthwise_init",
+    "pointwise_init",
+)
+
+
+class Found(NamedTuple):
+    """An initializer in the config of a layer or model.
+
+    Attributes:
+        path: Names of the layers around it, of the sublayer that uses it where a layer
+            has several, and of its argument: ``"attention/query/kernel_initializer"``.
+        config: Its config or name.
+        axes: The fan axes that its layer passes to it, or None.
+    """
+
+    path: str
+    config: Any
+    axes: keras_axes.Axes | None
 
 
 def is_keras_module(module: str) -> bool:
-    """Whether a config may name ``module`` as the home of a Keras class."""
+    """True if a config may name ``module`` as the home of a Keras class."""
     return any(module == m or module.startswith(m + ".") for m in MODULES)
 
 
+def public_name(name: str) -> str:
+    """The name of a Keras class without TensorFlow's suffix: ``GlorotUniformV2``."""
+    short_name = name.removesuffix("V1").removesuffix("V2")
+    return short_name if short_name in CLASSES else name
+
+
 def read(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of Keras's class ``name`` as those of ours."""
-    fields = {key: _number(value) for key, value in fields.items()}
+    """Translates the arguments of Keras's class ``name`` to those of ours."""
+    fields = {key: _plain(value) for key, value in fields.items()}
     if name not in CLASSES:
         return fields
-    dtype = fields.pop("dtype", None)  # Keras 2: that of a call without one
+    dtype = fields.pop("dtype", None)  # Keras 2: the dtype of calls without one
     if not isinstance(dtype, str | None):
         raise TypeError(f"{name}: 'dtype' must be a str or None; got {short(dtype)}.")
     if "seed" in fields:
@@ -72,32 +107,36 @@ def read(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_seed(name: str, seed: Any) -> Any:
-    """A seed, or what jaxinit keeps of a SeedGenerator: its integer."""
+    """Reads an integer seed; of a SeedGenerator, jaxinit keeps the integer alone."""
     if not isinstance(seed, Mapping):
         return seed
-    integer = generator_seed(name, seed)
+    integer = read_generator(name, seed)["seed"]
     if integer is not None:
         warnings.warn(
-            f"{name}: a Keras SeedGenerator gives other values at each use; what is "
-            f"kept of it is its integer, {integer}. Pass a key to each call.",
+            f"{name}: a Keras SeedGenerator gives other values at each use; jaxinit "
+            f"keeps its integer, {integer}. Pass a key to each call.",
             stacklevel=2,
         )
     return integer
 
 
-def generator_seed(name: str, config: Mapping[str, Any]) -> int | None:
-    """The integer in the config of a SeedGenerator."""
+def read_generator(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Reads the arguments in the config of a SeedGenerator: its seed and its name."""
     module, fields = config.get("module"), config.get("config")
     known = module is None or (isinstance(module, str) and is_keras_module(module))
     is_generator = config.get("class_name") == "SeedGenerator" and known
     if not is_generator or not isinstance(fields, Mapping):
         rule = "an int, None or the config of a SeedGenerator"
         raise ValueError(f"{name}: 'seed' must be {rule}; got {short(config)}.")
-    return check_seed("SeedGenerator", "seed", fields.get("seed"))
+    given = fields.get("name")
+    if not isinstance(given, str | None):
+        raise error(TypeError, "SeedGenerator", "name", "a str or None", given)
+    seed = check_seed("SeedGenerator", "seed", fields.get("seed"))
+    return {"seed": seed, "name": given}
 
 
 def write(initializer: Any) -> dict[str, Any]:
-    """The config by which Keras builds the same law.
+    """Writes the config from which Keras builds an initializer of the same law.
 
     Raises:
         ValueError: If Keras has no such class, argument or value.
@@ -142,7 +181,7 @@ def write(initializer: Any) -> dict[str, Any]:
 
 
 def parse(text: str) -> Any:
-    """JSON text as plain data.
+    """Reads JSON text as plain data.
 
     Raises:
         ValueError: If the text is not JSON, too long, nested too deep, or an
@@ -151,34 +190,48 @@ def parse(text: str) -> Any:
     if len(text) > _TEXT:
         raise ValueError(f"The JSON text is longer than {_TEXT} characters.")
     try:
-        return json.loads(text, object_pairs_hook=_distinct)
+        return _files.loads(text)
     except RecursionError:
         raise ValueError("The JSON text is nested too deep.") from None
     except json.JSONDecodeError as e:
         raise ValueError(f"The text is not JSON: {e}.") from None
 
 
-def initializers(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Configs of the initializers in the config of a layer or model, by path.
+def initializers(config: Mapping[str, Any]) -> list[Found]:
+    """Finds the initializers in the config of a layer or model.
 
-    A path is made of the names of the layers inside, and of the argument:
-    ``"block/dense/kernel_initializer"``.
+    Raises:
+        ValueError: If two initializers have the same path, or an equation is wrong.
     """
-    found: dict[str, Any] = {}
-    for path, value in _walk(config, ()):
-        if path in found:
-            raise ValueError(f"Two initializers of the config are both at {path!r}.")
-        found[path] = value
-    return found
+    found: dict[str, Found] = {}
+    for path, value, layer in _walk(config, ()):
+        argument = path[-1]
+        try:
+            uses = keras_axes.uses(layer, argument)
+        except (TypeError, ValueError) as e:
+            raise type(e)(f"{short('/'.join(path))}: {e}") from None
+        for sublayers, axes in uses:
+            name = "/".join((*path[:-1], *sublayers, argument))
+            if name in found:
+                raise ValueError(
+                    f"Two initializers of the config are both at {name!r}."
+                )
+            found[name] = Found(name, value, axes)
+    return list(found.values())
 
 
-def _walk(node: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+def _walk(
+    node: Any, path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], Any, Mapping[str, Any]]]:
+    """The path and config of every initializer, and the arguments of its layer."""
+    layer: Mapping[str, Any] = {}
     if isinstance(node, Mapping):
         inner = node.get("config")
         if "class_name" in node and isinstance(inner, Mapping):
             if path and isinstance(inner.get("name"), str):
                 path = (*path[:-1], inner["name"])
             node = inner
+        layer = node
         items = [(str(key), value) for key, value in node.items()]
     else:
         items = [(f"{path[-1]}/{i}", value) for i, value in enumerate(node)]
@@ -186,8 +239,9 @@ def _walk(node: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     for key, value in items:
         if value is None:
             continue
-        if key.endswith("initializer") or _is_initializer(value):
-            yield "/".join((*path, key)), value
+        is_old = key in KERAS_1 and isinstance(value, str)
+        if key.endswith("initializer") or is_old or _is_initializer(value):
+            yield (*path, key), value, layer
         elif isinstance(value, Mapping | list | tuple):
             yield from _walk(value, (*path, key))
 
@@ -231,20 +285,19 @@ def _sequence(axes: Any) -> list[Any]:
     return list(axes) if isinstance(axes, list | tuple) else [axes]
 
 
-def _number(value: Any) -> Any:
-    """The number that Keras writes as a tensor without dimensions, if it is one."""
-    if isinstance(value, Mapping) and value.get("class_name") in ARRAYS:
+def _plain(value: Any) -> Any:
+    """The number or list that Keras writes as an array, or else the value itself.
+
+    Keras 3 writes an array without dimensions as a tensor, and Keras 2 writes any
+    array as ``{"type": "ndarray", "value": [...]}``.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    if value.keys() == {"type", "value"} and value["type"] == "ndarray":
+        return value["value"]
+    if value.get("class_name") in ARRAYS:
         inner = value.get("config")
         inner = inner.get("value") if isinstance(inner, Mapping) else None
         if isinstance(inner, bool | int | float):
             return inner
     return value
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"An object of the JSON text has two keys {short(twice)}.")
-    return found

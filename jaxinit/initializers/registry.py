@@ -204,6 +204,23 @@ def deserialize(config: str | Mapping[str, Any]) -> Any:
     return _build(config)
 
 
+def is_foreign(config: Mapping[str, Any]) -> bool:
+    """True for the config of a function, or of a class of somebody else."""
+    if config.get("class_name") in keras_configs.FUNCTIONS:
+        return True
+    name = config.get("registered_name") or config.get("class_name")
+    if not isinstance(name, str) or name == keras_configs.WRAPPER:
+        return False
+    cls = _classes.get(keras_configs.public_name(name))
+    if cls is None:
+        return True
+    module = config.get("module")
+    if "identifiers" not in cls.__dict__ or not isinstance(module, str):
+        return False
+    ours = f"{module}.".startswith("jaxinit.")
+    return not ours and not keras_configs.is_keras_module(module)
+
+
 def decode(value: Any) -> Any:
     """Builds every nested initializer and array of a config value."""
     if isinstance(value, Mapping) and "class_name" in value:
@@ -223,6 +240,11 @@ def _build(config: Mapping[str, Any]) -> Any:
             f"'registered_name'; got keys {short(sorted(config))}."
         )
     name = config.get("registered_name") or config["class_name"]
+    if config["class_name"] in keras_configs.FUNCTIONS:
+        raise ValueError(
+            f"{short(config.get('config') or name)} is a function. No config makes "
+            "jaxinit load a function; register a class with @jaxinit.register."
+        )
     fields = config.get("config")
     fields = {} if fields is None else fields
     if not isinstance(fields, Mapping):
@@ -234,6 +256,10 @@ def _build(config: Mapping[str, Any]) -> Any:
         raise TypeError(f"config['module'] must be a str or None; got {short(module)}.")
     if name == keras_configs.WRAPPER:
         return _unwrap(fields)
+    if isinstance(name, str) and (
+        module is None or keras_configs.is_keras_module(module)
+    ):
+        name = keras_configs.public_name(name)
     cls = _find(name)
     builtin = _is_built_in(cls)
     ours = module is not None and f"{module}.".startswith("jaxinit.")
