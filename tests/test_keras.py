@@ -292,6 +292,17 @@ KERAS2 = "keras.initializers.initializers_v2"
         ),
         ({"class_name": "Zeros", "config": {"dtype": "float32"}}, jaxinit.Zeros()),
         ({"class_name": "Ones"}, jaxinit.Ones()),
+        ({"class_name": "HeNormalV2", "config": {}}, jaxinit.HeNormal(None, None)),
+        (
+            {"class_name": "Constant",
+             "config": {"value": {"type": "ndarray", "value": [1.0, 2.0]}}},
+            jaxinit.Constant([1.0, 2.0]),
+        ),
+        (
+            {"class_name": "RandomNormal",
+             "config": {"stddev": {"type": "ndarray", "value": 0.5}}},
+            jaxinit.RandomNormal(stddev=0.5),
+        ),
     ],
 )  # fmt: skip
 def test_forms_of_keras_initializers(x, expected):
@@ -320,6 +331,10 @@ class Custom(I.HeNormal):
     """Named and built like Keras's own, but not its own."""
 
 
+def lecun_like(shape, dtype=None):
+    return keras.random.normal(shape, stddev=shape[0] ** -0.5, dtype=dtype)
+
+
 @pytest.mark.parametrize(
     ("x", "kind", "message"),
     [
@@ -338,6 +353,8 @@ class Custom(I.HeNormal):
             ValueError,
             r"'kernel_initializer': 'Mine' names no",
         ),
+        (b"he_norm\xff", ValueError, "text in UTF-8"),
+        (I.serialize(lecun_like), ValueError, "'lecun_like' is a function"),
         ({"name": "d", "kernel_initializer": 3}, TypeError, "'kernel_initializer'"),
     ],
 )
@@ -357,7 +374,8 @@ def test_configs_of_layers():
     assert from_keras(keras.layers.ReLU().get_config()) == {}
     attention = keras.layers.MultiHeadAttention(2, 4, kernel_initializer="ones")
     found = from_keras(attention.get_config())
-    assert found["kernel_initializer"] == jaxinit.Ones()
+    assert found["query/kernel_initializer"] == jaxinit.Ones()
+    assert len(found) == 4 * 2 and "kernel_initializer" not in found
     norm = from_keras(keras.layers.BatchNormalization().get_config())
     assert len(norm) == 4 and norm["moving_variance_initializer"] == jaxinit.Ones()
 
@@ -437,6 +455,91 @@ def test_a_model_of_keras_2():
         "dense_1/kernel_initializer": expected,
         "dense_1/bias_initializer": jaxinit.Zeros(),
     }
+
+
+@pytest.mark.parametrize(
+    "kind", [str, str.encode, np.str_, lambda t: np.bytes_(t.encode())]
+)
+def test_texts(kind):
+    """What json, h5py and NumPy return as the text of a config."""
+    assert from_keras(kind("he_normal")) == jaxinit.HeNormal(None, None)
+    dense = keras.layers.Dense(3, kernel_initializer=I.Constant(0.25), name="größe")
+    found = from_keras(kind(json.dumps(keras.layers.serialize(dense))))
+    assert found["kernel_initializer"] == jaxinit.Constant(0.25)
+    dense = json.dumps({"name": "m", "layers": [keras.layers.serialize(dense)]})
+    assert "größe/bias_initializer" in from_keras(kind(dense))
+    with pytest.raises(ValueError, match="'units' is there twice"):
+        from_keras(kind('{"name": "d", "units": 3, "units": 4}'))
+
+
+@keras.saving.register_keras_serializable("mine")
+class Mine(I.Initializer):
+    """Of a user's own."""
+
+    def __call__(self, shape, dtype=None):
+        return keras.ops.ones(shape, dtype)
+
+
+@pytest.mark.parametrize(
+    ("custom", "message"),
+    [
+        (lecun_like, "'lecun_like' is a function"),
+        (Mine(), "'mine>Mine' names no registered"),
+        (Custom(), "Custom' names no registered"),
+        (lambda shape, dtype=None: keras.ops.ones(shape), "is a function"),
+        ("my_initializer", "'my_initializer' names no registered"),  # of Keras 2
+        ({"module": "mine", "class_name": "HeNormal", "config": {}}, "is 'mine'"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The object being serialized includes a .lambda")
+def test_a_custom_initializer_is_named_and_the_rest_is_read(custom, message):
+    layers = [keras.layers.Dense(3, name=name) for name in "ab"]
+    if callable(custom):
+        layers[1].kernel_initializer = custom
+    layers = [keras.layers.serialize(layer) for layer in layers]
+    if not callable(custom):
+        layers[1]["config"]["kernel_initializer"] = custom
+    config = {"class_name": "Sequential", "config": {"name": "m", "layers": layers}}
+    with pytest.warns(UserWarning, match=f"'b/kernel_initializer'.*{message}") as found:
+        made = from_keras(config)
+    assert len(found) == 1 and found[0].filename == __file__
+    expected = {f"{name}/bias_initializer": jaxinit.Zeros() for name in "ab"}
+    glorot = jaxinit.GlorotUniform(None, None)
+    assert made == {"a/kernel_initializer": glorot, **expected}
+
+
+def test_arguments_of_keras_1_are_named():
+    """Its "glorot_normal", for one, was not truncated."""
+    dense = {"name": "d", "output_dim": 3, "init": "glorot_normal"}
+    config = {"class_name": "Dense", "config": dense}
+    with pytest.raises(ValueError, match=r"'init': .*Keras 1"):
+        from_keras(config)
+    other = {"name": "e", "kernel_initializer": "zeros"}
+    other = {"class_name": "Dense", "config": other}
+    config = {"class_name": "Sequential", "config": [config, other]}
+    with pytest.warns(UserWarning, match=r"left out 'd/init'.*Keras 1"):
+        assert from_keras(config) == {"e/kernel_initializer": jaxinit.Zeros()}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        keras.layers.Flatten().get_config(),
+        keras.layers.serialize(keras.layers.Flatten()),
+        keras.layers.serialize(keras.layers.Identity()),
+        keras.layers.serialize(keras.layers.Dropout(0.5, seed=3)),
+        keras.layers.serialize(keras.layers.PReLU(None)),
+        keras.Sequential([keras.Input((4,)), keras.layers.ReLU()]).get_config(),
+        keras.Sequential([keras.Input((4,)), keras.layers.ReLU()]).to_json(),
+        {"class_name": "Flatten", "config": {"name": "f", "trainable": True}},
+        {"class_name": "Sequential", "config": [{"class_name": "Flatten"}]},
+        {"class_name": "Model", "config": {"layers": [], "input_layers": []}},
+    ],
+)
+def test_what_has_no_initializers(config):
+    assert from_keras(config) == {}
+    if not isinstance(config, str):
+        assert from_keras(json.dumps(config)) == {}
 
 
 def test_two_initializers_at_one_path_are_refused():

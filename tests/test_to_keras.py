@@ -74,6 +74,28 @@ def test_a_seed_generator_advances_and_is_shared():
     np.testing.assert_array_equal(again((8, 8)), first)
 
 
+def test_a_seed_generator_keeps_its_name(tmp_path):
+    def generator(model):
+        return model.layers[-1].kernel_initializer.seed
+
+    for seed in (7, None):
+        ours = to_keras("he_normal", keras.random.SeedGenerator(seed, name="mine"))
+        again = keras.initializers.get(keras.initializers.serialize(ours))
+        assert again.seed.name == ours.clone().seed.name == "mine"
+        assert again.get_config() == ours.get_config()
+        layer = keras.layers.Dense(2, kernel_initializer=ours)
+        model = keras.Sequential([keras.Input((3,)), layer])
+        model.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        for other in (loaded, keras.models.clone_model(model)):
+            assert generator(other).name == "mine"
+            assert generator(other).get_config() == {"seed": seed, "name": "mine"}
+    config = keras.initializers.serialize(ours)
+    config["config"]["seed"]["config"]["name"] = 3
+    with pytest.raises(TypeError, match=r"SeedGenerator\(name=\.\.\.\)"):
+        keras.initializers.get(config)
+
+
 def test_keras_seeds_everything():
     draws = []
     for _ in range(2):
