@@ -378,6 +378,23 @@ def test_calls_and_keys():
     np.testing.assert_allclose(made["params"]["dense"]["kernel"], want, rtol=1e-6)
 
 
+def test_initializers_of_stacks_draw_all_layers_of_a_scan():
+    """Stacked, and factors by the index of a layer, get the whole stack in one call."""
+    init = linen(layers(4)(), (1, 5, 24), None)
+    by_index = jaxinit.DepthScaled("ones", 4, per_block=1, mode="index")
+    rules = {
+        "**/query/kernel": by_index,
+        "**/dense/kernel": jaxinit.Stacked("orthogonal"),
+    }
+    made = jaxinit.init(init, KEY, rules=rules)["params"]
+    query = np.asarray(made["attention"]["query"]["kernel"])
+    want = np.arange(1, 5) ** -0.5
+    np.testing.assert_allclose(
+        query, np.broadcast_to(want[:, None, None, None], query.shape)
+    )
+    assert all(map(is_orthogonal, made["dense"]["kernel"]))
+
+
 # Parameters alone
 
 

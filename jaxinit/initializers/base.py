@@ -60,6 +60,8 @@ class Initializer:
     answers for its inner initializers. A subclass sets it to True if its `sample`
     computes fans, rows or columns from the position of an axis.
     """
+    draws_stack: ClassVar[bool | property] = False
+    """True if one call draws all layers of a stack, whose first axis counts them."""
 
     def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any) -> None:
         """Refuses a class without values, unless it is declared ``abstract``."""

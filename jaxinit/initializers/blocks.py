@@ -292,6 +292,7 @@ class Stacked(Initializer):
     check = staticmethod(_check_stacked)
     identifiers = ("stacked",)
     deterministic = deterministic_if_inner_is
+    draws_stack = property(lambda self: self.axis == 0)
 
 
 @dataclass(frozen=True, repr=False)

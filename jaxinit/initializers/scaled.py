@@ -262,8 +262,12 @@ def _check_normalized(
 
 def _depth_reads_layout(self: Any) -> bool:
     """False for stacked layers, because ``axis`` names an axis of the array."""
-    is_stacked = self.mode == "index" and self.index is None
-    return not is_stacked and inner_reads_layout(self)
+    return not _scales_by_index(self) and inner_reads_layout(self)
+
+
+def _scales_by_index(self: Any) -> bool:
+    """True for stacked layers, each of which has a factor of its own."""
+    return self.mode == "index" and self.index is None
 
 
 @dataclass(frozen=True, repr=False)
@@ -339,6 +343,7 @@ class DepthScaled(Initializer):
     identifiers = ("depth_scaled",)
     deterministic = deterministic_if_inner_is
     reads_layout = property(_depth_reads_layout)
+    draws_stack = property(lambda self: _scales_by_index(self) and self.axis == 0)
 
 
 @dataclass(frozen=True, repr=False)

@@ -265,9 +265,13 @@ def _drawing(row: Row) -> Callable[..., jax.Array]:
     def initialize(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         return initializer(key, shape, dtype)
 
+    # Stacked and its kind draw all layers of a stack in one call.
+    stacks = getattr(initializer, "draws_stack", False) and not row.draw.is_one
+    make = row.draw.draw_stack if stacks else row.draw.draw
+
     @jax.jit
     def draw(key: jax.Array, *words: Any) -> jax.Array:
-        return row.draw.draw(initialize, fold_words(key, words))
+        return make(initialize, fold_words(key, words))
 
     return draw
 

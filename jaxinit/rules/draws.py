@@ -93,6 +93,18 @@ class Draw(abc.ABC):
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
         return self.make(initialize, keys)
 
+    def draw_stack(self, initialize: Initialize, key: jax.Array) -> jax.Array:
+        """The array from one call that draws the results of all calls, stacked first.
+
+        Raises:
+            ValueError: If the calls ask for several shapes.
+        """
+        shapes = set(self.calls)
+        if len(shapes) != 1:
+            raise ValueError(f"it draws a stack of equal arrays; wanted are {self}.")
+        stack = initialize(key, (len(self.calls), *shapes.pop()))
+        return self.make(lambda result, shape: result, stack)
+
     def __str__(self) -> str:
         """The calls, as ``12 x (768, 64)``."""
         if self.is_one:
@@ -204,7 +216,7 @@ class Stack(Draw):
         if not self.count:
             made = jax.eval_shape(initialize, jax.random.key(0), self.layer.calls[0])
             return jnp.zeros(self.shape, made.dtype)
-        keys = keys.reshape(self.count, -1)
+        keys = keys.reshape(self.count, -1, *keys.shape[1:])
         make = jax.vmap(
             lambda keys: self.layer.make(initialize, keys), out_axes=self.axis
         )

@@ -6,6 +6,9 @@ differ; the SHA-256 of "jaxinit path 1", a zero byte and all names gives, in its
 first 8 bytes, two little-endian uint32 words, which are folded into the base key
 one after the other. Nothing else enters: not the order of leaves, not their
 number, not the process, the platform or the version of Python.
+
+An initializer that is called once for a leaf gets this key. Of several calls, as for
+the stacked layers of a scan, call i gets this key with i folded in.
 """
 
 import hashlib
