@@ -2,13 +2,15 @@
 
 import contextlib
 import inspect
+import operator
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import numpy as np
 from jax.core import Tracer
-from jax.extend.core import Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.extend.core import jaxpr_as_fun as jaxpr_as_fun
 from jax.extend.random import define_prng_impl as define_prng_impl
 from jax.extend.random import threefry_prng_impl as threefry_prng_impl
@@ -17,12 +19,6 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding
 
 OutSharding: TypeAlias = Sharding | PartitionSpec | None
 Shape: TypeAlias = Sequence[int]
-
-# Whether XLA evaluates erf_inv by the polynomials that `planning.erf_inv` knows. They
-# have been the same for years; a new JAX is compared by the tests before it counts.
-ERF_INV_IS_GILES = jax.__version_info__ < (0, 13)
-# Whether JAX's normal is multiplied by sqrt(2) first and by its scale then.
-NORMAL_HAS_TWO_FACTORS = jax.__version_info__ < (0, 11)
 
 
 def read_config(name: str) -> Any:
@@ -42,8 +38,8 @@ def is_traced(x: object) -> bool:
     return isinstance(x, Tracer)
 
 
-def is_evaluated(*arguments: Any) -> bool:
-    """Whether a function of them is: inside a transformation, or where jit is off."""
+def bypasses_plan(*arguments: Any) -> bool:
+    """True inside a transformation, or where jit is disabled."""
     traced = any(map(is_traced, jax.tree.leaves(arguments)))
     return traced or read_config("jax_disable_jit") or is_staging()
 
@@ -154,6 +150,54 @@ def drop_unused(eqn: Any, used: Sequence[bool]) -> tuple[list[bool], Any] | None
     return rule(list(used), [True] * len(eqn.invars), eqn)  # from JAX 0.11 or so
 
 
+def own_arrays(closed: Any) -> Any:
+    """A closed jaxpr with copies of the NumPy arrays in it, which others may change."""
+    seen: dict[int, tuple[Any, Any]] = {}  # with what was copied, which keeps its id
+
+    def copy(array: Any) -> Any:
+        return array.copy() if isinstance(array, np.ndarray) else array
+
+    def atom(a: Any) -> Any:
+        of_array = is_literal(a) and isinstance(a.val, np.ndarray)
+        return Literal(copy(a.val), a.aval) if of_array else a
+
+    def once(x: Any, make: Callable[[Any], Any]) -> Any:
+        if id(x) not in seen:
+            seen[id(x)] = x, make(x)
+        return seen[id(x)][1]
+
+    def equation(eqn: Any) -> Any:
+        invars = [once(a, atom) for a in eqn.invars]
+        params = {name: param(value) for name, value in eqn.params.items()}
+        same = all(map(operator.is_, invars, eqn.invars)) and all(
+            params[name] is value for name, value in eqn.params.items()
+        )
+        return eqn if same else eqn.replace(invars=invars, params=params)
+
+    def jaxpr(x: Any) -> Any:
+        outvars = [once(a, atom) for a in x.outvars]
+        return x.replace(eqns=list(map(equation, x.eqns)), outvars=outvars)
+
+    def param(value: Any) -> Any:
+        if isinstance(value, ClosedJaxpr):
+            return once(value, closed_jaxpr)
+        if isinstance(value, Jaxpr):
+            return once(value, jaxpr)
+        if isinstance(value, tuple) and any(map(_is_jaxpr, value)):
+            return tuple(map(param, value))
+        return value
+
+    def closed_jaxpr(x: Any) -> Any:
+        consts = [once(const, copy) for const in x.consts]
+        return x.replace(jaxpr=once(x.jaxpr, jaxpr), consts=consts)
+
+    return closed_jaxpr(closed)
+
+
+def _is_jaxpr(value: Any) -> bool:
+    return isinstance(value, (ClosedJaxpr, Jaxpr))
+
+
 def scan_parts(
     params: dict[str, Any], inputs: Sequence[Any]
 ) -> tuple[list[Any], list[Any], list[Any]]:
@@ -182,9 +226,21 @@ def make_jaxpr(f: Callable[..., Any], avals: Sequence[Any]) -> Any:
     return jax.make_jaxpr(f)(*avals)
 
 
-def default_place() -> tuple[Any, jax.sharding.Mesh | None]:
-    """Where results lie for which nothing else is asked."""
-    return read_config("jax_default_device"), concrete_mesh()
+class Place(NamedTuple):
+    """Where results lie for which nothing else is asked.
+
+    Attributes:
+        device: The device of jax.default_device, or None.
+        mesh: The mesh of jax.set_mesh, or None.
+    """
+
+    device: Any
+    mesh: jax.sharding.Mesh | None
+
+
+def default_place() -> Place:
+    """Where results lie for which nothing else is asked, in this thread."""
+    return Place(read_config("jax_default_device"), concrete_mesh())
 
 
 def concrete_mesh() -> jax.sharding.Mesh | None:

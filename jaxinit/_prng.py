@@ -131,29 +131,22 @@ def threefry_bits(
         return jax.random.bits(plain, shape, UINT[bit_width])
     if size == 0:
         return jnp.zeros(shape, UINT[bit_width])
-    return _bits(words, row_major_index(shape), bit_width, apart=apart)
+    index = row_major_index(shape)
+    return bits_at((words[0], words[1]), index, bit_width, apart=apart)
 
 
-def threefry_rows(
-    words: jax.Array, bit_width: int, starts: jax.Array, count: int
+def bits_at(
+    words: tuple[Any, Any], index: jax.Array, bit_width: int, *, apart: bool = False
 ) -> jax.Array:
-    """Random bits of parts of arrays: row i is ``count`` elements of key i's array.
+    """Random bits of the elements of these row-major indices.
 
     Args:
-        words: The words of the keys, ``uint32[rows, 2]``.
+        words: The two words of a Threefry-2x32 key, or arrays of them.
+        index: Row-major index of each element, ``uint32``.
         bit_width: 8, 16, 32 or 64.
-        starts: Row-major index of the first element of each row, ``uint32[rows]``.
-        count: Elements of a row.
+        apart: Whether XLA keeps the bits out of the fusion that consumes them.
     """
-    index = lax.broadcasted_iota(jnp.uint32, (len(starts), count), 1)
-    pair = words[:, :1], words[:, 1:]
-    return _bits(pair, starts[:, None] + index, bit_width)
-
-
-def _bits(
-    words: Any, counter: jax.Array, bit_width: int, *, apart: bool = False
-) -> jax.Array:
-    high, low = _hash(words, counter)
+    high, low = _hash(words, index)
     if apart:
         high, low = lax.optimization_barrier((high, low))
     if bit_width == 64:

@@ -10,7 +10,7 @@ from flax.linen import spmd
 from jax.sharding import Mesh, NamedSharding
 
 from .planning.plan import Plan, Progress
-from .planning.structure import FromTree
+from .planning.result import FromTree
 from .rules.models import ruled
 from .rules.rules import Rules
 

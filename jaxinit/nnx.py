@@ -11,10 +11,10 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, Sharding
 
-from ._compat import is_evaluated, is_traced
+from ._compat import bypasses_plan, is_traced
 from ._paths import join, parts_of
-from .planning.plan import Plan, Progress, collector_paused
-from .planning.structure import FromTree
+from .planning.plan import Plan, Progress
+from .planning.result import FromTree
 from .rules.leaf_keys import is_key_like
 from .rules.models import eval_shape, redraw
 from .rules.rules import Rules, as_rules
@@ -23,8 +23,14 @@ from .rules.trace import trace, values
 M = TypeVar("M")
 
 
-class ModelPlan(Plan):
-    """A `Plan` that is called with random streams and gives live models."""
+class ModelPlan:
+    """A `Plan` that is called with random streams and gives live models.
+
+    Attributes:
+        leaves: The arrays of the model and of its streams, in order.
+        groups: The distinct programs, each with the leaves it makes.
+        reason: Why ``make`` is compiled as it stands, or None.
+    """
 
     def __init__(
         self,
@@ -37,26 +43,41 @@ class ModelPlan(Plan):
     ):
         """Traces ``make``; see `plan`."""
         self._mesh = mesh
-        self._streams, counts, streams = _split(rngs)
+        graph, counts, streams = _split(rngs)
         self._counts = _stand(counts)
-        self._graph: list[Any] = []
-        # No closure over self: a cycle would keep what a plan holds until it is found.
-        self._build = functools.partial(_build, make, rules, self._streams)
-
+        self._build = functools.partial(_build, make, rules, graph)
         with self._on_mesh():
-            super().__init__(
-                functools.partial(self._build, self._graph, counts),
+            self._plan = Plan(
+                functools.partial(self._build, counts),
                 (streams,),
                 {},
                 out_shardings=_wanted(out_shardings, mesh),
                 progress=progress,
             )
+        self.leaves = self._plan.leaves
+        self.groups = self._plan.groups
+        self.reason = self._plan.reason
 
     def compile(self) -> "ModelPlan":
         """Compiles every group ahead of time; see `Plan.compile`."""
         with self._on_mesh():
-            super().compile()
+            self._plan.compile()
         return self
+
+    def texts(self) -> list[str]:
+        """The compiled text of every program so far; see `Plan.texts`."""
+        with self._on_mesh():
+            return self._plan.texts()
+
+    def memory(self) -> dict[str, int]:
+        """Bytes on the device that holds most; see `Plan.memory`."""
+        with self._on_mesh():
+            return self._plan.memory()
+
+    def __str__(self) -> str:
+        """A table of groups with what they make, and the memory expected."""
+        with self._on_mesh():
+            return str(self._plan)
 
     def __call__(self, rngs: nnx.Rngs | int | jax.Array) -> Any:
         """The model of these random streams, which advance as ``make`` advances them.
@@ -74,17 +95,14 @@ class ModelPlan(Plan):
         _, counts, streams = _split(rngs)
         if not jax.tree.leaves(counts):
             raise TypeError(f"plan(rngs): rngs must be nnx.Rngs; got {rngs!r}.")
-        with collector_paused():
-            with self._on_mesh():
-                if is_evaluated(counts, streams):
-                    graph: list[Any] = []
-                    built = self._build(graph, counts, streams)
-                else:
-                    self._check_counts(_stand(counts))
-                    graph = self._graph
-                    built = super().__call__(streams)
-            nnx.update(rngs, built.rngs["rngs"])
-            return nnx.merge(graph[0], built.state)
+        with self._on_mesh():
+            if bypasses_plan(counts, streams):
+                built = self._build(counts, streams)
+            else:
+                self._check_counts(_stand(counts))
+                built = self._plan(streams)
+        nnx.update(rngs, built.rngs["rngs"])
+        return nnx.merge(built.graph, built.state)
 
     def _check_counts(self, given: dict[str, Any]) -> None:
         if given != self._counts:
@@ -197,22 +215,24 @@ def explain(
 @jax.tree_util.register_pytree_with_keys_class
 @dataclasses.dataclass(frozen=True)
 class Built:
-    """What a plan makes: the state of a model, and of its streams after it.
+    """What a plan makes: the state of a model, its graph, and its streams after it.
 
     It is no level of a path, so that a plan and rules name a variable alike.
     """
 
     state: Any
     rngs: dict[str, Any]
+    graph: Any
 
     def tree_flatten_with_keys(self) -> tuple[tuple[Any, ...], None]:
-        """Both fields."""
-        key = jax.tree_util.GetAttrKey
-        return ((key("state"), self.state), (key("rngs"), self.rngs)), None
+        """The fields; the graph holds no arrays."""
+        names = [field.name for field in dataclasses.fields(self)]
+        keys = map(jax.tree_util.GetAttrKey, names)
+        return tuple((key, getattr(self, key.name)) for key in keys), None
 
     @classmethod
     def tree_unflatten(cls, _: None, fields: Any) -> "Built":
-        """From both fields."""
+        """From the fields."""
         return cls(*fields)
 
 
@@ -235,7 +255,7 @@ def _wanted(out_shardings: Any, mesh: Mesh | None) -> FromTree:
             paths, leaves = parts_of(built.state), jax.tree.leaves(built.state)
             found = [wanted(join(p), x) for p, x in zip(paths, leaves, strict=True)]
             wanted = jax.tree.unflatten(jax.tree.structure(built.state), found)
-        return None if wanted is None else Built(wanted, {"rngs": None})
+        return None if wanted is None else Built(wanted, {"rngs": None}, None)
 
     return FromTree(shardings)
 
@@ -244,11 +264,10 @@ def _build(
     make: Callable[[nnx.Rngs], Any],
     rules: Rules | None,
     stream_graph: Any,
-    graph: list[Any],
     counts: Any,
     streams: Any,
 ) -> Built:
-    """State of the model and of its streams after it; its graph goes to a list."""
+    """State and graph of the model, and the state of its streams after it."""
 
     def build(streams: Any) -> Built:
         inside = nnx.merge(stream_graph, _own(counts), streams)
@@ -256,15 +275,15 @@ def _build(
         model = make(inside)
         _count_as_flax((model, inside))
         model_graph, state = nnx.split(model)
-        graph[:] = [model_graph]
-        return Built(state, {"rngs": nnx.state(inside)})
+        return Built(state, {"rngs": nnx.state(inside)}, model_graph)
 
     if rules is None:
         return build(streams)
     key = nnx.merge(stream_graph, _own(counts), streams).params()
     shapes, source = trace(build, (streams,), {})
     built = values(shapes, source)
-    return Built(redraw(key, shapes.state, built.state, rules), built.rngs)
+    state = redraw(key, shapes.state, built.state, rules)
+    return Built(state, built.rngs, built.graph)
 
 
 def _split(rngs: nnx.Rngs) -> tuple[Any, Any, Any]:

@@ -152,10 +152,8 @@ def test_no_device_holds_more_than_its_shards():
     planned = jaxinit.plan(init, KEY, out_shardings=rows).compile()
     assert planned.memory()["result"] == (3 * 512 * 256 + 512 * 8) * 4 // 8
     assert planned.memory()["temporary"] < 512 * 256 * 4 // 8 // 4
-    for compiled in planned._compiled.values():
-        assert (
-            compiled.memory_analysis().output_size_in_bytes <= 512 * 256 * 4 // 8 + 64
-        )
+    for text in planned.texts():  # which are of one device
+        assert "512,256" not in text and "512,8]" not in text
     assert_same(planned(KEY), jax.jit(init)(KEY))
 
 

@@ -16,7 +16,7 @@ from .._checks import check_key, error
 from .._compat import is_traced
 from .._paths import parts_of, unique_paths
 from ..initializers import registry
-from ..planning.structure import is_array
+from ..planning.arguments import is_array
 from ..rules import leaf_keys
 from ..rules.rules import Rules, as_rules
 from . import digest

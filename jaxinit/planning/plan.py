@@ -1,26 +1,30 @@
-"""Plan: compile each distinct parameter program once, run it for each leaf."""
+"""Plan: trace, analyze, compile, call."""
 
 import concurrent.futures
-import contextlib
 import dataclasses
-import gc
 import math
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
-from .._compat import default_place, is_evaluated, is_key, is_literal, make_jaxpr
-from . import key_program
+from .._compat import (
+    bypasses_plan,
+    default_place,
+    is_key,
+    is_literal,
+    make_jaxpr,
+    own_arrays,
+)
+from . import host_keys
 from .agreement import check_agreement
-from .flatten import Program, Value, flatten
-from .group import Group, group_components, lower_group, opaque_group, place_fill
-from .memory import Memory
-from .partition import Unanalyzable, partition
-from .rows import bytes_beside, drawing_pool, start_rows
-from .structure import Arguments, Result, placed
+from .analysis import analyze, coarse_draw
+from .arguments import Arguments
+from .ir import Value, literal, values
+from .makers.base import Member
+from .partition import Component
+from .result import Result, placed, split
 from .table import render
 
 Progress = Callable[[int, int, str], None]
@@ -74,58 +78,33 @@ class Plan:
         self._fn = fn
         self._progress = progress or (lambda done, total, what: None)
         self._donate = _check_donate(donate, len(args))
-        self._arguments = Arguments(args, kwargs)
-        self._result = Result()
-        self._by_place: dict[Any, dict[int, Any]] = {}
-        with collector_paused():
-            closed = make_jaxpr(self._traced, self._arguments.avals)
-            avals = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in closed.out_avals]
-            self._shardings = self._result.shardings(out_shardings, avals)
-            self._program, self._keys, self.groups, self.reason = self._analyze(closed)
+        self._arguments = Arguments.of(args, kwargs)
+        closed, self._result = _trace(fn, self._arguments)
+        avals = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in closed.out_avals]
+        self._shardings = self._result.shardings(out_shardings, avals)
+        self._analysis = analyze(closed, self._shardings, default_place())
+        self.groups = self._analysis.groups
+        self.reason = self._analysis.reason
         self.leaves = self._leaves(avals)
-        laws = [law for group in self.groups for law in group.laws]
-        self._memory = Memory(law.size * law.dtype.itemsize for law in laws)
-
-    def _traced(self, *dynamic: Any) -> list[Any]:
-        args, kwargs = self._arguments.unflatten(dynamic)
-        return self._result.split(self._fn(*args, **kwargs))
-
-    def _analyze(self, closed: Any) -> tuple[Program, Any, list[Group], str | None]:
-        program = flatten(closed)
-        try:
-            if closed.effects:
-                names = ", ".join(sorted({str(e) for e in closed.effects}))
-                raise Unanalyzable(f"it has side effects ({names})")
-            parts = partition(program)
-        except Unanalyzable as e:
-            whole = opaque_group(closed, program, self._shardings)
-            return program, [], [whole], str(e)
-        pairs = zip(program.outputs, self._shardings, strict=True)
-        shardings = {v: sharding for v, sharding in pairs if isinstance(v, Value)}
-        return program, parts.keys, group_components(parts, shardings), None
+        self._compiled: dict[Any, dict[int, Any]] = {}  # by place and group
 
     def _leaves(self, avals: Sequence[jax.ShapeDtypeStruct]) -> list[Leaf]:
-        makers: dict[Value, int] = {}
-        for g, group in enumerate(self.groups):
-            for member in group.members:
-                makers.update(dict.fromkeys(member.outputs, g))
-        leaves: list[Leaf] = []
-        for i, aval in enumerate(avals):
-            out = self._program.outputs[i]
-            g = makers.get(out) if isinstance(out, Value) else None
-            leaf = Leaf(
-                path=self._result.paths[i],
+        group_of = {i: g for g, group in enumerate(self.groups) for i in group.leaves}
+        coarse = [coarse_draw(group.members[0]) for group in self.groups]
+        return [
+            Leaf(
+                path=path,
                 shape=aval.shape,
                 dtype=aval.dtype,
                 bytes=math.prod(aval.shape) * aval.dtype.itemsize,
-                group=g,
-                sharding=self._shardings[i],
-                coarse=None if g is None else self.groups[g].coarse,
+                group=group_of.get(i),
+                sharding=sharding,
+                coarse=coarse[group_of[i]] if i in group_of else None,
             )
-            leaves.append(leaf)
-            if g is not None:
-                self.groups[g].leaves.append(i)
-        return leaves
+            for i, (path, aval, sharding) in enumerate(
+                zip(self._result.paths, avals, self._shardings, strict=True)
+            )
+        ]
 
     def compile(self) -> "Plan":
         """Compiles every group ahead of time, several at once.
@@ -138,28 +117,30 @@ class Plan:
         return self
 
     def _compiling(self) -> Iterator[int]:
-        """Yields the number of each group as soon as it is ready to run."""
-        groups = self.groups
-        todo = {g for g, x in enumerate(groups) if x.fill is None} - {*self._compiled}
-        ready = [g for g in range(len(groups)) if g not in todo]
+        """Yields the number of each group as soon as it is ready to start."""
+        compiled = self._here()
+        new = [g for g in range(len(self.groups)) if g not in compiled]
+        # Lowered here: settings under a context manager are this thread's own.
+        lowered = {g: self.groups[g].maker.lower() for g in new}
+        compiled |= {g: None for g, build in lowered.items() if build is None}
+        todo = {g: build for g, build in lowered.items() if build is not None}
+        ready = [*compiled]
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            # Lowered here: settings under a context manager are this thread's own.
             futures = {
-                pool.submit(lower_group(groups[g], self._program)): g
+                pool.submit(todo[g]): g
                 for g in sorted(todo, key=self._cost, reverse=True)
             }
             yield from ready
             done = concurrent.futures.as_completed(futures)
             for count, future in enumerate(done, 1):
                 g = futures[future]
-                self._compiled[g] = future.result()
+                compiled[g] = future.result()
                 self._progress(count, len(todo), "compiled")
                 yield g
 
-    @property
-    def _compiled(self) -> dict[int, Any]:
+    def _here(self) -> dict[int, Any]:
         """The programs so far of results that lie where they would now."""
-        return self._by_place.setdefault(default_place(), {})
+        return self._compiled.setdefault(default_place(), {})
 
     def _cost(self, g: int) -> tuple[int, int]:
         """How long a group takes to compile, roughly, and then to run."""
@@ -169,24 +150,24 @@ class Plan:
 
     def texts(self) -> list[str]:
         """The compiled text of every program so far, for inspection."""
-        return [compiled.as_text() for compiled in self._compiled.values()]
+        programs = list(self._here().values())
+        return [program.as_text() for program in programs if program is not None]
 
     def memory(self) -> dict[str, int]:
         """Bytes on the device that holds most, from shapes and shardings.
 
         Returns:
-            ``result``: bytes of the leaves; ``temporary``: the most that one
-            compiled program needs beside them, and the blocks that are drawn at
-            once (0 before `compile`); ``peak``: their sum.
+            ``result``: bytes of the leaves; ``temporary``: the most that one group
+            needs beside them while it is made (0 before `compile`); ``peak``: their
+            sum.
         """
         held: dict[Any, int] = {}
         for leaf in self.leaves:
             for device, count in _bytes_by_device(leaf).items():
                 held[device] = held.get(device, 0) + count
-        analyses = [compiled.memory_analysis() for compiled in self._compiled.values()]
-        temporary = max((x.temp_size_in_bytes for x in analyses if x), default=0)
-        temporary += bytes_beside([self.groups[g].laws for g in self._compiled])
-        result = max(held.values(), default=0)
+        programs = list(self._here().items())
+        needs = [self.groups[g].maker.temporary_bytes(x) for g, x in programs]
+        result, temporary = max(held.values(), default=0), max(needs, default=0)
         return {"result": result, "temporary": temporary, "peak": result + temporary}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -200,85 +181,85 @@ class Plan:
                 structure, shape, dtype or key implementation.
             RuntimeError: If processes disagree on plan or keys, or settings changed.
         """
-        if is_evaluated(args, kwargs):
+        if bypasses_plan(args, kwargs):
             return self._fn(*args, **kwargs)
-        with collector_paused():
-            return self._call(args, kwargs)
-
-    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        dynamic = self._arguments.flatten(args, kwargs)
-        program = self._program
-        env: dict[Value, Any] = dict(program.constants)
-        for v in filter(lambda v: is_key(program.avals[v]), program.constants):
-            env[v] = key_program.to_host(env[v], program.avals[v])
-        for v, x in zip(program.inputs, dynamic, strict=True):
-            env[v] = key_program.to_host(x, program.avals[v])
-        key_program.evaluate(self._keys, env, program.avals)
-        check_agreement(self.leaves, [env[v] for n in self._keys for v in n.outputs])
-        self._make(env)
+        arrays = self._arguments.flatten(args, kwargs)
+        env = self._made(self._with_keys(arrays))
         outputs = self._outputs(env)
-        results = [env[a] for a in program.outputs if not is_literal(a)]
+        results = [env[v] for v in values(self._analysis.program.outputs)]
         for i in self._donate:
             for x in jax.tree.leaves(args[i]):
                 if isinstance(x, jax.Array) and not any(x is out for out in results):
                     x.delete()
         return self._result.join(outputs)
 
-    def _make(self, env: dict[Value, Any]) -> None:
-        """Adds what the groups make, each as soon as it is compiled."""
-        drawn: list[tuple[list[Value], Callable[[], list[jax.Array]]]] = []
-        waiting: list[tuple[int, int]] = []
-        with drawing_pool() as pool:
-            for g in self._compiling():
-                group = self.groups[g]
-                values = [v for member in group.members for v in member.outputs]
-                if group.fill is not None:
-                    filled = place_fill(group, self._program)
-                    env.update(zip(values, filled, strict=True))
-                elif group.laws:
-                    words = [env[v] for member in group.members for v in member.inputs]
-                    compiled = self._compiled[g]
-                    finish = start_rows(group.laws, words, compiled, self._memory, pool)
-                    drawn.append((values, finish))
-                else:
-                    waiting += [(g, i) for i in range(len(group.members))]
-                waiting = self._run(waiting, env)
-            for values, finish in drawn:
-                env.update(zip(values, finish(), strict=True))
-        self._run(waiting, env)
+    def _with_keys(self, arrays: Sequence[Any]) -> dict[Value, Any]:
+        """The arguments, the constants and the values of the key program."""
+        program, keys = self._analysis.program, self._analysis.keys
+        given = dict(zip(program.inputs, arrays, strict=True))
+        for v, constant in program.constants.items():
+            if is_key(program.avals[v]):
+                given[v] = constant
+        held = {v: host_keys.to_host(x, program.avals[v]) for v, x in given.items()}
+        env = host_keys.evaluate_keys(keys, {**program.constants, **held})
+        check_agreement(self.leaves, [env[v] for node in keys for v in node.outputs])
+        return env
 
-    def _run(
-        self, waiting: list[tuple[int, int]], env: dict[Value, Any]
-    ) -> list[tuple[int, int]]:
-        """Runs the members of groups whose inputs are there; returns the others."""
-        count = len(waiting) + 1
-        while len(waiting) < count:
-            count, later = len(waiting), list[tuple[int, int]]()
-            for g, i in waiting:
-                member = self.groups[g].members[i]
-                if any(v not in env for v in member.inputs):
-                    later.append((g, i))
-                else:
-                    made = self._compiled[g](*(env[v] for v in member.inputs))
-                    env.update(zip(member.outputs, made, strict=True))
-            waiting = later
-        return waiting
+    def _made(self, env: Mapping[Value, Any]) -> dict[Value, Any]:
+        """The values so far and those of the groups, each begun once it is compiled."""
+        found = dict(env)
+        waiting: list[tuple[int, Component]] = []
+        begun: list[tuple[list[Component], Callable[[], list[list[jax.Array]]]]] = []
+        for g in self._compiling():
+            waiting += [(g, component) for component in self.groups[g].members]
+            started, waiting = self._start(waiting, found)
+            begun += started
+        while begun:
+            for components, finish in begun:
+                for component, made in zip(components, finish(), strict=True):
+                    found.update(zip(component.outputs, made, strict=True))
+            begun, waiting = self._start(waiting, found)
+        return found
 
-    def _outputs(self, env: dict[Value, Any]) -> list[Any]:
-        program = self._program
+    def _start(
+        self, waiting: Sequence[tuple[int, Component]], env: Mapping[Value, Any]
+    ) -> tuple[list[Any], list[tuple[int, Component]]]:
+        """Begins the members whose inputs are there.
+
+        Returns:
+            For each group that begins: its members, and what waits for their results;
+            and the members that have to wait.
+        """
+        ready: dict[int, list[Component]] = {}
+        later: list[tuple[int, Component]] = []
+        for g, component in waiting:
+            if all(v in env for v in component.inputs):
+                ready.setdefault(g, []).append(component)
+            else:
+                later.append((g, component))
+        begun: list[Any] = []
+        for g, components in ready.items():
+            members = [Member(c, [env[v] for v in c.inputs]) for c in components]
+            finish = self.groups[g].maker.start(self._here()[g], members)
+            begun.append((components, finish))
+        return begun, later
+
+    def _outputs(self, env: Mapping[Value, Any]) -> list[Any]:
+        """The arrays of the result, each on its sharding."""
+        program = self._analysis.program
         outputs: list[Any] = []
         constant: list[int] = []
         for i, atom in enumerate(program.outputs):
             if is_literal(atom):
-                value = np.array(atom.val, atom.aval.dtype)
+                value = literal(atom)
                 outputs.append(value.item() if atom.aval.weak_type else value)
                 constant.append(i)
                 continue
             value = env[atom]
-            if value is program.constants.get(atom):
+            if atom in program.constants:
                 constant.append(i)
             if self.leaves[i].group is None:
-                value = key_program.to_device(value, program.avals[atom])
+                value = host_keys.to_device(value, program.avals[atom])
             outputs.append(value)
         # Each call's own: the plan needs its constants when a caller donates them.
         owned = jax.device_put([outputs[i] for i in constant], may_alias=False)
@@ -292,16 +273,18 @@ class Plan:
         return render(self)
 
 
-@contextlib.contextmanager
-def collector_paused() -> Generator[None]:
-    """Without garbage collection, which walks all that a process has traced so far."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+def _trace(fn: Callable[..., Any], arguments: Arguments) -> tuple[Any, Result]:
+    """The closed jaxpr of a function, and the structure of its result."""
+    results: list[Result] = []
+
+    def arrays(*given: Any) -> list[Any]:
+        args, kwargs = arguments.unflatten(given)
+        result, made = split(fn(*args, **kwargs))
+        results.append(result)
+        return made
+
+    closed = make_jaxpr(arrays, arguments.avals)
+    return own_arrays(closed), results[-1]
 
 
 def _bytes_by_device(leaf: Leaf) -> dict[Any, int]:
@@ -313,6 +296,12 @@ def _bytes_by_device(leaf: Leaf) -> dict[Any, int]:
 
 def _check_donate(donate: Any, count: int) -> tuple[int, ...]:
     positions = tuple(donate) if isinstance(donate, Sequence) else (donate,)
+    if any(isinstance(i, bool) for i in positions):
+        raise TypeError(
+            f"plan(donate=...) must be positions of arguments, not bools; got "
+            f"{donate!r}. Write donate=() to keep all arguments, donate=0 to consume "
+            "the first."
+        )
     for i in positions:
         if not isinstance(i, int) or not 0 <= i < count:
             raise ValueError(

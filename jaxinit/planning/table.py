@@ -2,13 +2,16 @@
 
 from typing import Any
 
+from .makers.constant import Constant
+
 
 def render(plan: Any) -> str:
     """One line a group: how many leaves, of which shape, how many bytes."""
+    compiled = [g for g in plan.groups if not isinstance(g.maker, Constant)]
     lines = [
         f"{len(plan.leaves)} arrays, {size(sum(leaf.bytes for leaf in plan.leaves))}, "
         f"in {len(plan.groups)} groups, of which "
-        f"{sum(group.fill is None for group in plan.groups)} are compiled"
+        f"{len(compiled)} are compiled"
     ]
     if plan.reason is not None:
         lines.append(f"compiled as it stands, because {plan.reason}")
@@ -23,10 +26,9 @@ def render(plan: Any) -> str:
         first = leaves[0]
         shape = ", ".join(map(str, first.shape))
         what = f"{first.path} {first.dtype.name}[{shape}]"
-        if group.fill is not None:
-            what += f" = {group.fill}"
-        if group.coarse is not None:
-            width, names = group.coarse
+        what += group.maker.note()
+        if first.coarse is not None:
+            width, names = first.coarse
             what += (
                 f"  ! drawn from {width} bits: few distinct values and a bias; "
                 f"jaxinit's {names} draw in float32"

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from .._paths import Parts, parts_of, unique_paths
-from ..planning.structure import is_array
+from ..planning.arguments import is_array
 from .draws import Call, Draw
 from .known import Known, known_draws
 from .leaf_keys import fold_words, path_words

@@ -6,7 +6,7 @@ from operator import mul
 from typing import Any
 
 from .._compat import is_literal
-from ..planning.flatten import Node, Program, Value
+from ..planning.ir import Node, Program, Value
 
 Axes = tuple[int, ...]
 

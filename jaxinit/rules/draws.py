@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 
 from .._compat import bind, is_literal, scan_parts
-from ..planning.flatten import Node, Program, Value, flatten
-from ..planning.partition import describe
+from ..planning.flatten import flatten
+from ..planning.ir import Node, Program, Value, params_signature
 from .batches import find_batches
 from .layout import Layout
 
@@ -327,7 +327,7 @@ def _moved(node: Node, parts: Sequence[Draw], shape: tuple[int, ...]) -> Moved:
         (moved,) = bind(node.eqn.primitive, made, node.params)
         return moved
 
-    return Moved(shape, tuple(parts), (node.name, describe(node.params)), move)
+    return Moved(shape, tuple(parts), (node.name, params_signature(node.params)), move)
 
 
 def _raw(key: jax.Array) -> jax.Array:

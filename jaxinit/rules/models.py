@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from .._compat import is_evaluated
+from .._compat import bypasses_plan
 from ..planning.plan import Plan, Progress
 from .leaf_keys import base_key
 from .rules import Rules, as_rules
@@ -98,9 +98,8 @@ def plan(
     they lie on the mesh of ``jax.set_mesh``, or else on JAX's default device, wherever
     the arguments are.
 
-    On the CPU, leaves that differ in shape and scale alone share a program too. Their
-    memory is the plan's: it draws there again once they are gone, unless the system
-    needed it for something else; JAX copies them when they are first donated.
+    On the CPU, leaves that differ in shape and scale alone share a program too. JAX
+    copies them when they are first donated.
 
     Args:
         fn: Function of keys and arrays to a pytree, as a model's ``init``.
@@ -152,7 +151,7 @@ def init(
         Array([1., 1.], dtype=float32)
     """
     fn = fn if rules is None else ruled(fn, rules)
-    if is_evaluated(args, kwargs):
+    if bypasses_plan(args, kwargs):
         return fn(*args, **kwargs)
     made = plan(fn, *args, out_shardings=out_shardings, progress=progress, **kwargs)
     return made(*args, **kwargs)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from .._paths import Parts, parts_of
-from ..planning.structure import is_array
+from ..planning.arguments import is_array
 from .patterns import Pattern
 
 # Names of which a pattern must hold one to reach an array; None for a parameter.

@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..planning.flatten import Program, Value, flatten
-from ..planning.structure import is_array
+from ..planning.arguments import is_array
+from ..planning.flatten import flatten
+from ..planning.ir import Program, Value
 from .draws import Draw, find_draws
 
 

@@ -11,8 +11,8 @@ from jax.sharding import Sharding
 from .._checks import check_key
 from .._compat import is_staging, is_traced
 from .._paths import join, parts_of, unique_paths
+from ..planning.arguments import is_array
 from ..planning.plan import Plan, Progress
-from ..planning.structure import is_array
 from .assignment import Assignment, Row, listed
 from .leaf_keys import base_key, is_key_like
 from .rules import Rules, as_rules
