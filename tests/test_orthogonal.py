@@ -265,7 +265,7 @@ def test_matrices_of_one_row_or_column(n):
 @pytest.mark.parametrize(
     ("shape", "arguments", "message"),
     [
-        ((5,), {}, r"orthogonal\(shape=.* rows, and of columns"),
+        ((5,), {}, r"orthogonal\(shape=.* rows and of columns"),
         ((), {"column_axis": ()}, "axes of rows and of columns"),
         ((4, 5), {"column_axis": (0, 1)}, "axes of rows and of columns"),
         ((4, 5), {"batch_axis": 0}, "axes of rows and of columns"),
