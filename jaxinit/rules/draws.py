@@ -317,8 +317,7 @@ class _Finder:
         atom = body.outputs[index]
         if atom in body.inputs[len(body.inputs) - len(stacked) :]:
             return self._find(node.inputs[body.inputs.index(atom)])
-        body.outputs[:] = [atom]
-        (layer,) = _Finder(body).results()
+        (layer,) = _Finder(dataclasses.replace(body, outputs=[atom])).results()
         return Stack(node.params["length"], layer)
 
 
