@@ -238,9 +238,9 @@ class Built:
 
 def _as_rngs(rngs: Any) -> nnx.Rngs:
     """Random streams, or those of a seed or a key."""
-    if isinstance(rngs, (int, np.integer)) or is_key_like(rngs):
-        return nnx.Rngs(rngs)
-    return rngs
+    if isinstance(rngs, np.integer):
+        rngs = int(rngs)
+    return nnx.Rngs(rngs) if isinstance(rngs, int) or is_key_like(rngs) else rngs
 
 
 def _wanted(out_shardings: Any, mesh: Mesh | None) -> FromTree:

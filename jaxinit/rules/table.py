@@ -29,7 +29,7 @@ def render(assignment: Assignment) -> str:
         groups.setdefault((*kind, row.path in unfit), []).append(row)
     firsts = [rows[0] for rows in groups.values()]
     given, own = _measure(assignment, [row for row in firsts if row.path not in unfit])
-    lines = [_HEAD]
+    lines: list[tuple[str, ...]] = [_HEAD]
     for rows in groups.values():
         row = rows[0]
         initializer = "the model's own" if row.initializer is None else row.initializer
