@@ -33,6 +33,8 @@ BatchAxes: TypeAlias = int | tuple[int, ...] | Literal["rest"]
 
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 60
+_repr.maxlevel = 3
+_MOST = 300  # characters of a value in a message
 
 
 def error(
@@ -46,9 +48,29 @@ def error(
 def short(value: object) -> str:
     """Returns a repr of bounded length, for messages."""
     try:
-        return _repr.repr(value)
+        return clip(_repr.repr(value), _MOST)
     except ValueError:  # an int of more digits than Python prints
         return f"a {type(value).__name__} too large to print"
+
+
+def clip(text: str, most: int) -> str:
+    """A text of at most ``most`` characters, what is too much cut from its middle."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2]}...{text[len(text) + 3 + most // 2 - most :]}"
+
+
+def printable(text: str, most: int = _MOST) -> str:
+    r"""A text of bounded length that a terminal shows and does not obey.
+
+    Example:
+        >>> printable("a\x1b[2Jb")
+        'a\\x1b[2Jb'
+    """
+    text = clip(text, most)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def check_number(

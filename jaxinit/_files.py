@@ -1,80 +1,211 @@
-"""Plain data in JSON and YAML files, read without surprises."""
+"""Plain data in JSON and YAML files, read and written without surprises."""
 
+import contextlib
+import errno
 import json
+import os
+import secrets
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from . import _yaml
+from ._checks import printable, short
+
+_TEXT = 2**26  # characters of a file
+_DEPTH = 300  # levels of nesting; a model inside a Keras model takes four
 
 
 def read(path: str | Path) -> Any:
     """The plain data of a .json, .yaml or .yml file.
 
     Raises:
-        ValueError: If it is not valid, names a key twice, or has another suffix.
+        ValueError: If it is not valid, names a key twice, nests too deep, is too
+            long, or has another suffix. The message names the file and the place.
         ImportError: If it is YAML and PyYAML is not installed.
     """
     path = Path(path)
-    load = _load_yaml if _is_yaml(path) else loads
+    parse = yaml_loads if _is_yaml(path) else loads
+    with in_file(path):
+        return parse(read_text(path))
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, with any ends of lines."""
     try:
-        return load(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as e:
-        raise ValueError(f"{path}: {e}") from None
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as e:
+        raise ValueError(f"byte {e.start} is no UTF-8.") from None
+
+
+@contextlib.contextmanager
+def in_file(path: str | Path) -> Iterator[None]:
+    """Puts the name of the file in front of a ValueError or TypeError."""
+    try:
+        yield
+    except (ValueError, TypeError) as e:
+        kind = TypeError if isinstance(e, TypeError) else ValueError
+        raise kind(f"{printable(str(path))}: {e}") from None
 
 
 def write(path: str | Path, data: Any) -> None:
-    """Writes plain data to a .json, .yaml or .yml file.
+    """Writes plain data to a .json, .yaml or .yml file, whole or not at all.
 
     An infinite number is ``Infinity`` in JSON, as Python writes and reads it.
+
+    Raises:
+        ValueError: If `read` would not read it.
+        OSError: If it cannot be written; a file that is there stays as it is.
     """
     path = Path(path)
+    _check(data)
     if _is_yaml(path):
-        text = _yaml().safe_dump(data, sort_keys=False, allow_unicode=True)
+        yaml = _yaml.import_yaml()
+        text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
     else:
         text = json.dumps(data, indent=2) + "\n"
-    path.write_text(text, "utf-8")
+    write_whole(path, text.encode())
+
+
+def write_whole(path: str | Path, data: bytes) -> None:
+    """Writes a file so that no one ever finds half of it, even after a crash.
+
+    The data is written to a file beside it, flushed to the disk, and renamed. The
+    mode of a file that is there is kept; of a symbolic link its target is replaced.
+
+    Raises:
+        OSError: If it cannot be written; a file that is there stays as it is.
+    """
+    target = os.path.realpath(path)
+    mode = None
+    with contextlib.suppress(FileNotFoundError):
+        mode = os.stat(target).st_mode
+    if mode is not None:
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        if not os.access(target, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    folder = os.path.dirname(target)
+    part = os.path.join(folder, f".jaxinit-{secrets.token_hex(8)}.part")
+    try:
+        with open(part, "xb") as file:
+            if mode is not None:
+                os.chmod(part, stat.S_IMODE(mode))
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+        raise
+    _flush_folder(folder)
 
 
 def loads(text: str) -> Any:
-    """JSON in which no object names a key twice."""
-    return json.loads(text, object_pairs_hook=_object)
+    """The plain data of JSON text.
+
+    Raises:
+        ValueError: If the text is no JSON, too long, nested too deep, holds half of
+            a surrogate pair, or an object in it names a key twice.
+    """
+    _check_length(text)
+    try:
+        data = json.loads(text, object_pairs_hook=_object)
+    except RecursionError:
+        raise ValueError(_too_deep("the text")) from None
+    except json.JSONDecodeError as e:
+        raise ValueError(f"the text is not JSON: {e}.") from None
+    _check(data)
+    return data
+
+
+def yaml_loads(text: str) -> Any:
+    """The plain data of YAML text, refused where `loads` refuses JSON."""
+    _check_length(text)
+    data = _yaml.loads(text)
+    _check(data)
+    return data
 
 
 def _is_yaml(path: Path) -> bool:
     if path.suffix not in (".json", ".yaml", ".yml"):
-        raise ValueError(f"{path} must end in .json, .yaml or .yml.")
+        name = printable(str(path))
+        raise ValueError(f"{name} must end in .json, .yaml or .yml.")
     return path.suffix != ".json"
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in made:
-            raise ValueError(f"the key {name!r} is there twice.")
-        made[name] = value
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise ValueError(f"the key {short(name)} is there twice.")
+            seen.add(name)
     return made
 
 
-def _yaml() -> Any:
+def _check_length(text: str) -> None:
+    if len(text) > _TEXT:
+        raise ValueError(f"the text is longer than {_TEXT} characters.")
+
+
+def _check(data: Any) -> None:
+    """Bounds the depth, and refuses what no file holds."""
+    level: list[tuple[Any, Any]] = [(data, ())]  # values, and their names inside out
+    for _ in range(_DEPTH):
+        below: list[tuple[Any, Any]] = []
+        for value, place in level:
+            if isinstance(value, str):
+                _check_text(value, place)
+            elif isinstance(value, dict):
+                for name, inner in value.items():
+                    if isinstance(name, str):
+                        _check_text(name, place)
+                    if isinstance(inner, str | dict | list):
+                        below.append((inner, (name, place)))
+            elif isinstance(value, list):
+                for i, inner in enumerate(value):
+                    if isinstance(inner, str | dict | list):
+                        below.append((inner, (i, place)))
+        if not below:
+            return
+        level = below
+    raise ValueError(_too_deep(_name(level[0][1])))
+
+
+def _check_text(text: str, place: Any) -> None:
+    if text.isascii():
+        return
     try:
-        import yaml
-    except ImportError as e:
-        raise ImportError(
-            "YAML files need PyYAML: pip install 'jaxinit[yaml]', or use .json."
-        ) from e
-    return yaml
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{_name(place)}: {short(text)} holds half of a surrogate pair, which is "
+            "no character."
+        ) from None
 
 
-def _load_yaml(text: str) -> Any:
-    yaml = _yaml()
+def _too_deep(what: str) -> str:
+    return f"{what} is nested more than {_DEPTH} levels deep."
 
-    class Loader(yaml.SafeLoader):  # plain data alone, as yaml.safe_load
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            pairs = node.value if isinstance(node, yaml.MappingNode) else ()
-            names = [k.value for k, _ in pairs if isinstance(k, yaml.ScalarNode)]
-            _object([(name, None) for name in names])
-            return super().construct_mapping(node, deep)
 
-    try:
-        return yaml.load(text, Loader)
-    except yaml.YAMLError as e:
-        cure = " Patterns need quotes: '**/bias': zeros." if "alias" in str(e) else ""
-        raise ValueError(f"{e}{cure}") from None
+def _name(place: Any) -> str:
+    """Where a value is, as "rules/0/glob"."""
+    names: list[str] = []
+    while place:
+        name, place = place
+        names.append(printable(str(name), 60))
+    return printable("/".join(reversed(names))) or "the text"
+
+
+def _flush_folder(folder: str) -> None:
+    """Makes the new name last, where the system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,9 +1,13 @@
 """Errors that the user can mend, and where they commonly come from."""
 
 import importlib
-import os
 from pathlib import Path
 from types import ModuleType
+
+from .. import _files
+from .._checks import printable
+
+_MOST = 2000  # characters of an error
 
 
 class UsageError(Exception):
@@ -11,7 +15,7 @@ class UsageError(Exception):
 
     def __init__(self, message: object) -> None:
         """Folds ``message`` into one line."""
-        super().__init__(" ".join(str(message).split()))
+        super().__init__(printable(" ".join(str(message).split()), _MOST))
 
 
 def require(module: str, extra: str) -> ModuleType:
@@ -26,15 +30,8 @@ def require(module: str, extra: str) -> ModuleType:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file so that it is never seen half-made."""
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise UsageError(f"cannot write {path}: it is not a regular file")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Writes a file, or says in one line why not."""
     try:
-        try:
-            part.write_bytes(data)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        _files.write_whole(path, data)
     except OSError as e:
         raise UsageError(f"cannot write {path}: {e.strerror}") from None
