@@ -1,16 +1,20 @@
 """Patterns of paths: globs, regular expressions, predicates."""
 
-import fnmatch
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import jax
+
+from .._checks import printable, short
+from .globs import Name, match_levels, parse_name
 
 # What a rule may start with, and what decides it: matches(path, abstract array).
 Pattern: TypeAlias = Any
 Matches: TypeAlias = Callable[[str, jax.ShapeDtypeStruct], bool]
 
+_MOST = 120  # characters of a pattern that are shown
+_LONGEST = 1000  # characters of a regular expression in a config
 _FLAGS = {"a": re.A, "i": re.I, "m": re.M, "s": re.S, "x": re.X}
 
 
@@ -29,17 +33,17 @@ def compile_pattern(pattern: Pattern) -> Matches:
         return lambda path, leaf: bool(pattern(path, leaf))
     raise TypeError(
         "The pattern of a rule must be a glob (a str), re.compile(...) or a predicate "
-        f"(path, ShapeDtypeStruct) -> bool; got {pattern!r}."
+        f"(path, ShapeDtypeStruct) -> bool; got {short(pattern)}."
     )
 
 
 def describe(pattern: Pattern) -> str:
     """A pattern as tables and errors show it."""
     if isinstance(pattern, re.Pattern):
-        return f"/{pattern.pattern}/"
+        return f"/{printable(pattern.pattern, _MOST)}/"
     if isinstance(pattern, str):
-        return pattern
-    return getattr(pattern, "__qualname__", repr(pattern))
+        return printable(pattern, _MOST)
+    return printable(getattr(pattern, "__qualname__", None) or repr(pattern), _MOST)
 
 
 def pattern_config(pattern: Pattern) -> dict[str, Any]:
@@ -70,7 +74,7 @@ def pattern_from_config(config: Mapping[str, Any]) -> Pattern:
     if len(kinds) != 1 or not isinstance(config[kinds[0]], str):
         raise ValueError(
             "A rule in a config must have either 'glob' or 'regex', a str; got "
-            f"{dict(config)!r}."
+            f"{short(dict(config))}."
         )
     if "glob" in config:
         if "flags" in config:
@@ -80,50 +84,38 @@ def pattern_from_config(config: Mapping[str, Any]) -> Pattern:
     if not isinstance(flags, str) or set(flags) - set(_FLAGS):
         raise ValueError(
             f"'flags' of a 'regex' must be letters of {''.join(_FLAGS)!r}; got "
-            f"{flags!r}."
+            f"{short(flags)}."
         )
     combined = sum((_FLAGS[letter] for letter in set(flags)), re.NOFLAG)
+    regex = config["regex"]
+    if len(regex) > _LONGEST:
+        raise ValueError(
+            f"A 'regex' must be of at most {_LONGEST} characters; got {short(regex)}."
+        )
     try:
-        return re.compile(config["regex"], combined)
-    except (re.error, OverflowError, RecursionError) as e:
-        raise ValueError(f"{config['regex']!r} is no regular expression: {e}") from None
+        return re.compile(regex, combined)
+    except (re.error, ValueError, OverflowError, RecursionError) as e:
+        raise ValueError(
+            f"{short(regex)} is no regular expression: {printable(str(e))}"
+        ) from None
 
 
 def _glob(pattern: str) -> Matches:
     levels = [_level(name) for name in pattern.split("/")] if pattern else []
 
     def matches(path: str, leaf: Any) -> bool:
-        return _match(levels, path.split("/") if path else [])
+        return match_levels(levels, path.split("/") if path else [])
 
     return matches
 
 
-def _level(name: str) -> Callable[[str], Any] | None:
-    """Whether a name of a path is meant; None for "**", which stands for any."""
+def _level(name: str) -> Name | None:
+    """What decides whether a name of a path is meant; None for "**"."""
     if name == "**":
         return None
     if "**" in name:
         raise ValueError(
-            f"The glob part {name!r} holds '**', which stands for whole levels: write "
-            "it between slashes, as in 'head/**' or '**/kernel'."
+            f"The glob part {short(name)} holds '**', which stands for whole levels: "
+            "write it between slashes, as in 'head/**' or '**/kernel'."
         )
-    if not set("*?[") & set(name):
-        return name.__eq__
-    return re.compile(fnmatch.translate(name)).match
-
-
-def _match(levels: Sequence[Callable[[str], Any] | None], names: list[str]) -> bool:
-    i = j = 0
-    retry: tuple[int, int] | None = None  # after the last "**", and what it took
-    while j < len(names):
-        if i < len(levels) and levels[i] is None:
-            i += 1
-            retry = i, j
-        elif i < len(levels) and levels[i](names[j]):  # pyright: ignore[reportOptionalCall]
-            i, j = i + 1, j + 1
-        elif retry is not None:
-            i, j = retry[0], retry[1] + 1
-            retry = i, j
-        else:
-            return False
-    return all(level is None for level in levels[i:])
+    return parse_name(name)

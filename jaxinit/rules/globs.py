@@ -1,0 +1,171 @@
+"""Globs of names and of paths, matched in time linear in the glob.
+
+`fnmatch` takes quadratic time to translate some globs, and a rule may come from a
+file that somebody else wrote.
+"""
+
+import bisect
+import dataclasses
+import functools
+import re
+from collections.abc import Sequence
+from typing import TypeAlias
+
+# A star, a question mark, brackets (whose first character may be a "]"), or a text.
+_TOKEN = re.compile(r"[*?]|\[!?+.[^]]*]|\[|[^*?[]+", re.DOTALL)
+_PLAIN = re.compile(r"[*?]|[^*?]+")
+
+# One character of a name: itself, or the set that it is in.
+Item: TypeAlias = "str | Charset"
+
+
+@dataclasses.dataclass(frozen=True)
+class Charset:
+    """What a pair of brackets stands for.
+
+    Attributes:
+        starts: First characters of its ranges, ascending; the ranges are disjoint.
+        ends: Last characters of its ranges.
+        negated: Whether every other character is meant.
+    """
+
+    starts: tuple[str, ...]
+    ends: tuple[str, ...]
+    negated: bool
+
+    def __contains__(self, character: str) -> bool:
+        """Whether the brackets stand for a character."""
+        i = bisect.bisect_right(self.starts, character) - 1
+        return (i >= 0 and character <= self.ends[i]) != self.negated
+
+
+@dataclasses.dataclass(frozen=True)
+class Name:
+    """A glob of one level of a path.
+
+    Attributes:
+        parts: What lies between its stars. A part is a text, or a list of items
+            where it has a "?" or brackets.
+    """
+
+    parts: tuple[str | list[Item], ...]
+
+    def matches(self, name: str) -> bool:
+        """Whether it means this name."""
+        first, *middle = self.parts
+        if not middle:
+            return len(first) == len(name) and _is_at(first, name, 0)
+        last = middle.pop()
+        end = len(name) - len(last)
+        start = len(first)
+        if start > end or not (_is_at(first, name, 0) and _is_at(last, name, end)):
+            return False
+        # A part has one length, so that its leftmost place leaves most to the rest.
+        for part in middle:
+            at = _find(part, name, start, end)
+            if at < 0:
+                return False
+            start = at + len(part)
+        return True
+
+
+def parse_name(text: str) -> Name:
+    """The glob of a name: ``*``, ``?``, ``[a-z]`` and ``[!a-z]``, as in `fnmatch`.
+
+    Example:
+        >>> parse_name("block_[0-9]*").matches("block_12")
+        True
+    """
+    if "*" not in text and "?" not in text and "[" not in text:
+        return Name((text,))
+    # Behind the last "]" every "[" is itself; looking for its end would cost each time.
+    end = text.rfind("]") + 1
+    parts: list[str | list[Item]] = []
+    part: list[Item] = []
+    for token in (*_TOKEN.findall(text, 0, end), *_PLAIN.findall(text, end)):
+        if token == "*":
+            parts.append(_joined(part))
+            part = []
+        elif token == "?":
+            part.append(_ANY)
+        elif len(token) > 2 and token[0] == "[" and token[-1] == "]":
+            part.append(_charset(token[1:-1]))
+        else:
+            part.append(token)
+    return Name((*parts, _joined(part)))
+
+
+def match_levels(levels: Sequence[Name | None], names: Sequence[str]) -> bool:
+    """Whether globs of levels mean a path; None stands for any number of levels.
+
+    Example:
+        >>> match_levels([None, parse_name("kernel")], ["block", "mlp", "kernel"])
+        True
+    """
+    i = j = 0
+    retry: tuple[int, int] | None = None  # after the last None, and what it took
+    while j < len(names):
+        level = levels[i] if i < len(levels) else _END
+        if level is None:
+            i += 1
+            retry = i, j
+        elif level.matches(names[j]):
+            i, j = i + 1, j + 1
+        elif retry is not None:
+            i, j = retry[0], retry[1] + 1
+            retry = i, j
+        else:
+            return False
+    return all(levels[k] is None for k in range(i, len(levels)))
+
+
+@functools.lru_cache(1024)
+def _charset(text: str) -> Charset:
+    negated = text[0] == "!"
+    text = text.removeprefix("!")
+    ranges: list[tuple[str, str]] = []
+    i = 0
+    while i < len(text):
+        if text[i + 1 : i + 2] == "-" and i + 2 < len(text):
+            low, high = text[i], text[i + 2]
+            i += 3
+        else:
+            low = high = text[i]
+            i += 1
+        if low <= high:
+            ranges.append((low, high))
+    starts: list[str] = []
+    ends: list[str] = []
+    for low, high in sorted(set(ranges)):
+        if ends and low <= ends[-1]:
+            ends[-1] = max(ends[-1], high)
+        else:
+            starts.append(low)
+            ends.append(high)
+    return Charset(tuple(starts), tuple(ends), negated)
+
+
+def _joined(part: list[Item]) -> str | list[Item]:
+    """The text of a part that has no "?" and no brackets."""
+    texts = [item for item in part if isinstance(item, str)]
+    if len(texts) == len(part):
+        return "".join(texts)
+    return [c for item in part for c in (item if isinstance(item, str) else (item,))]
+
+
+def _is_at(part: str | list[Item], name: str, at: int) -> bool:
+    if isinstance(part, str):
+        return name.startswith(part, at)
+    return all(name[at + k] in item for k, item in enumerate(part))
+
+
+def _find(part: str | list[Item], name: str, start: int, end: int) -> int:
+    """The leftmost place of a part between two positions, or -1."""
+    if isinstance(part, str):
+        return name.find(part, start, end)
+    places = range(start, end - len(part) + 1)
+    return next((at for at in places if _is_at(part, name, at)), -1)
+
+
+_ANY = Charset((), (), negated=True)
+_END = Name(("/",))  # no name of a path holds a slash
