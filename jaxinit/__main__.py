@@ -1,7 +1,9 @@
 """``python -m jaxinit``: a demo, rules explained, the catalogue, one initializer."""
 
 import argparse
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from .cli.plot import plot
 from .cli.show import draw, lines, summarize
 from .cli.usage import UsageError
 
+_SIGPIPE = 141
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command.
@@ -24,13 +28,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit code: 0, 1 if the demo's checks failed or the rules do not suit what
-        they explain, 2 for a bad argument or a factory that fails.
+        they explain, 2 for a bad argument, a file or factory that fails, or a fault
+        of the library, 141 if nobody reads the output, as a shell gives it.
     """
     try:
         args = _parser().parse_args(argv)
-        return args.run(args)
+        code = args.run(args)
+        sys.stdout.flush()
+        return code
     except UsageError as e:
         print(f"jaxinit: {e}", file=sys.stderr)
+        return 2
+    except MemoryError:
+        print("jaxinit: out of memory", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # Nobody reads on, as in "list | head". What is left to flush goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _SIGPIPE
+    except Exception:  # a fault of ours; 1 means something else
+        traceback.print_exc()
         return 2
 
 
@@ -88,6 +105,7 @@ def _add_demo(p: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="JSON or YAML file of rules, which go before the config",
     )
+    _add_allow_regex(p)
     p.set_defaults(run=_demo)
 
 
@@ -104,7 +122,16 @@ def _add_explain(p: argparse.ArgumentParser) -> None:
         required=True,
         help="JSON or YAML file of rules",
     )
+    _add_allow_regex(p)
     p.set_defaults(run=_explain)
+
+
+def _add_allow_regex(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--allow-regex",
+        action="store_true",
+        help="accept regular expressions in the rules; some take hours on one path",
+    )
 
 
 def _add_show(p: argparse.ArgumentParser) -> None:
@@ -145,11 +172,12 @@ def _demo(args: argparse.Namespace) -> int:
             seed=args.seed,
             config=args.config,
             rules=args.rules,
+            allow_regex=args.allow_regex,
         )
 
 
 def _explain(args: argparse.Namespace) -> int:
-    return explain(args.factory, args.rules)
+    return explain(args.factory, args.rules, allow_regex=args.allow_regex)
 
 
 def _list(args: argparse.Namespace) -> int:

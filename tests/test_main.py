@@ -148,7 +148,9 @@ def test_demo_fails_where_a_std_is_wrong(capsys, extra_flax, monkeypatch):
     [
         ("{", "is not JSON"),
         ("\xff", "is not JSON"),
-        ("[" * 100_000, "is not JSON"),
+        ("[" * 100_000, "levels deep"),
+        ('{"a\\ud800": 1}', "half of a surrogate pair"),
+        ('{"bias": 1, "bias": 2}', "'bias' is there twice"),
         ("[]", "must hold an object"),
         ('{"kernel": "he_normal"}', "an initializer for each of bias, head, kernel"),
         (

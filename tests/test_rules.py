@@ -471,7 +471,7 @@ def test_config_round_trip():
 def test_files_round_trip(tmp_path, suffix):
     path = tmp_path / f"rules.{suffix}"
     some_rules().save(path)
-    assert jaxinit.Rules.load(path) == some_rules()
+    assert jaxinit.Rules.load(path, allow_regex=True) == some_rules()
     if suffix != "json":
         plain = yaml.safe_load(path.read_text())
         assert jaxinit.Rules.from_config(plain) == some_rules()
@@ -500,9 +500,9 @@ BAD_FILES = {
     ),
     "code.yaml": ("rules: !!python/object/apply:os.system [ls]", "python/object"),
     "alias.yaml": ("rules: {**/bias: zeros}", "need quotes"),
-    "tag.yaml": ("rules: !!map [a]", "tag.yaml: expected a mapping"),
+    "tag.yaml": ("rules: !!map [a]", "line 1, column 8: the tag .*map' is not"),
     "not.json": ("{", "Expecting"),
-    "deep.json": ("[" * 100_000, "recursion"),
+    "deep.json": ("[" * 100_000, "nested more than 300 levels deep"),
     "list.json": ("[]", "must be a dict with 'rules'"),
     "field.json": ('{"rules": {}, "defualt": null}', "no field 'defualt'"),
     "strict.json": ('{"rules": {}, "strict": 0}', "'strict' must be"),
@@ -521,14 +521,22 @@ BAD_FILES = {
         '{"rules": [{"glob": "a", "when": "", "initializer": null}]}',
         "has no \\['when'\\]",
     ),
-    "regex.json": ('{"rules": [{"regex": "(", "initializer": null}]}', "no regular"),
+    "regex.json": (
+        '{"rules": [{"glob": "a", "initializer": null}, '
+        '{"regex": "^((\\\\w+)/?)+!$", "initializer": null}]}',
+        r"rule 2: .* is a regular expression.*allow_regex=True \(--allow-regex",
+    ),
+    "depth.json": ('{"rules": {"a": ' + "[" * 301 + "]" * 301 + "}}", "rules/a/0/0/0"),
+    "half.json": ('{"rules": {"\\ud800": "zeros"}}', "rules: .* half of a surrogate"),
+    "default.json": ('{"rules": {}, "default": "zeross"}', "'default': 'zeross' names"),
+    "escape.json": ('{"rules": {"\\u001b[2J**": "zeros"}}', r"'\\x1b\[2J\*\*'"),
     "glob.json": (
         '{"rules": [{"glob": "a", "flags": "i", "initializer": null}]}',
         "a 'glob' has none",
     ),
     "flags.json": (
         '{"rules": [{"regex": "a", "flags": "L", "initializer": null}]}',
-        "letters of 'aimsx'",
+        "regular expression",
     ),
     "suffix.txt": ("", "must end in .json"),
 }
@@ -542,6 +550,39 @@ def test_files_that_are_refused(tmp_path, name):
     with pytest.raises((TypeError, ValueError), match=message) as e:
         jaxinit.Rules.load(path)
     assert name in str(e.value)
+    assert str(e.value).isprintable() and len(str(e.value)) < 1000
+
+
+BAD_REGEXES = {
+    "group": ({"regex": "("}, "no regular"),
+    "flags": ({"regex": "a", "flags": "L"}, "letters of 'aimsx'"),
+    "unicode flags": ({"regex": "(?u)a", "flags": "a"}, "incompatible"),
+    "long": ({"regex": "a" * 1001}, "at most 1000 characters"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_REGEXES)
+def test_regular_expressions_that_are_refused(tmp_path, name):
+    rule, message = BAD_REGEXES[name]
+    config = {"rules": [{**rule, "initializer": "zeros"}]}
+    with pytest.raises(ValueError, match=f"^rule 1: .*{message}"):
+        jaxinit.Rules.from_config(config)
+    path = tmp_path / "rules.json"
+    path.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=message):
+        jaxinit.Rules.load(path, allow_regex=True)
+    with pytest.raises(ValueError, match="allow_regex=True"):
+        jaxinit.Rules.from_config(config, allow_regex=False)
+
+
+def test_reprs_are_bounded():
+    many = jaxinit.Rules([(f"a{i}", "zeros") for i in range(100_000)])
+    assert repr(many).endswith("... 99899 more ..., ('a99999', Zeros())])")
+    assert len(repr(many)) < 5000
+    assert len(repr(jaxinit.Rules({"a" * 10**6: "zeros"}))) < 500
+    few = jaxinit.Rules([(f"a{i}", "zeros") for i in range(101)])
+    assert "more" not in repr(few) and repr(few).count("Zeros()") == 101
+    assert repr(jaxinit.Rules({})) == "Rules([])"
 
 
 def test_yaml_is_optional(tmp_path, monkeypatch):

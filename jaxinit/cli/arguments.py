@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import difflib
-import json
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 import jaxinit
 
+from .. import _files
 from .usage import UsageError
 
 _DTYPES = (
@@ -74,8 +74,8 @@ def setting(text: str) -> tuple[str, Any]:
     if not name.strip() or not equals:
         raise ArgumentTypeError(f"{text!r} is no setting; write stddev=0.02")
     try:
-        return name.strip(), json.loads(value)
-    except (ValueError, RecursionError):
+        return name.strip(), _files.loads(value)
+    except ValueError:
         return name.strip(), value
 
 

@@ -44,6 +44,7 @@ def demo(
     seed: int,
     config: Path | None,
     rules: Path | None = None,
+    allow_regex: bool = False,
 ) -> int:
     """Runs the demo and prints it.
 
@@ -57,6 +58,7 @@ def demo(
         config: Config file, read if it exists and written if not; None for a
             temporary one.
         rules: File of rules, which go before the config; or None.
+        allow_regex: Whether the rules may have regular expressions.
 
     Returns:
         0, or 1 if a check failed.
@@ -75,7 +77,7 @@ def demo(
     require("rich", "flax")
     from . import models, report
 
-    governed = None if rules is None else load_rules(rules)
+    governed = None if rules is None else load_rules(rules, allow_regex)
     cls = getattr(models, _CLASSES[model])
     sizes.setdefault("layers", cls.layers)
     recipe = recipes.RECIPES[model](sizes["layers"])

@@ -6,18 +6,22 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import jax
+
 import jaxinit
 
+from ..planning.arguments import is_array
 from .usage import UsageError
 
 
-def explain(factory: str, rules: Path) -> int:
+def explain(factory: str, rules: Path, *, allow_regex: bool = False) -> int:
     """Prints the table of leaf, rule and initializer.
 
     Args:
         factory: ``MODULE:FACTORY``, a function without arguments that returns the
             parameters or their shapes. It is traced: nothing is computed.
         rules: File of the rules.
+        allow_regex: Whether they may be regular expressions.
 
     Returns:
         0, or 1 if a rule makes no leaf or an initializer cannot serve one.
@@ -25,7 +29,7 @@ def explain(factory: str, rules: Path) -> int:
     Raises:
         UsageError: If the factory or the file cannot be used.
     """
-    given = load_rules(rules)
+    given = load_rules(rules, allow_regex)
     try:
         found = jaxinit.eval_shape(find(factory))
     except UsageError:
@@ -33,15 +37,19 @@ def explain(factory: str, rules: Path) -> int:
     except Exception as e:  # whatever the user's code raises; 1 means something else
         traceback.print_exc()
         raise UsageError(f"{factory} failed: {type(e).__name__}") from None
-    given.explain(found)
-    assignment = given.assign(found)
+    check_arrays(factory, found)
+    try:
+        given.explain(found)
+        assignment = given.assign(found)
+    except (TypeError, ValueError) as e:
+        raise UsageError(e) from None
     return 1 if assignment.idle() or assignment.unfit() else 0
 
 
-def load_rules(path: Path) -> jaxinit.Rules:
+def load_rules(path: Path, allow_regex: bool) -> jaxinit.Rules:
     """The rules of a file, or an error of one line."""
     try:
-        return jaxinit.Rules.load(path)
+        return jaxinit.Rules.load(path, allow_regex=allow_regex)
     except OSError as e:
         raise UsageError(f"cannot read {path}: {e.strerror}") from None
     except (TypeError, ValueError, ImportError) as e:
@@ -64,3 +72,16 @@ def find(factory: str) -> Any:
     if not callable(found):
         raise UsageError(f"{factory} is not callable")
     return found
+
+
+def check_arrays(factory: str, found: Any) -> None:
+    """Refuses what has no arrays, as a module that was not initialized."""
+    leaves = jax.tree.leaves(found)
+    if any(map(is_array, leaves)):
+        return
+    kinds = sorted({type(leaf).__name__ for leaf in leaves})
+    instead = f" but {', '.join(kinds[:3])}" if kinds else ""
+    raise UsageError(
+        f"{factory} returned no arrays{instead}; return the parameters or their "
+        "shapes, as jax.eval_shape(model.init, key, x)"
+    )

@@ -8,6 +8,8 @@ from typing import Any
 
 import jaxinit
 
+from .. import _files
+from .._checks import short
 from .usage import UsageError, write_whole
 
 Recipe = dict[str, jaxinit.Initializer]
@@ -72,17 +74,17 @@ def read(path: Path, roles: set[str]) -> Recipe:
         UsageError: If the file cannot be read or is no such config.
     """
     try:
-        configs: Any = json.loads(path.read_bytes())
+        configs: Any = _files.loads(_files.read_text(path))
     except OSError as e:
         raise UsageError(f"cannot read {path}: {e.strerror}") from None
-    except (ValueError, RecursionError) as e:
-        raise UsageError(f"{path} is not JSON: {e}") from None
+    except ValueError as e:
+        raise UsageError(f"{path}: {e}") from None
     if not isinstance(configs, dict):
         raise UsageError(f"{path} must hold an object of initializers by role")
     if set(configs) != roles:
         raise UsageError(
             f"{path} must have an initializer for each of {', '.join(sorted(roles))}; "
-            f"it has {', '.join(map(repr, configs)) or 'none'}"
+            f"it has {short(list(configs))}"
         )
     recipe: Recipe = {}
     for role, config in configs.items():

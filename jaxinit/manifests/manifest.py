@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from .. import _files
-from .._checks import check_key, error
+from .._checks import check_key, error, printable, short
 from .._compat import is_traced
 from .._paths import parts_of, unique_paths
 from ..initializers import registry
@@ -22,6 +22,7 @@ from ..rules.rules import Rules, as_rules
 from . import digest
 
 VERSION = 1
+_LONGEST = 40  # characters of the name of a dtype or a key's implementation
 _VERSIONS = {"manifest": VERSION, "digest": digest.VERSION, "path": leaf_keys.VERSION}
 
 
@@ -60,9 +61,11 @@ class Difference:
 
     def __str__(self) -> str:
         """One line."""
+        line = f"{printable(self.path)}: {self.what}"
         if self.what in ("missing", "extra"):
-            return f"{self.path}: {self.what}"
-        return f"{self.path}: {self.what} {self.found} instead of {self.expected}"
+            return line
+        found, expected = (printable(str(x)) for x in (self.found, self.expected))
+        return f"{line} {found} instead of {expected}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,8 +137,15 @@ class Manifest:
         }
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
+    def from_config(
+        cls, config: Mapping[str, Any], *, allow_regex: bool = True
+    ) -> Self:
         """The manifest whose `get_config` is ``config``.
+
+        Args:
+            config: Plain data.
+            allow_regex: Whether its rules may have regular expressions; see
+                `Rules.from_config`.
 
         Raises:
             ValueError: If it is none, or of another version.
@@ -143,15 +153,19 @@ class Manifest:
         try:
             if config["versions"] != _VERSIONS:
                 raise ValueError(
-                    f"its versions are {config['versions']}; this jaxinit reads "
-                    f"{_VERSIONS}."
+                    f"its versions are {short(config['versions'])}; this jaxinit "
+                    f"reads {_VERSIONS}."
                 )
-            rules = config["rules"]
+            rules, made_by = config["rules"], config["made_by"]
+            if rules is not None:
+                rules = Rules.from_config(rules, allow_regex=allow_regex)
+            if not isinstance(made_by, Mapping):
+                raise TypeError(f"'made_by' must be a dict; got {short(made_by)}.")
             return cls(
-                leaves={p: _leaf_from(leaf) for p, leaf in config["leaves"].items()},
-                rules=None if rules is None else Rules.from_config(rules),
+                leaves={p: _leaf_at(p, leaf) for p, leaf in config["leaves"].items()},
+                rules=rules,
                 key_config=_key_config(config["key"]),
-                made_by=dict(config["made_by"]),
+                made_by=dict(made_by),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             what = f"it lacks {e}" if isinstance(e, KeyError) else e
@@ -162,21 +176,25 @@ class Manifest:
         return json.dumps(self.get_config(), indent=1)
 
     def save(self, path: str | Path) -> None:
-        """Writes the config to a .json, .yaml or .yml file."""
+        """Writes the config to a .json, .yaml or .yml file, whole or not at all."""
         _files.write(path, self.get_config())
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path, *, allow_regex: bool = False) -> Self:
         """The manifest of a file that `save` wrote.
 
+        Args:
+            path: The file.
+            allow_regex: Whether its rules may have regular expressions; see
+                `Rules.load`.
+
         Raises:
-            ValueError: If it holds no manifest of this version.
+            ValueError: If it holds no manifest of this version, or its rules have a
+                regular expression that ``allow_regex`` does not allow.
         """
         config = _files.read(path)
-        try:
-            return cls.from_config(config)
-        except ValueError as e:
-            raise ValueError(f"{path}: {e}") from None
+        with _files.in_file(path):
+            return cls.from_config(config, allow_regex=allow_regex)
 
 
 def manifest(
@@ -289,11 +307,22 @@ def _leaves_config(leaves: Mapping[str, Leaf]) -> dict[str, Any]:
     }
 
 
+def _leaf_at(path: Any, config: Mapping[str, Any]) -> Leaf:
+    try:
+        return _leaf_from(config)
+    except (KeyError, TypeError, ValueError) as e:
+        what = f"it lacks {e}" if isinstance(e, KeyError) else e
+        raise ValueError(f"leaf {short(path)}: {what}") from None
+
+
 def _leaf_from(config: Mapping[str, Any]) -> Leaf:
     shape, dtype, text = config["shape"], config["dtype"], config["digest"]
-    dims = isinstance(shape, list) and all(type(d) is int and d >= 0 for d in shape)
-    if not (dims and isinstance(dtype, str) and re.fullmatch("[0-9a-f]{16}", text)):
-        raise ValueError(f"{config!r} is no leaf.")
+    dims = isinstance(shape, list) and all(
+        type(d) is int and 0 <= d < 2**63 for d in shape
+    )
+    name = isinstance(dtype, str) and len(dtype) <= _LONGEST
+    if not (dims and name and re.fullmatch("[0-9a-f]{16}", text)):
+        raise ValueError(f"{short(config)} is no leaf.")
     return Leaf(tuple(shape), dtype, text, config["initializer"])
 
 
@@ -301,9 +330,12 @@ def _key_config(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if config is None:
         return None
     data, impl, typed = (config[k] for k in ("data", "implementation", "typed"))
-    words = all(type(word) is int and 0 <= word < 2**32 for word in data)
-    if not (words and isinstance(impl, str) and isinstance(typed, bool)):
-        raise ValueError(f"{config!r} is no key.")
+    words = isinstance(data, list) and all(
+        type(word) is int and 0 <= word < 2**32 for word in data
+    )
+    name = isinstance(impl, str) and len(impl) <= _LONGEST
+    if not (words and name and isinstance(typed, bool)):
+        raise ValueError(f"{short(config)} is no key.")
     return {"implementation": impl, "data": list(data), "typed": typed}
 
 

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any, Self
 
 from .. import _files
-from .._checks import check_bool
+from .._checks import check_bool, clip, short
 from ..initializers import registry
 from .assignment import Assignment
 from .patterns import Pattern, compile_pattern, pattern_config, pattern_from_config
 from .table import render
 
 _FIELDS = ("rules", "default", "strict")
+_SHOWN = 100  # rules in a repr
+_MOST = 300  # characters of a pattern in a repr
 
 
 @dataclasses.dataclass(frozen=True, init=False, repr=False)
@@ -64,7 +66,7 @@ class Rules:
         if isinstance(rules, str) or not isinstance(rules, Iterable):
             raise TypeError(
                 "Rules(rules=...) must be a dict from pattern to initializer, or pairs "
-                f"of them; got {rules!r}."
+                f"of them; got {short(rules)}."
             )
         pairs = rules.items() if isinstance(rules, Mapping) else rules
         made = tuple(_rule(i, pair) for i, pair in enumerate(pairs, 1))
@@ -110,51 +112,78 @@ class Rules:
         return {"rules": rules, "default": default, "strict": self.strict}
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
+    def from_config(
+        cls, config: Mapping[str, Any], *, allow_regex: bool = True
+    ) -> Self:
         """The rules of a config, as `get_config` gives, or shorter.
 
         ``{"rules": {"**/bias": "zeros"}}`` will do: a dict from glob to a name or
         the config of an initializer. Nothing is imported or evaluated.
 
+        Args:
+            config: Plain data.
+            allow_regex: Whether a rule may be a regular expression. Some take hours
+                on one path: pass False for a config from a source that you do not
+                trust. `load` does.
+
         Raises:
             TypeError, ValueError: If it is no such config.
         """
         if not isinstance(config, Mapping) or "rules" not in config:
+            cure = " Pass its to_dict()." if hasattr(config, "to_dict") else ""
             raise TypeError(
-                f"The config of Rules must be a dict with 'rules'; got {config!r}."
+                "The config of Rules must be a dict with 'rules'; got "
+                f"{short(config)}.{cure}"
             )
         unknown = [name for name in config if name not in _FIELDS]
         if unknown:
             raise ValueError(
-                f"The config of Rules has no field {', '.join(map(repr, unknown))}; "
-                f"its fields are {list(_FIELDS)}."
+                f"The config of Rules has no field {', '.join(map(short, unknown[:5]))}"
+                f"; its fields are {list(_FIELDS)}."
             )
         strict = config.get("strict", True)
         if not isinstance(strict, bool):
-            raise TypeError(f"'strict' must be true or false; got {strict!r}.")
-        pairs = _pairs(config["rules"])
-        return cls(pairs, _initializer(config.get("default")), strict=strict)
+            raise TypeError(f"'strict' must be true or false; got {short(strict)}.")
+        pairs = _pairs(config["rules"], allow_regex)
+        try:
+            default = _initializer(config.get("default"))
+        except (TypeError, ValueError) as e:
+            raise _located(e, "'default'") from None
+        return cls(pairs, default, strict=strict)
 
     def save(self, path: str | Path) -> None:
-        """Writes the config to a .json, .yaml or .yml file."""
+        """Writes the config to a .json, .yaml or .yml file, whole or not at all."""
         _files.write(path, self.get_config())
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path, *, allow_regex: bool = False) -> Self:
         """The rules of a .json, .yaml or .yml file.
 
+        Args:
+            path: The file.
+            allow_regex: Whether a rule may be a regular expression. Some take hours
+                on one path: pass True for files that you trust.
+
         Raises:
-            TypeError, ValueError: If it holds no rules, or names one twice.
+            TypeError, ValueError: If it holds no rules, or names one twice, or has a
+                regular expression that ``allow_regex`` does not allow.
         """
         config = _files.read(path)
-        try:
-            return cls.from_config(config)
-        except (TypeError, ValueError) as e:
-            raise type(e)(f"{path}: {e}") from None
+        with _files.in_file(path):
+            return cls.from_config(config, allow_regex=allow_regex)
 
     def __repr__(self) -> str:
-        """The call that builds it."""
-        rules = ", ".join(f"({p!r}, {initializer!r})" for p, initializer in self.rules)
+        """The call that builds it, the middle of many rules left out."""
+        shown = [
+            f"({_pattern_repr(pattern)}, {initializer!r})"
+            for pattern, initializer in (*self.rules[:_SHOWN], *self.rules[-1:])
+        ]
+        hidden = len(self.rules) - len(shown)
+        if hidden < 0:
+            shown.pop()
+        elif hidden:
+            shown.insert(-1, f"... {hidden} more ...")
+        rules = ", ".join(shown)
         default = "" if self.default is None else f", default={self.default!r}"
         strict = "" if self.strict else ", strict=False"
         return f"Rules([{rules}]{default}{strict})"
@@ -169,33 +198,58 @@ def _rule(number: int, pair: Any) -> tuple[Pattern, Any]:
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise TypeError(
             f"Rules(rules=...): rule {number} must be a pair (pattern, initializer); "
-            f"got {pair!r}."
+            f"got {short(pair)}."
         )
     pattern, initializer = pair
     try:
         compile_pattern(pattern)
         return pattern, registry.get(initializer)
     except (TypeError, ValueError) as e:
-        raise type(e)(f"Rules(rules=...): rule {number}: {e}") from None
+        raise _located(e, f"Rules(rules=...): rule {number}") from None
 
 
-def _pairs(rules: Any) -> list[tuple[Pattern, Any]]:
+def _pairs(rules: Any, allow_regex: bool) -> list[tuple[Pattern, Any]]:
+    if not isinstance(rules, Mapping | list | tuple):
+        raise TypeError(f"'rules' must be a dict or a list; got {short(rules)}.")
     if isinstance(rules, Mapping):
-        return [(glob, _initializer(value)) for glob, value in rules.items()]
-    if not isinstance(rules, list | tuple):
-        raise TypeError(f"'rules' must be a dict or a list; got {rules!r}.")
+        rules = [{"glob": glob, "initializer": rules[glob]} for glob in rules]
     pairs: list[tuple[Pattern, Any]] = []
-    for rule in rules:
-        if not isinstance(rule, Mapping) or "initializer" not in rule:
-            raise TypeError(
-                "A rule in a config must be a dict with 'glob' or 'regex', and "
-                f"'initializer'; got {rule!r}."
-            )
-        unknown = set(rule) - {"glob", "regex", "flags", "initializer"}
-        if unknown:
-            raise ValueError(f"A rule in a config has no {sorted(map(str, unknown))}.")
-        pairs.append((pattern_from_config(rule), _initializer(rule["initializer"])))
+    for number, rule in enumerate(rules, 1):
+        try:
+            pairs.append(_pair(rule, allow_regex))
+        except (TypeError, ValueError) as e:
+            raise _located(e, f"rule {number}") from None
     return pairs
+
+
+def _pair(rule: Any, allow_regex: bool) -> tuple[Pattern, Any]:
+    if not isinstance(rule, Mapping) or "initializer" not in rule:
+        raise TypeError(
+            "A rule in a config must be a dict with 'glob' or 'regex', and "
+            f"'initializer'; got {short(rule)}."
+        )
+    unknown = set(rule) - {"glob", "regex", "flags", "initializer"}
+    if unknown:
+        raise ValueError(
+            f"A rule in a config has no {short(sorted(map(str, unknown)))}."
+        )
+    if "regex" in rule and "glob" not in rule and not allow_regex:
+        raise ValueError(
+            f"{short(rule['regex'])} is a regular expression, which can take hours on "
+            "one path. If you trust the file, load it with allow_regex=True "
+            "(--allow-regex on the command line); else write a glob."
+        )
+    return pattern_from_config(rule), _initializer(rule["initializer"])
+
+
+def _pattern_repr(pattern: Pattern) -> str:
+    return clip(repr(pattern), _MOST)
+
+
+def _located(e: Exception, where: str) -> Exception:
+    """The same error, with its place in front."""
+    kind = TypeError if isinstance(e, TypeError) else ValueError
+    return kind(f"{where}: {e}")
 
 
 def _config(initializer: Any) -> Any:
