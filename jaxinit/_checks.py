@@ -35,6 +35,8 @@ _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 60
 _repr.maxlevel = 3
 _MOST = 300  # characters of a value in a message
+_MOST_AXES = 64
+_MOST_SIZE = 2**59  # elements whose bytes 64 bits count, in any dtype
 
 
 def error(
@@ -105,12 +107,14 @@ def check_fraction(where: str, name: str, value: Any) -> float:
 
 
 def check_int(where: str, name: str, value: Any, *, minimum: int | None = None) -> int:
-    """Checks an int, at least ``minimum``."""
+    """Checks an int of 64 bits, at least ``minimum``."""
     number = _as_int(value)
     if number is None:
         raise error(TypeError, where, name, "an int", value)
     if minimum is not None and number < minimum:
         raise error(ValueError, where, name, f"at least {minimum}", value)
+    if not -(2**63) <= number < 2**63:
+        raise error(ValueError, where, name, "an int of 64 bits", value)
     return number
 
 
@@ -157,14 +161,7 @@ def check_seed(where: str, name: str, value: Any) -> int | None:
 
 def check_size(where: str, name: str, value: Any) -> int:
     """Checks an int of at least 1 that fits 64 bits."""
-    size = _as_int(value)
-    if size is None:
-        raise error(TypeError, where, name, "an int", value)
-    if size < 1:
-        raise error(ValueError, where, name, "at least 1", value)
-    if size >= 2**63:
-        raise error(ValueError, where, name, "an int of 64 bits", value)
-    return size
+    return check_int(where, name, value, minimum=1)
 
 
 def check_axes(where: str, name: str, value: Any) -> Axes:
@@ -175,6 +172,8 @@ def check_axes(where: str, name: str, value: Any) -> Axes:
         return axis
     if isinstance(value, (str, bytes)) or not isinstance(value, Sequence | np.ndarray):
         raise error(TypeError, where, name, rule, value)
+    if len(value) > _MOST_AXES:
+        raise error(ValueError, where, name, f"at most {_MOST_AXES} axes", value)
     axes = tuple(_as_int(v) for v in value)
     if None in axes:
         raise error(TypeError, where, name, rule, value)
@@ -191,7 +190,7 @@ def check_batch_axes(where: str, name: str, value: Any) -> BatchAxes:
 def check_shape(where: str, shape: Any) -> tuple[int, ...]:
     """Returns a shape as a tuple of non-negative Python ints."""
     if type(shape) is tuple and all(type(d) is int and d >= 0 for d in shape):
-        return shape  # the usual case costs nothing
+        return _within_limits(where, shape)  # the usual case costs little
     rule = "a sequence of non-negative ints"
     if isinstance(shape, (str, bytes)) or not isinstance(shape, Sequence | np.ndarray):
         cure = "" if _as_int(shape) is None else f"Write ({shape},) for one dimension."
@@ -205,7 +204,18 @@ def check_shape(where: str, shape: Any) -> tuple[int, ...]:
         raise error(TypeError, where, "shape", rule, shape, cure if traced else "")
     if any(d < 0 for d in dims if d is not None):
         raise error(ValueError, where, "shape", rule, shape)
-    return dims  # pyright: ignore[reportReturnType]
+    return _within_limits(where, dims)  # pyright: ignore[reportArgumentType]
+
+
+def _within_limits(where: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape that neither NumPy nor XLA, which would end the process, fails at."""
+    if len(shape) > _MOST_AXES:
+        rule = f"of at most {_MOST_AXES} dimensions, as many as NumPy has"
+        raise error(ValueError, where, "shape", rule, shape)
+    if math.prod(shape) >= _MOST_SIZE or math.prod(d or 1 for d in shape) >= _MOST_SIZE:
+        rule = "of fewer than 2**59 elements, an empty dimension taken as 1"
+        raise error(ValueError, where, "shape", rule, shape)
+    return shape
 
 
 def check_broadcastable(
@@ -254,7 +264,7 @@ def is_dtype(x: Any) -> bool:
 def check_key(where: str, key: Any) -> jax.Array:
     """Checks one PRNG key, typed or raw."""
     rule = "one PRNG key"
-    cure = "Make one with jax.random.key(0), or give the initializer a seed."
+    cure = "Make one with jax.random.key(0)."
     if isinstance(key, np.ndarray):
         key = jnp.asarray(key)
     if not isinstance(key, jax.Array):
@@ -300,9 +310,10 @@ def check_draw(
 
 def _unwrapped(value: Any) -> Any:
     """Returns a Python number for an array without dimensions, else the value."""
-    if isinstance(value, (np.generic, np.ndarray, jax.Array)) and value.ndim == 0:
-        return value.item()
-    return value
+    if not isinstance(value, (np.generic, np.ndarray, jax.Array)) or value.ndim:
+        return value
+    is_key = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+    return value if is_key else value.item()
 
 
 @functools.cache

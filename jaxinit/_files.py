@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def read_text(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def in_file(path: str | Path) -> Iterator[None]:
+def in_file(path: str | Path) -> Generator[None]:
     """Puts the name of the file in front of a ValueError or TypeError."""
     try:
         yield

@@ -9,6 +9,8 @@ import numpy as np
 from ._checks import error
 from ._compat import is_traced
 
+_MOST_AXES = 64  # of a NumPy array
+
 
 class FrozenArray:
     """A read-only NumPy array with value equality, a hash and a config."""
@@ -41,12 +43,13 @@ class FrozenArray:
                 shape = config.get("shape")
                 if isinstance(value, Mapping):
                     value = _complex(value["real"], value["imag"])
+            check_numbers(value)
             array = np.array(value)
             if shape is not None:
                 array = array.reshape(shape)
             if _is_numeric(array.dtype) and dtype is not None:
                 array = _converted(array, dtype)
-        except (TypeError, ValueError, KeyError, OverflowError):
+        except (TypeError, ValueError, KeyError, OverflowError, SyntaxError):
             raise error(ValueError, where, name, rule, value) from None
         if not _is_numeric(array.dtype):
             raise error(TypeError, where, name, rule, value)
@@ -96,8 +99,27 @@ class FrozenArray:
         return self._array.shape, self._array.dtype.name, self._array.tobytes()
 
 
+def check_numbers(value: Any) -> None:
+    """Refuses texts in nested lists, of which NumPy makes arrays of huge entries.
+
+    Raises:
+        TypeError: If there is one.
+        ValueError: If the lists are nested deeper than an array has dimensions.
+    """
+    level = [value]
+    for _ in range(_MOST_AXES):
+        if any(isinstance(x, str | bytes) for x in level):
+            raise TypeError("a text is no number")
+        level = [inner for x in level if isinstance(x, list | tuple) for inner in x]
+        if not level:
+            return
+    raise ValueError("too many dimensions")
+
+
 def _complex(real: Any, imag: Any) -> np.ndarray:
     """Joins real and imaginary parts; a sum would lose signs of zero and infinities."""
+    check_numbers(real)
+    check_numbers(imag)
     array = np.empty(np.shape(real), np.complex128)
     array.real, array.imag = real, imag
     return array

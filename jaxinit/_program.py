@@ -13,6 +13,7 @@ from ._compat import OutSharding, is_traced, mesh_of_explicit, with_out_sharding
 from ._prng import fused, is_fused
 
 Shape = tuple[int, ...]
+_LARGE = 2**28  # elements that may not fit in memory
 PROGRAM_PREFIX = "jaxinit_"  # of the names of compiled initializers
 
 
@@ -88,12 +89,35 @@ def program(
             operands = jax.lax.optimization_barrier(operands)
         built = compiled(shape, dtype, out_sharding, flat, **static)
         mesh = None if traced else mesh_of_explicit(out_sharding)
-        if mesh is None:
-            return built(key, *operands)
-        with jax.set_mesh(mesh):
-            return built(key, *operands)
+        if not traced and out_sharding is None and math.prod(shape) >= _LARGE:
+            _check_memory(shape, dtype)
+        try:
+            if mesh is None:
+                return built(key, *operands)
+            with jax.set_mesh(mesh):
+                return built(key, *operands)
+        except jax.errors.JaxRuntimeError as e:
+            if "RESOURCE_EXHAUSTED" not in str(e):
+                raise
+            raise _out_of_memory(shape, dtype) from None
 
     return run
+
+
+def _check_memory(shape: Shape, dtype: np.dtype[Any]) -> None:
+    """Refuses what the CPU's memory cannot hold, as an error of a draw comes late."""
+    if jax.default_backend() != "cpu":
+        return
+    try:
+        np.empty(shape, dtype)  # reserved, not touched
+    except MemoryError:
+        raise _out_of_memory(shape, dtype) from None
+
+
+def _out_of_memory(shape: Shape, dtype: np.dtype[Any]) -> MemoryError:
+    array = f"{dtype.name}[{', '.join(map(str, shape))}]"
+    size = math.prod(shape) * dtype.itemsize
+    return MemoryError(f"{array} of {size / 2**30:.3g} GiB does not fit in memory.")
 
 
 elementwise_program = functools.partial(program, elementwise=True)

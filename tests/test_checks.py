@@ -26,7 +26,7 @@ def on_one_device(*spec):
         (lambda: jaxinit.HeNormal(seed="1"), TypeError, "seed"),
         (lambda: jaxinit.HeNormal(seed=2**64), ValueError, "seed.*64 bits"),
         (lambda: jaxinit.RandomNormal(stddev=-1), ValueError, r"at least 0; got -1"),
-        (lambda: jaxinit.RandomNormal(float("nan")), ValueError, "mean.*finite"),
+        (lambda: jaxinit.RandomNormal(mean=float("nan")), ValueError, "mean.*finite"),
         (lambda: jaxinit.RandomNormal(stddev="1e-3"), TypeError, r"stddev.*1\.0e-3"),
         (lambda: jaxinit.RandomNormal(stddev=None), TypeError, "stddev"),
         (lambda: jaxinit.RandomNormal(stddev=True), TypeError, "stddev"),

@@ -435,7 +435,7 @@ def some_rules():
             "**/kernel": scaled,
             re.compile(r"^Head/(bias|b)$", re.I): "zeros",
             "**/table": jaxinit.FromArray(np.eye(2)),
-            "**/gate": jaxinit.TruncatedNormal(1.0, lower=0.0, upper=math.inf),
+            "**/gate": jaxinit.TruncatedNormal(mean=1.0, lower=0.0, upper=math.inf),
             "keep/**": None,
         },
         default=jaxinit.RandomNormal(stddev=0.02),

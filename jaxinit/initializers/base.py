@@ -15,6 +15,7 @@ from .._checks import (
     check_out_sharding,
     check_seed,
     check_shape,
+    clip,
     error,
     is_dtype,
     short,
@@ -23,6 +24,11 @@ from .._compat import OutSharding, Shape
 from .._frozen import FrozenArray
 from .._program import program
 from . import registry
+from .namesakes import refuse_arguments
+
+_NO_SHAPE: Any = object()  # of a call without a shape
+_MOST = 2000  # characters of a repr
+_SHOWN = 50  # entries of a tuple in a repr
 
 
 class Initializer:
@@ -84,6 +90,8 @@ class Initializer:
                 f"{cls.__name__} is a class and was called as init(shape, dtype), as "
                 f"Haiku does: w_init=jaxinit.haiku.to_haiku(jaxinit.{cls.__name__}())."
             )
+        if "identifiers" in vars(cls):
+            refuse_arguments(cls, args, kwargs)
         if cls.__hash__ is None:
             raise TypeError(
                 f"{cls.__name__} must be hashable, because its compiled programs are "
@@ -123,17 +131,17 @@ class Initializer:
 
     def __call__(
         self,
-        key: jax.Array | None,
-        shape: Shape,
+        key: jax.Array | None = None,
+        shape: Shape = _NO_SHAPE,
         dtype: Any = None,
         out_sharding: OutSharding = None,
     ) -> jax.Array:
         """Draws a tensor.
 
         Args:
-            key: PRNG key, typed or raw. None to use the initializer's ``seed``;
-                an explicit key always wins.
-            shape: Shape of the tensor.
+            key: PRNG key, typed or raw. Without one, or with None, the ``seed`` of
+                the initializer is used; an explicit key always wins.
+            shape: Shape of the tensor; every call needs one.
             dtype: Its dtype; None for JAX's default float.
             out_sharding: Sharding, or PartitionSpec under a mesh, of the result.
 
@@ -145,6 +153,8 @@ class Initializer:
                 wrong type.
             ValueError: If the shape does not suit the initializer.
         """
+        if shape is _NO_SHAPE:
+            raise TypeError(f"{self!r}: a call needs a shape: init(key, shape).")
         if key is None and not self.deterministic:
             key = self._seed_key()
         function = type(self).function
@@ -203,14 +213,17 @@ class Initializer:
         return type(self).from_config(self.get_config())
 
     def __repr__(self) -> str:
-        """The call that builds it, without arguments that have their defaults."""
+        """The call that builds it, without arguments that have their defaults.
+
+        It does not show the values of an array, nor the middle of what is very long.
+        """
         fields = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
         parts = [
-            f"{f.name}={getattr(self, f.name)!r}"
+            f"{f.name}={_field_repr(getattr(self, f.name))}"
             for f in fields
             if getattr(self, f.name) != f.default
         ]
-        return f"{type(self).__name__}({', '.join(parts)})"
+        return clip(f"{type(self).__name__}({', '.join(parts)})", _MOST)
 
     def _arguments(self, of: str = "function") -> dict[str, Any]:
         """The arguments of `function` or `check`: fields of the class defining it."""
@@ -220,13 +233,13 @@ class Initializer:
 
     def _seed_key(self) -> jax.Array:
         seed = getattr(self, "seed", None)
-        if seed is None:
-            cure = "Pass jax.random.key(0), or build the initializer with seed=0."
-            where = type(self).__name__
-            raise error(
-                TypeError, where, "key", "a PRNG key without a seed", None, cure
-            )
-        return jax.random.key(seed)
+        if seed is not None:
+            return jax.random.key(seed)
+        where, cure = type(self).__name__, "Pass jax.random.key(0)."
+        if "seed" in _field_names(type(self)):
+            cure = f"Pass jax.random.key(0), or build {where} with seed=0."
+        rule = "a PRNG key, as the initializer has no seed"
+        raise error(TypeError, where, "key", rule, None, cure)
 
 
 def _has_default_axes(initializer: Any) -> bool:
@@ -260,6 +273,16 @@ def _sample(key, shape, dtype, *, init):
 @functools.cache
 def _field_names(cls: type) -> tuple[str, ...]:
     return tuple(f.name for f in dataclasses.fields(cls))
+
+
+def _field_repr(value: Any) -> str:
+    if isinstance(value, tuple) and len(value) > _SHOWN:
+        shown = ", ".join(map(_field_repr, value[:_SHOWN]))
+        return f"({shown}, ... {len(value) - _SHOWN} more)"
+    try:
+        return clip(repr(value), _MOST)
+    except ValueError:  # an int of more digits than Python prints
+        return short(value)
 
 
 def _is_key(x: Any, *, lenient: bool) -> bool:
@@ -299,4 +322,4 @@ def _plain(value: Any) -> Any:
         return [_plain(v) for v in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise TypeError(f"get_config() cannot write {value!r}: it is not plain data.")
+    raise TypeError(f"get_config() cannot write {short(value)}: it is not plain data.")

@@ -118,9 +118,14 @@ def blocks(
     draws = key, shape, dtype, out_sharding
     args = check_nested(where, (inner,), *draws, kinds=ANY_KIND)
     axis = _axis(where, a["axis"], args[1])
-    sizes = _parts(where, a["sizes"], args[1], axis)
-    if len(set(sizes)) == 1:
-        count, part = len(sizes), _resized(args[1], axis, sizes[0])
+    sizes = a["sizes"]
+    if isinstance(sizes, int):
+        count, size = _equal_parts(where, sizes, args[1], axis)
+    else:
+        sizes = _parts(where, tuple(sizes), args[1], axis)
+        count, size = len(sizes), sizes[0]
+    if isinstance(sizes, int) or len(set(sizes)) == 1:
+        part = _resized(args[1], axis, size)
         return _stacked(*args, initializer=inner, axis=axis, count=count, part=part)
     inner = (inner,) * len(sizes)
     return _joined(*args, initializers=inner, sizes=sizes, axis=axis)
@@ -206,14 +211,23 @@ def _parts(
     """Returns sizes that fill the axis; an int stands for so many equal ones."""
     size = shape[axis]
     if isinstance(sizes, int):
-        if size % sizes:
-            rule = f"divisible into {sizes} equal parts along axis {axis}"
-            raise error(ValueError, where, "shape", rule, shape)
-        return (size // sizes,) * sizes
+        count, part = _equal_parts(where, sizes, shape, axis)
+        return (part,) * count
     if sum(sizes) != size:
         rule = f"of sum {size}, the size of axis {axis} of shape {shape}"
         raise error(ValueError, where, "sizes", rule, sizes)
     return sizes
+
+
+def _equal_parts(
+    where: str, count: int, shape: tuple[int, ...], axis: int
+) -> tuple[int, int]:
+    """Number and size of parts that fill the axis; one part of an empty axis."""
+    size = shape[axis]
+    if size % count:
+        rule = f"divisible into {count} equal parts along axis {axis}"
+        raise error(ValueError, where, "shape", rule, shape)
+    return (count, size // count) if size else (1, 0)
 
 
 def _check_sizes(where: str, sizes: Any) -> tuple[int, ...]:

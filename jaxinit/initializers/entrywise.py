@@ -255,7 +255,7 @@ def _check_as_dtype(
 ) -> dict[str, Any]:
     try:
         dtype = None if sample_dtype is None else jnp.dtype(sample_dtype)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, SyntaxError):
         dtype = None
     if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
         rule = "a floating dtype"

@@ -64,7 +64,8 @@ def draw(
     dtype: np.dtype[Any],
 ) -> jax.Array:
     """Calls an inner initializer inside the program of its combinator."""
-    values = jnp.asarray(initializer(key, shape, dtype))
+    made = initializer(key, shape, dtype)
+    values = jnp.asarray(registry.check_made(initializer, made))
     if values.shape != shape:
         name = getattr(initializer, "__name__", type(initializer).__name__)
         rule = f"an array of the requested shape {shape}"

@@ -13,10 +13,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._checks import short
+from .._checks import clip, short
 from .._frozen import FrozenArray
 from . import keras_configs
 
+_LONGEST = 1000  # characters of a key
 _DEPTH = 32  # nested initializers, axes and arrays stay far below
 _SIZE = 2_000_000  # values of one config, array elements included
 _ENVELOPE = {"module", "class_name", "config", "registered_name"}
@@ -59,7 +60,9 @@ def register(target: type | str | None = None, /, *, override: bool = False) -> 
 
 def _add(cls: Any, name: str, override: bool) -> Any:
     if not isinstance(cls, type) or not hasattr(cls, "from_config"):
-        raise TypeError(f"register() takes a subclass of Initializer; got {cls!r}.")
+        raise TypeError(
+            f"register() takes a subclass of Initializer; got {short(cls)}."
+        )
     params = cls.__dict__.get("__dataclass_params__")
     if params is None or not params.frozen or not params.eq:
         raise TypeError(
@@ -154,9 +157,9 @@ def serialize(initializer: Any) -> dict[str, Any]:
     name = cls.__dict__.get("registered_name")
     if name is None or _classes.get(name) is not cls:
         raise TypeError(
-            f"serialize() takes an instance of a registered class; got "
-            f"{initializer!r}. Subclass jaxinit.Initializer and decorate the class "
-            "with @jaxinit.register."
+            "serialize() takes an instance of a registered class; got "
+            f"{short(initializer)}. Subclass jaxinit.Initializer and decorate the "
+            "class with @jaxinit.register."
         )
     builtin = _is_built_in(cls)
     return {
@@ -314,7 +317,7 @@ def _find(name: Any) -> type:
     close = difflib.get_close_matches(name[:80], _classes, n=3, cutoff=0.6)
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     raise ValueError(
-        f"{name[:80]!r} names no registered initializer.{hint} A class of your own "
+        f"{short(name)} names no registered initializer.{hint} A class of your own "
         "needs @jaxinit.register, in a module that is imported before the config is "
         "loaded."
     )
@@ -339,13 +342,39 @@ def check_extent(config: Mapping[str, Any], depth: int = _DEPTH) -> None:
 
 def _children(value: Any) -> Sequence[Any]:
     if isinstance(value, Mapping):
-        if not all(isinstance(k, str) for k in value):
-            raise TypeError(f"Keys of a config must be str; got {short(list(value))}.")
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"Keys of a config must be str; got {short(key)}.")
+            if len(key) > _LONGEST:
+                raise ValueError(
+                    f"Keys of a config must be of at most {_LONGEST} characters; got "
+                    f"{short(key)}."
+                )
         return list(value.values())
     return value if isinstance(value, list | tuple) else ()
 
 
+def check_made(initializer: Any, made: Any) -> Any:
+    """What an initializer returned, unless it returned another initializer.
+
+    Raises:
+        TypeError: If ``initializer`` is a factory that has to be called first.
+    """
+    if callable(made) and not hasattr(made, "shape"):
+        raise TypeError(_is_factory(initializer))
+    return made
+
+
 def _check_signature(f: Callable[..., Any]) -> None:
+    name = short(getattr(f, "__name__", f))
+    if str(getattr(f, "__module__", "")).split(".")[0] == "torch":
+        raise TypeError(
+            f"get(identifier=...): {name} fills a tensor of PyTorch. Its law under "
+            "another name: jaxinit.names() lists them, TorchKernel is that of "
+            "PyTorch's layers."
+        )
+    if _is_known_factory(f):
+        raise TypeError(f"get(identifier=...): {_is_factory(f)}")
     try:
         signature = inspect.signature(f)
     except (TypeError, ValueError):
@@ -353,7 +382,30 @@ def _check_signature(f: Callable[..., Any]) -> None:
     try:
         signature.bind("key", "shape", "dtype")
     except TypeError:
+        if _takes_none(signature):
+            raise TypeError(f"get(identifier=...): {_is_factory(f)}") from None
         raise TypeError(
             "get(identifier=...) takes callables of (key, shape, dtype); "
-            f"{getattr(f, '__name__', f)!r} takes {signature}."
+            f"{name} takes {clip(str(signature), 300)}."
         ) from None
+
+
+def _is_known_factory(f: Any) -> bool:
+    """Whether a function of jax.nn returns an initializer instead of being one."""
+    name = str(getattr(f, "__name__", ""))
+    return name not in ("zeros", "ones") and (
+        getattr(jax.nn.initializers, name, None) is f
+    )
+
+
+def _takes_none(signature: inspect.Signature) -> bool:
+    try:
+        signature.bind()
+    except TypeError:
+        return False
+    return True
+
+
+def _is_factory(f: Any) -> str:
+    name = getattr(f, "__name__", type(f).__name__)
+    return f"{name} is a factory: call it, as {name}(...), and pass what it returns."

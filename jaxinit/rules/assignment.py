@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import heapq
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from .._checks import printable
 from .._paths import Parts, parts_of, unique_paths
+from ..initializers.registry import check_made
 from ..planning.arguments import is_array
 from .draws import Call, Draw
 from .known import Known, known_draws
@@ -18,7 +21,8 @@ from .parameters import Guard, guards_of, passes
 from .patterns import compile_pattern, describe
 from .readings import ambiguity, reads_layout
 
-_MOST = 10  # leaves that an error lists
+_MOST = 10  # leaves, or rules, that an error lists
+_COMPARED = 300  # characters of a path that are compared to a pattern
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +141,8 @@ class Assignment:
             elif self._spared[i]:
                 said.append(f"{name} matches no parameter: it {self._spares(i)}")
             else:
-                said.append(f"{name} matches no leaf{self._hint(i)}")
+                hint = self._hint(i) if len(said) < _MOST else ""
+                said.append(f"{name} matches no leaf{hint}")
         return said
 
     def spared(self) -> list[str]:
@@ -175,7 +180,8 @@ class Assignment:
         """
         idle = self.idle()
         if idle:
-            message = "Rules: " + "; ".join(idle) + "."
+            more = [f"and {len(idle) - _MOST} rules more"] if idle[_MOST:] else []
+            message = "Rules: " + "; ".join([*idle[:_MOST], *more]) + "."
             if self._rules.strict:
                 raise ValueError(f"{message} Rules(..., strict=False) only warns.")
             warnings.warn(message, stacklevel=4)
@@ -191,7 +197,10 @@ class Assignment:
                 rule = f"{row.initializer!r} of {self._name(row.rule)}"
                 text = f"{_array(row)} by {rule}: {unfit[row.path]}"
                 alike.setdefault(text, []).append(row.path)
-        return [f"{paths[0]}{_more(paths)} {text}" for text, paths in alike.items()]
+        return [
+            f"{printable(paths[0])}{_more(paths)} {text}"
+            for text, paths in alike.items()
+        ]
 
     def draw(self, row: Row, key: jax.Array) -> jax.Array:
         """The leaf, from the base key; traced once for each kind of leaf."""
@@ -232,14 +241,21 @@ class Assignment:
         path, guard = self._spared[i][0]
         names = [name for name in path.split("/") if name in (guard or ())]
         cure = f"; a pattern that names {names[0]!r} reaches it" if names else ""
-        count = len(self._spared[i])
+        count, path = len(self._spared[i]), printable(path)
         first = path if count == 1 else f"{count} arrays, as {path},"
         return f"leaves {first} as no parameter{cure}"
 
     def _hint(self, i: int) -> str:
         pattern = describe(self._rules.rules[i][0])
-        close = difflib.get_close_matches(pattern, [r.path for r in self.rows], 2, 0)
-        return f" (there is {' and '.join(close)})" if close else " of an empty tree"
+        close = difflib.get_close_matches(pattern, self._likely_paths(pattern), 2, 0)
+        shown = " and ".join(map(printable, close))
+        return f" (there is {shown})" if close else " of an empty tree"
+
+    def _likely_paths(self, pattern: str) -> list[str]:
+        """The paths that share most names with a pattern: few, to compare in time."""
+        names = set(pattern.split("/"))
+        paths = (row.path[:_COMPARED] for row in self.rows)
+        return heapq.nlargest(_MOST, paths, lambda p: len(names & {*p.split("/")}))
 
 
 def listed(lines: Sequence[str]) -> str:
@@ -263,7 +279,7 @@ def _drawing(row: Row) -> Callable[..., jax.Array]:
     initializer, dtype = row.initializer, row.dtype
 
     def initialize(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        return initializer(key, shape, dtype)
+        return check_made(initializer, initializer(key, shape, dtype))
 
     # Stacked and its kind draw all layers of a stack in one call.
     stacks = getattr(initializer, "draws_stack", False) and not row.draw.is_one

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._checks import check_key
+from .._checks import check_key, error
 
 VERSION = 1
 _PREFIX = f"jaxinit path {VERSION}".encode() + b"\0"
@@ -61,6 +61,11 @@ def leaf_key(key: jax.Array, path: str | Sequence[str]) -> jax.Array:
         True
     """
     key = check_key("leaf_key", key)
+    is_list = isinstance(path, Sequence) and not isinstance(path, (str, bytes))
+    parts = path if is_list else [path]
+    if not all(isinstance(part, str) for part in parts):
+        rule = "a str, or a sequence of them"
+        raise error(TypeError, "leaf_key", "path", rule, path)
     parts = path.split("/") if isinstance(path, str) else path
     return fold_words(key, map(np.uint32, path_words(parts)))
 

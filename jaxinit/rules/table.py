@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._checks import printable
 from .._compat import is_traced
 from ..planning.plan import Plan
 from .assignment import Assignment, Row
@@ -44,10 +45,11 @@ def render(assignment: Assignment) -> str:
             _stddevs(given.get(row.path), own.get(row.path)),
         )
         lines.append(line)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    cells = [[printable(cell) for cell in line] for line in lines]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     text = [
         "  ".join(x.ljust(w) for x, w in zip(line, widths, strict=True)).rstrip()
-        for line in lines
+        for line in cells
     ]
     notes = [*assignment.misfits(unfit), *assignment.idle()]
     return "\n".join([*text, *(f"! {x}" for x in notes), *assignment.spared()])
