@@ -13,7 +13,7 @@ from typing import Any
 from . import _yaml
 from ._checks import printable, short
 
-_TEXT = 2**26  # characters of a file
+_TEXT = 2**25  # characters of a file
 _DEPTH = 300  # levels of nesting; a model inside a Keras model takes four
 
 

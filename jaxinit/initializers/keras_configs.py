@@ -5,13 +5,12 @@ the arguments that differ, and refuses those that have no counterpart.
 """
 
 import dataclasses
-import json
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .. import _files
-from .._checks import check_seed, error, short
+from .._checks import check_axes, check_seed, error, short
 from . import keras_axes
 
 # Where Keras's configs say that their built-in initializers live.
@@ -187,14 +186,7 @@ def parse(text: str) -> Any:
         ValueError: If the text is not JSON, too long, nested too deep, or an
             object in it repeats a key.
     """
-    if len(text) > _TEXT:
-        raise ValueError(f"The JSON text is longer than {_TEXT} characters.")
-    try:
-        return _files.loads(text)
-    except RecursionError:
-        raise ValueError("The JSON text is nested too deep.") from None
-    except json.JSONDecodeError as e:
-        raise ValueError(f"The text is not JSON: {e}.") from None
+    return _files.loads(text)
 
 
 def initializers(config: Mapping[str, Any]) -> list[Found]:
@@ -204,6 +196,7 @@ def initializers(config: Mapping[str, Any]) -> list[Found]:
         ValueError: If two initializers have the same path, or an equation is wrong.
     """
     found: dict[str, Found] = {}
+    length = 0
     for path, value, layer in _walk(config, ()):
         argument = path[-1]
         try:
@@ -214,7 +207,12 @@ def initializers(config: Mapping[str, Any]) -> list[Found]:
             name = "/".join((*path[:-1], *sublayers, argument))
             if name in found:
                 raise ValueError(
-                    f"Two initializers of the config are both at {name!r}."
+                    f"Two initializers of the config are both at {short(name)}."
+                )
+            length += len(name)
+            if length > _TEXT:
+                raise ValueError(
+                    f"The paths of the config are longer than {_TEXT} characters."
                 )
             found[name] = Found(name, value, axes)
     return list(found.values())
@@ -262,6 +260,7 @@ def _with_axes(name: str, fields: dict[str, Any]) -> dict[str, Any]:
         return fields if ours else fields | {"in_axis": None, "out_axis": None}
     if ours:
         raise ValueError(f"{name}: {ours[0]!r} contradicts 'input_axes'.")
+    axes = [check_axes(name, *pair) for pair in zip(_KERAS_AXES, axes, strict=True)]
     both = [a for a in _sequence(axes[0]) if a in _sequence(axes[1])]
     if both:
         raise ValueError(

@@ -6,6 +6,7 @@ else: no import, no evaluation, no unpickling, whatever the config says.
 
 import dataclasses
 import difflib
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -298,8 +299,13 @@ def _unwrap(fields: Mapping[str, Any]) -> Any:
 
 
 def _with_defaults(cls: Any) -> Any:
-    # from_config names the missing fields.
-    return cls.from_config({}) if _is_built_in(cls) else cls()
+    return _default_of(cls) if _is_built_in(cls) else cls()
+
+
+@functools.cache
+def _default_of(cls: Any) -> Any:
+    """Builds a built-in initializer with its defaults; an error names what it lacks."""
+    return cls.from_config({})
 
 
 def with_seed(initializer: Any, seed: Any) -> Any:
