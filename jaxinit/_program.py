@@ -9,7 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._compat import OutSharding, is_traced, mesh_of_explicit, with_out_sharding
+from ._compat import (
+    OutSharding,
+    is_staging,
+    is_traced,
+    mesh_of_explicit,
+    with_out_sharding,
+)
 from ._prng import fused, is_fused
 
 Shape = tuple[int, ...]
@@ -106,7 +112,7 @@ def program(
 
 def _check_memory(shape: Shape, dtype: np.dtype[Any]) -> None:
     """Refuses what the CPU's memory cannot hold, as an error of a draw comes late."""
-    if jax.default_backend() != "cpu":
+    if is_staging() or jax.default_backend() != "cpu":
         return
     try:
         np.empty(shape, dtype)  # reserved, not touched

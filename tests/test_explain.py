@@ -1,6 +1,7 @@
 """``python -m jaxinit explain`` and ``demo --rules``."""
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -36,6 +37,12 @@ class Models:
         return eqx.nn.MLP(8, 4, 8, 1, key=KEY)
 
 number = 3
+
+def module():
+    return nn.Dense(4)
+
+def empty():
+    return {}
 
 def fails():
     return 1 / 0
@@ -153,3 +160,61 @@ def test_demo_with_rules(capsys, rules):
     path = rules({"dense_0/*": "zeros"})
     err = refused(capsys, "demo", *TINY["mlp"], "--rules", path)
     assert "rule 1 (dense_0/*) matches no leaf" in err
+
+
+def test_a_factory_that_returns_no_arrays(capsys, rules):
+    pytest.importorskip("flax")
+    rules({"**": None})
+    for name, kind in (("module", "Dense"), ("empty", "")):
+        line = refused(
+            capsys, "explain", f"rules_models:{name}", "--rules", "rules.json"
+        )
+        assert f"rules_models:{name} returned no arrays" in line and kind in line
+        assert not kind or "jax.eval_shape(model.init, key, x)" in line
+
+
+def test_regular_expressions_need_a_flag(capsys, rules):
+    pytest.importorskip("flax")
+    name = rules([(re.compile("bias$"), "zeros"), ("**", None)])
+    command = ["explain", "rules_models:shapes", "--rules", name]
+    assert "--allow-regex" in refused(capsys, *command)
+    assert any("/bias$/" in line for line in run(capsys, *command, "--allow-regex"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rules: {a: !!bool x}",
+        "rules: {a: 0x" + "f" * 6000 + "}",
+        '{"rules": {"\\ud800": "zeros"}}',
+        '{"rules": {"\\u001b[2J**": "zeros"}}',
+        '{"rules": {"a": ' + "[" * 5000 + "]" * 5000 + "}}",
+        '{"rules": {}, "strict": ' + "[" * 250 + "]" * 250 + "}",
+        '{"rules": {"' + "x" * 10**6 + '": 3}}',
+    ],
+)
+@pytest.mark.parametrize("suffix", ["json", "yaml"])
+def test_hostile_files_are_one_line_and_code_2(capsys, rules, text, suffix, tmp_path):
+    (tmp_path / f"bad.{suffix}").write_text(text)
+    command = ["explain", "rules_models:empty", "--rules", f"bad.{suffix}"]
+    line = refused(capsys, *command)
+    assert f"bad.{suffix}: " in line and "\x1b" not in line and len(line) < 2100
+
+
+def test_a_fault_of_the_library_is_not_code_1(capsys, rules, monkeypatch):
+    rules({"**": None})
+    monkeypatch.setattr(jaxinit.Rules, "assign", lambda *_: 1 / 0)
+    command = ["explain", "rules_models:shapes", "--rules", "rules.json"]
+    assert main(command) == 2
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["list", "show normal"])
+def test_nobody_reads_on(command):
+    """As in ``python -m jaxinit list | head``: no traceback, a shell's code."""
+    read, write = os.pipe()
+    os.close(read)
+    argv = [sys.executable, "-W", "ignore", "-m", "jaxinit", *command.split()]
+    done = subprocess.run(argv, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -151,6 +151,8 @@ class Manifest:
             ValueError: If it is none, or of another version.
         """
         try:
+            if not isinstance(config, Mapping):
+                raise TypeError(f"it must be a dict; got {short(config)}.")
             if config["versions"] != _VERSIONS:
                 raise ValueError(
                     f"its versions are {short(config['versions'])}; this jaxinit "

@@ -1,0 +1,276 @@
+"""Mistakes that used to end as somebody else's error: what is said, and the cure."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.nn import initializers as jax_init
+
+import jaxinit
+from jaxinit import functional
+from jaxinit._checks import clip, printable, short
+
+KEY = jax.random.key(0)
+LEAF = jax.ShapeDtypeStruct((2, 3), "float32")
+
+
+def refused(make, kind, message):
+    with pytest.raises(kind, match=message) as e:
+        make()
+    assert type(e.value) is kind and len(str(e.value)) < 1000
+
+
+# The seed of a call without a key.
+
+
+@pytest.mark.parametrize(
+    "init",
+    [jaxinit.HeNormal(seed=3), jaxinit.Stacked("he_normal", seed=3), jaxinit.Zeros()],
+)
+def test_a_key_may_be_left_out_where_there_is_a_seed(init):
+    expected = init(jax.random.key(3), (2, 3, 4))
+    np.testing.assert_array_equal(init(shape=(2, 3, 4)), expected)
+    np.testing.assert_array_equal(init(None, (2, 3, 4)), expected)
+    other = init(jax.random.key(4), shape=(2, 3, 4))
+    assert (other == init(jax.random.key(4), (2, 3, 4))).all()
+
+
+def test_without_a_key_and_a_seed_the_advice_is_right():
+    call = "a PRNG key, as the initializer has no seed; got None"
+    both = r"Pass jax.random.key\(0\), or build HeNormal with seed=0"
+    refused(lambda: jaxinit.HeNormal()(shape=(2, 3)), TypeError, f"{call}.*{both}")
+    refused(lambda: jaxinit.HeNormal()(None, (2, 3)), TypeError, both)
+    refused(lambda: jaxinit.HeNormal(seed=1)(), TypeError, "a call needs a shape")
+    refused(lambda: jaxinit.Zeros()(), TypeError, "a call needs a shape")
+    # A function and a combinator of a function have no seed to be given.
+    for make in (
+        lambda: functional.he_normal(None, (2, 3)),
+        lambda: functional.scaled(None, (2, 3), initializer="he_normal", factor=2),
+    ):
+        refused(make, TypeError, r"got None\. Make one with jax.random.key\(0\)\.$")
+
+
+# Names of jax.nn whose arguments mean something else.
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: jaxinit.truncated_normal(0.02), "would be its mean.*stddev=0.02"),
+        (lambda: jaxinit.truncated_normal(1, lower=-1.0), "stddev=1 .*else mean=1"),
+        (lambda: jaxinit.TruncatedNormal(0.02, seed=3), "is the stddev of jax.nn"),
+        (lambda: jaxinit.random_normal(0.02), "jax.nn.initializers.normal.*stddev="),
+        (lambda: jaxinit.random_uniform(0.02), "minval=0.0, maxval=0.02"),
+        (lambda: jaxinit.delta_orthogonal(1.0, -1), "its batch_axis.*column_axis"),
+    ],
+)
+def test_a_number_that_jax_reads_otherwise(make, message):
+    refused(make, TypeError, message)
+
+
+def test_every_other_positional_argument_means_the_same_or_is_refused():
+    """Whoever adds a namesake of jax.nn, or jax.nn itself an argument, is told here."""
+    import inspect
+
+    renamed = {"scale": "gain"}
+    otherwise = {("truncated_normal", "mean"), ("delta_orthogonal", "batch_axis")}
+    # A dtype there, which no check here takes for a number, an axis or a seed.
+    for name in vars(jax_init):
+        theirs, ours = getattr(jax_init, name), getattr(jaxinit, name, None)
+        if ours is None or name in ("zeros", "ones") or name.startswith("_"):
+            continue
+        if not inspect.isfunction(theirs):
+            continue
+        names = [list(inspect.signature(f).parameters) for f in (theirs, ours)]
+        for their, our in zip(*names, strict=False):
+            if their not in ("dtype", our) and renamed.get(their) != our:
+                assert (name, our) in otherwise, (name, their, our)
+
+
+def test_what_both_read_alike_stays():
+    assert jaxinit.TruncatedNormal(0.0, 0.02) == jaxinit.TruncatedNormal(stddev=0.02)
+    assert jaxinit.TruncatedNormal(0.5, stddev=1.0).mean == 0.5
+    assert jaxinit.RandomUniform(0.0, 1.0).maxval == 1.0
+    assert jaxinit.Orthogonal(2.0, -1).gain == 2.0
+    assert jaxinit.HeNormal(-2, -1, 0).batch_axis == 0
+    assert jaxinit.DeltaOrthogonal(2.0, (0,)).batch_axis == (0,)
+
+
+def test_unknown_arguments_name_the_known_ones():
+    message = r"no argument 'std'\. Did you mean stddev\? .*: mean, stddev, seed\."
+    refused(lambda: jaxinit.RandomNormal(std=0.02), TypeError, message)
+    refused(lambda: jaxinit.Zeros(**{"x" * 10**6: 1}), TypeError, "arguments are: none")
+
+
+# Factories and functions of PyTorch.
+
+
+def own_factory(in_axis=0, out_axis=1, scale=2.0):
+    return jax_init.zeros
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [
+        jax_init.he_normal,
+        jax_init.variance_scaling,
+        jax_init.constant,
+        jax_init.normal,
+        lambda: jax_init.zeros,
+    ],
+)
+def test_a_factory_that_was_not_called(factory):
+    message = "is a factory: call it, as "
+    refused(lambda: jaxinit.get(factory), TypeError, message)
+    refused(lambda: jaxinit.Rules({"a": factory}), TypeError, f"rule 1.*{message}")
+
+
+def test_a_factory_that_only_a_call_shows():
+    message = r"own_factory is a factory: call it, as own_factory\(\.\.\.\)"
+    draw = lambda: jaxinit.init_tree(KEY, {"a": LEAF}, {"a": own_factory})  # noqa: E731
+    with pytest.raises(ValueError, match=message):
+        draw()
+    refused(lambda: jaxinit.Scaled(own_factory, 2.0)(KEY, (2, 3)), TypeError, message)
+
+
+def test_initializers_of_jax_are_no_factories():
+    for init in (jax_init.zeros, jax_init.ones, jax_init.he_normal()):
+        assert jaxinit.get(init) is init
+
+
+def test_a_function_of_pytorch():
+    def kaiming_normal_(tensor, a=0, mode="fan_in", nonlinearity="leaky_relu"): ...
+
+    kaiming_normal_.__module__ = "torch.nn.init"
+    refused(
+        lambda: jaxinit.get(kaiming_normal_), TypeError, "fills a tensor of PyTorch"
+    )
+
+
+# Plain data of wrong kinds and sizes.
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "message"),
+    [
+        (lambda: jaxinit.AsDtype("ones", ","), TypeError, "sample_dtype"),
+        (lambda: HE(KEY, (2, 3), ","), TypeError, "dtype"),
+        (lambda: jaxinit.Constant(ARRAY), ValueError, "number or an array"),
+        (lambda: jaxinit.Constant(["x"]), ValueError, "number or an array"),
+        (lambda: jaxinit.DepthScaled("ones", 10**400), ValueError, "64 bits"),
+        (lambda: jaxinit.DepthScaled("ones", 3, 10**400), ValueError, "64 bits"),
+        (lambda: jaxinit.Identity(shift=10**400), ValueError, "64 bits"),
+        (lambda: jaxinit.Identity(gain=KEY), TypeError, "finite real number"),
+        (lambda: jaxinit.HeNormal(KEY, -1), TypeError, "add \\(\\)"),
+        (lambda: jaxinit.HeNormal(in_axis=KEY), TypeError, "in_axis"),
+        (lambda: jaxinit.HeNormal(range(65), 0), ValueError, "at most 64 axes"),
+        (lambda: HE(KEY, (1,) * 65), ValueError, "at most 64 dimensions"),
+        (lambda: jaxinit.Zeros()(None, (1,) * 70), ValueError, "at most 64 dim"),
+        (lambda: jaxinit.fans((1,) * 70), ValueError, "at most 64 dimensions"),
+        (lambda: HE(KEY, (2**31, 2**31)), ValueError, r"fewer than 2\*\*59 elements"),
+        (lambda: HE(KEY, (0, 2**62, 8)), ValueError, r"fewer than 2\*\*59 elements"),
+        (lambda: jaxinit.leaf_key(KEY, [1]), TypeError, r"path=\.\.\.\) must be a str"),
+        (lambda: jaxinit.leaf_key(KEY, b"x"), TypeError, "must be a str"),
+        (lambda: jaxinit.leaf_key(KEY, 3), TypeError, "must be a str"),
+        (lambda: jaxinit.get("x" * 10**6), ValueError, "names no registered"),
+    ],
+)
+def test_wrong_kinds(make, kind, message):
+    refused(make, kind, message)
+
+
+HE = jaxinit.HeNormal()
+ARRAY = {"class_name": "__numpy__", "config": {"value": 1, "dtype": ","}}
+
+
+def test_the_largest_shapes_still_work():
+    made = jax.eval_shape(lambda: jaxinit.Zeros()(None, (2**29, 2**29), "int8"))
+    assert made.shape == (2**29, 2**29)
+    assert HE(KEY, (1,) * 62 + (2, 3)).shape == (1,) * 62 + (2, 3)
+
+
+def test_many_blocks_of_nothing():
+    assert jaxinit.Blocks("ones", 10**12)(KEY, (2, 0)).shape == (2, 0)
+    np.testing.assert_array_equal(jaxinit.Blocks("ones", 4)(KEY, (4,)), np.ones(4))
+    refused(lambda: jaxinit.Blocks("ones", 3)(KEY, (4,)), ValueError, "3 equal parts")
+
+
+@pytest.mark.parametrize("init", [jaxinit.HeNormal(), jaxinit.Zeros()])
+def test_out_of_memory_is_a_memory_error(init):
+    shape = (2**24, 2**24)
+    with pytest.raises(
+        MemoryError, match=r"float32\[16777216, 16777216\] of 1.05e\+06"
+    ):
+        init(KEY, shape)
+    assert jax.eval_shape(lambda key: init(key, shape), KEY).shape == shape
+
+
+# What is shown is bounded and harmless.
+
+
+def test_texts_are_bounded_and_escaped():
+    assert printable("a\x1b[2J\n\u202eb\ud800") == r"a\x1b[2J\n\u202eb\ud800"
+    assert printable("é😀 ✓") == "é😀 ✓"
+    for most in (10, 11, 120):
+        text = clip("a" * 500 + "b" * 500, most)
+        assert len(text) == most and text[0] == "a" and text[-1] == "b"
+    assert clip("abc", 3) == "abc"
+    deep = ["x" * 10**5]
+    for _ in range(9):
+        deep = [deep] * 10
+    for value in (
+        deep,
+        10**5000,
+        {"a" * 10**5: deep},
+        ["\x1b" * 100] * 100,
+        "x" * 10**6,
+    ):
+        assert len(short(value)) <= 300 and short(value).isprintable()
+
+
+def test_reprs_of_initializers_are_bounded():
+    many = jaxinit.Concatenate(["zeros"] * 10_000)
+    assert repr(many).endswith("Zeros(), ... 9950 more))")
+    nested = "zeros"
+    for _ in range(4):
+        nested = jaxinit.Concatenate([nested] * 9)
+    assert len(repr(nested)) <= 2000
+    few = jaxinit.Concatenate(["zeros"] * 50)
+    assert eval(repr(few), vars(jaxinit)) == few
+
+
+def test_paths_are_shown_without_control_characters(capsys):
+    tree = {"a\x1b[2J": jnp.ones(3), "b" * 10**5: jnp.ones(2)}
+    rules = jaxinit.Rules({"*\x1b[2J": "he_normal", "c\x1b": "ones"}, strict=False)
+    rules.explain(tree)
+    out = capsys.readouterr().out
+    assert r"a\x1b[2J" in out and "\x1b" not in out
+    assert max(map(len, out.splitlines())) < 2000
+    with pytest.warns(UserWarning) as said, pytest.raises(ValueError) as e:
+        jaxinit.init_tree(KEY, tree, jaxinit.Rules(rules.rules, "ones", strict=False))
+    for text in (str(e.value), str(said[0].message)):
+        assert "\x1b" not in text and len(text) < 2000
+    made = jaxinit.manifest(tree)
+    (difference, _) = made.verify({"a\x1b[2J": jnp.zeros(3)})
+    assert str(difference).isprintable()
+
+
+def test_many_idle_rules_are_summed_up():
+    rules = jaxinit.Rules({f"a{i}": "zeros" for i in range(1000)})
+    tree = {f"b{i}": LEAF for i in range(300)}
+    with pytest.raises(ValueError, match="and 990 rules more") as e:
+        rules.assign(tree).check()
+    assert len(str(e.value)) < 2000
+    one = jaxinit.Rules({"block_0/kernle": "zeros"})
+    tree = {f"block_{i}": {"kernel": LEAF, "bias": LEAF} for i in range(300)}
+    with pytest.raises(ValueError, match=r"there is block_0/kernel and"):
+        one.assign(tree).check()
+
+
+def test_a_config_of_another_library_has_its_cure():
+    config = types.SimpleNamespace(to_dict=lambda: {}, rules={})
+    refused(
+        lambda: jaxinit.Rules.from_config(config), TypeError, r"Pass its to_dict\(\)"
+    )
