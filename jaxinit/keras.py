@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
+from . import _files
 from ._checks import check_seed, error, short
 from ._compat import is_traced, x64_for
 from .initializers import keras_axes, keras_configs, registry
@@ -79,7 +80,7 @@ def from_keras(x: Any) -> Any:
     elif isinstance(x, bytes):
         x = _decode(x)
     if isinstance(x, str) and x.lstrip()[:1] in ("{", "["):
-        x = keras_configs.parse(x)
+        x = _files.loads(x)
     if isinstance(x, str):
         x = _named(x)
     if isinstance(x, Mapping):

@@ -115,7 +115,7 @@ def test_what_explain_refuses(capsys, rules, tmp_path):
         capsys, "explain", name, "--rules", "no.json"
     )
     (tmp_path / "bad.json").write_text('{"rules": {"a": "zeroes"}}')
-    assert "bad.json: 'zeroes' names" in refused(
+    assert "bad.json: rule 1: 'zeroes' names" in refused(
         capsys, "explain", name, "--rules", "bad.json"
     )
 

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from .. import _files
 from .._checks import check_axes, check_seed, error, short
 from . import keras_axes
 
@@ -49,7 +48,7 @@ _OUR_AXES = ("in_axis", "out_axis", "batch_axis")
 _KERAS_AXES = ("input_axes", "output_axes")
 # Keras lower-cases the names, and "normal" has always been the truncated one.
 _DISTRIBUTIONS = {"normal": "truncated_normal"}
-_TEXT = 2**25  # characters of JSON
+_TEXT = 2**25  # characters of all paths
 # Arguments of Keras 1, whose initializers had the names of today and other laws.
 KERAS_1 = (
     "init",
@@ -177,16 +176,6 @@ def write(initializer: Any) -> dict[str, Any]:
         "config": config,
         "registered_name": None,
     }
-
-
-def parse(text: str) -> Any:
-    """Reads JSON text as plain data.
-
-    Raises:
-        ValueError: If the text is not JSON, too long, nested too deep, or an
-            object in it repeats a key.
-    """
-    return _files.loads(text)
 
 
 def initializers(config: Mapping[str, Any]) -> list[Found]:
