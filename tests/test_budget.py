@@ -164,7 +164,7 @@ def _assigned(config):
 def _used(config):
     def run(folder):
         made = jaxinit.deserialize(config)
-        repr(made), hash(made)
+        assert repr(made) and hash(made) == hash(made)
 
     return run
 

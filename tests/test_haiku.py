@@ -171,7 +171,7 @@ def test_what_to_haiku_takes():
         jaxinit.functional.he_normal,
         jaxinit.functional.zeros,
     ],
-    ids=str,
+    ids=lambda x: getattr(x, "__name__", str(x)),
 )
 def test_an_initializer_without_to_haiku_is_explained(init):
     with pytest.raises(TypeError, match=r"jaxinit\.haiku\.to_haiku\("):

@@ -198,7 +198,9 @@ def _make(
 
 
 def _check_covered(where: str, rows: Sequence[Row]) -> None:
-    bare = [f"{row.path} {row.shape}" for row in rows if row.initializer is None]
+    bare = [
+        f"{row.path} {row.shape}{_cure(row)}" for row in rows if row.initializer is None
+    ]
     if bare:
         raise ValueError(
             f"{where}: no rule and no default gives an initializer to:{listed(bare)}"
@@ -238,6 +240,13 @@ def _as_drawn(params: Any, like: Any) -> Any:
         for leaf, shape in zip(leaves, shapes, strict=True)
     ]
     return jax.tree.unflatten(structure, drawn)
+
+
+def _cure(row: Row) -> str:
+    """Which pattern would reach an array that is no parameter."""
+    if row.guard is None:
+        return ""
+    return f", no parameter: a pattern that names {sorted(row.guard)[0]!r} reaches it"
 
 
 def _by_path(loaded: Any, known: Collection[str]) -> dict[str, Any]:
