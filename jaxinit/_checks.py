@@ -236,8 +236,8 @@ def check_dtype(
         return jax.dtypes.canonicalize_dtype(float)
     rule = "a dtype of " + " or ".join(k.__name__ for k in kinds) + " kind"
     try:
-        wanted = jnp.dtype(dtype)
-    except (TypeError, ValueError, SyntaxError):
+        wanted = read_dtype(dtype)
+    except (TypeError, ValueError):
         raise error(TypeError, where, "dtype", rule, dtype) from None
     if not any(jnp.issubdtype(wanted, kind) for kind in kinds):
         raise error(TypeError, where, "dtype", rule, wanted.name)
@@ -254,6 +254,17 @@ def check_dtype(
             stacklevel=4,
         )
     return dtype
+
+
+def read_dtype(dtype: Any) -> np.dtype[Any]:
+    """Reads a dtype, by name too; a text that NumPy would parse as code is none.
+
+    Raises:
+        TypeError, ValueError: If it is none.
+    """
+    if isinstance(dtype, str) and not dtype.lstrip("<>=|").isidentifier():
+        raise TypeError(f"{short(dtype)} is the name of no dtype.")
+    return jnp.dtype(dtype)
 
 
 def is_dtype(x: Any) -> bool:

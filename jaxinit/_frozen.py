@@ -6,7 +6,7 @@ from typing import Any, Self
 import jax.numpy as jnp
 import numpy as np
 
-from ._checks import error
+from ._checks import error, read_dtype
 from ._compat import is_traced
 
 _MOST_AXES = 64  # of a NumPy array
@@ -43,13 +43,13 @@ class FrozenArray:
                 shape = config.get("shape")
                 if isinstance(value, Mapping):
                     value = _complex(value["real"], value["imag"])
-            check_numbers(value)
-            array = np.array(value)
+            # NumPy would make an array of texts, as wide as the longest.
+            array = np.array(None if _holds_text(value) else value)
             if shape is not None:
                 array = array.reshape(shape)
             if _is_numeric(array.dtype) and dtype is not None:
                 array = _converted(array, dtype)
-        except (TypeError, ValueError, KeyError, OverflowError, SyntaxError):
+        except (TypeError, ValueError, KeyError, OverflowError):
             raise error(ValueError, where, name, rule, value) from None
         if not _is_numeric(array.dtype):
             raise error(TypeError, where, name, rule, value)
@@ -99,27 +99,22 @@ class FrozenArray:
         return self._array.shape, self._array.dtype.name, self._array.tobytes()
 
 
-def check_numbers(value: Any) -> None:
-    """Refuses texts in nested lists, of which NumPy makes arrays of huge entries.
-
-    Raises:
-        TypeError: If there is one.
-        ValueError: If the lists are nested deeper than an array has dimensions.
-    """
+def _holds_text(value: Any) -> bool:
+    """True for nested lists, or a value, that hold a text."""
     level = [value]
     for _ in range(_MOST_AXES):
         if any(isinstance(x, str | bytes) for x in level):
-            raise TypeError("a text is no number")
+            return True
         level = [inner for x in level if isinstance(x, list | tuple) for inner in x]
         if not level:
-            return
-    raise ValueError("too many dimensions")
+            break
+    return False
 
 
 def _complex(real: Any, imag: Any) -> np.ndarray:
     """Joins real and imaginary parts; a sum would lose signs of zero and infinities."""
-    check_numbers(real)
-    check_numbers(imag)
+    if _holds_text(real) or _holds_text(imag):
+        raise ValueError("a text is no number")
     array = np.empty(np.shape(real), np.complex128)
     array.real, array.imag = real, imag
     return array
@@ -131,7 +126,7 @@ def _is_numeric(dtype: np.dtype) -> bool:
 
 def _converted(array: np.ndarray, name: str) -> np.ndarray:
     """Converts an array to the dtype of a name, or raises a ValueError."""
-    dtype = jnp.dtype(name)
+    dtype = read_dtype(name)
     # NumPy takes other text, such as "S9999999", which is not the name of a dtype.
     if dtype.name != name or not _is_numeric(dtype):
         raise ValueError(name)

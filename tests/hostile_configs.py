@@ -187,7 +187,21 @@ INITIALIZERS = {
     "axes shared": _he(input_axes=[0], output_axes=[0, 1]),
     "axes are text": _he(input_axes="01", output_axes=[2]),
     "stddev is nan": {"class_name": "RandomNormal", "config": {"stddev": float("nan")}},
+    "stft": {"class_name": "STFT", "config": {"window": "kaiser"}},
+    "dtype that is no expression": _array([1.0], ","),
+    "dtype of half an expression": _array([1.0], "f4,("),
     # Sizes.
+    "long texts": {"class_name": "Constant", "config": {"value": ["x" * 10**6] * 99}},
+    "many axes": _he(input_axes=[*range(10**5)], output_axes=[10**6]),
+    "blocks": {
+        "class_name": "Blocks",
+        "config": {"initializer": "zeros", "sizes": 10**400},
+    },
+    "layers": {
+        "class_name": "DepthScaled",
+        "config": {"initializer": "zeros", "num_layers": 10**400},
+    },
+    "escape": {"class_name": "\x1b[2J"},
     "deep dicts": {"class_name": "Constant", "config": _deep(10_000, dict)},
     "deep lists": _he(seed=_deep(10_000, list)),
     "deep class names": {"class_name": _deep(10_000, dict)},
@@ -292,8 +306,6 @@ def forms():
 
 
 def main():
-    import scipy.signal  # named windows import it where nobody has
-
     import jaxinit
 
     events = []
@@ -303,7 +315,7 @@ def main():
         if watching and event not in ("sys._getframe", "object.__getattr__"):
             events.append(f"{event} {str(args)[:80]}")
 
-    assert scipy.signal and jaxinit.get("stft") and jaxinit.get("he_normal")
+    assert jaxinit.get("he_normal")
     cases = list(forms())
     sys.addaudithook(hook)
     for name, read, config in cases:

@@ -11,6 +11,7 @@ from jax.nn import initializers as jax_init
 import jaxinit
 from jaxinit import functional
 from jaxinit._checks import clip, printable, short
+from jaxinit.initializers.stft import WINDOWS
 
 KEY = jax.random.key(0)
 LEAF = jax.ShapeDtypeStruct((2, 3), "float32")
@@ -158,7 +159,7 @@ def test_a_function_of_pytorch():
         (lambda: jaxinit.AsDtype("ones", ","), TypeError, "sample_dtype"),
         (lambda: HE(KEY, (2, 3), ","), TypeError, "dtype"),
         (lambda: jaxinit.Constant(ARRAY), ValueError, "number or an array"),
-        (lambda: jaxinit.Constant(["x"]), ValueError, "number or an array"),
+        (lambda: jaxinit.Constant(["x"]), TypeError, "number or an array"),
         (lambda: jaxinit.DepthScaled("ones", 10**400), ValueError, "64 bits"),
         (lambda: jaxinit.DepthScaled("ones", 3, 10**400), ValueError, "64 bits"),
         (lambda: jaxinit.Identity(shift=10**400), ValueError, "64 bits"),
@@ -274,3 +275,23 @@ def test_a_config_of_another_library_has_its_cure():
     refused(
         lambda: jaxinit.Rules.from_config(config), TypeError, r"Pass its to_dict\(\)"
     )
+
+
+def test_windows_are_those_of_scipy():
+    signal = pytest.importorskip("scipy.signal")
+    for name in WINDOWS:
+        jaxinit.STFT(window=name)
+        try:
+            assert len(signal.get_window(name, 5)) == 5
+        except ValueError:
+            assert name in ("exponential", "poisson", "rect"), name  # newer than some
+    for name in vars(signal.windows):
+        try:
+            signal.get_window(name, 5)
+        except (ValueError, TypeError):
+            refused(lambda n=name: jaxinit.STFT(window=n), ValueError, "needs no param")
+        else:
+            assert name in WINDOWS
+    both = [jaxinit.STFT(window=f"hann{end}") for end in ("_periodic", "_symmetric")]
+    w, v = (init(None, (6, 1, 4)) for init in both)
+    assert not (w == v).all()

@@ -18,6 +18,7 @@ from .._checks import (
     check_fraction,
     check_key,
     error,
+    read_dtype,
 )
 from .._compat import OutSharding, Shape, is_traced
 from .._frozen import FrozenArray
@@ -254,8 +255,8 @@ def _check_as_dtype(
     where: str, *, initializer: Any, sample_dtype: Any
 ) -> dict[str, Any]:
     try:
-        dtype = None if sample_dtype is None else jnp.dtype(sample_dtype)
-    except (TypeError, ValueError, SyntaxError):
+        dtype = None if sample_dtype is None else read_dtype(sample_dtype)
+    except (TypeError, ValueError):
         dtype = None
     if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
         rule = "a floating dtype"
