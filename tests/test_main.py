@@ -147,7 +147,7 @@ def test_demo_fails_where_a_std_is_wrong(capsys, extra_flax, monkeypatch):
     "text, why",
     [
         ("{", "is not JSON"),
-        ("\xff", "is not JSON"),
+        ("\xff", "is no UTF-8"),
         ("[" * 100_000, "levels deep"),
         ('{"a\\ud800": 1}', "half of a surrogate pair"),
         ('{"bias": 1, "bias": 2}', "'bias' is there twice"),
