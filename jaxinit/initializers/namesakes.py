@@ -31,8 +31,6 @@ class _Other:
 # is none, as the second argument of jax.nn's function is a dtype.
 _OTHERS = {
     "TruncatedNormal": _Other("truncated_normal", 0, "stddev", "mean", "stddev={}"),
-    "RandomNormal": _Other("normal", 0, "stddev", "mean", "stddev={}"),
-    "RandomUniform": _Other("uniform", 0, "scale", "minval", "minval=0.0, maxval={}"),
     "DeltaOrthogonal": _Other(
         "delta_orthogonal", 1, "column_axis", "batch_axis", "nothing"
     ),

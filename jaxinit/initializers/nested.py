@@ -15,6 +15,7 @@ from .._checks import (
 )
 from .._compat import OutSharding
 from . import registry
+from .functions import check_made
 
 # The dtypes of combinators that move values and do not compute with them.
 ANY_KIND = (jnp.number, jnp.bool_)
@@ -65,7 +66,7 @@ def draw(
 ) -> jax.Array:
     """Calls an inner initializer inside the program of its combinator."""
     made = initializer(key, shape, dtype)
-    values = jnp.asarray(registry.check_made(initializer, made))
+    values = jnp.asarray(check_made(initializer, made))
     if values.shape != shape:
         name = getattr(initializer, "__name__", type(initializer).__name__)
         rule = f"an array of the requested shape {shape}"

@@ -7,16 +7,16 @@ else: no import, no evaluation, no unpickling, whatever the config says.
 import dataclasses
 import difflib
 import functools
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from .._checks import clip, short
+from .._checks import short
 from .._frozen import FrozenArray
 from . import keras_configs
+from .functions import check_signature
 
 _LONGEST = 1000  # characters of a key
 _DEPTH = 32  # nested initializers, axes and arrays stay far below
@@ -129,7 +129,7 @@ def get(identifier: Any) -> Any:
     if isinstance(identifier, type) and hasattr(identifier, "from_config"):
         return _with_defaults(identifier)
     if callable(identifier) and not isinstance(identifier, type):
-        _check_signature(identifier)
+        check_signature(identifier)
         return identifier
     raise TypeError(
         "get(identifier=...) must be a name, a config, a class, a callable "
@@ -358,60 +358,3 @@ def _children(value: Any) -> Sequence[Any]:
                 )
         return list(value.values())
     return value if isinstance(value, list | tuple) else ()
-
-
-def check_made(initializer: Any, made: Any) -> Any:
-    """What an initializer returned, unless it returned another initializer.
-
-    Raises:
-        TypeError: If ``initializer`` is a factory that has to be called first.
-    """
-    if callable(made) and not hasattr(made, "shape"):
-        raise TypeError(_is_factory(initializer))
-    return made
-
-
-def _check_signature(f: Callable[..., Any]) -> None:
-    name = short(getattr(f, "__name__", f))
-    if str(getattr(f, "__module__", "")).split(".")[0] == "torch":
-        raise TypeError(
-            f"get(identifier=...): {name} fills a tensor of PyTorch. Its law under "
-            "another name: jaxinit.names() lists them, TorchKernel is that of "
-            "PyTorch's layers."
-        )
-    if _is_known_factory(f):
-        raise TypeError(f"get(identifier=...): {_is_factory(f)}")
-    try:
-        signature = inspect.signature(f)
-    except (TypeError, ValueError):
-        return  # some builtins have none; calling them will tell
-    try:
-        signature.bind("key", "shape", "dtype")
-    except TypeError:
-        if _takes_none(signature):
-            raise TypeError(f"get(identifier=...): {_is_factory(f)}") from None
-        raise TypeError(
-            "get(identifier=...) takes callables of (key, shape, dtype); "
-            f"{name} takes {clip(str(signature), 300)}."
-        ) from None
-
-
-def _is_known_factory(f: Any) -> bool:
-    """Whether a function of jax.nn returns an initializer instead of being one."""
-    name = str(getattr(f, "__name__", ""))
-    return name not in ("zeros", "ones") and (
-        getattr(jax.nn.initializers, name, None) is f
-    )
-
-
-def _takes_none(signature: inspect.Signature) -> bool:
-    try:
-        signature.bind()
-    except TypeError:
-        return False
-    return True
-
-
-def _is_factory(f: Any) -> str:
-    name = getattr(f, "__name__", type(f).__name__)
-    return f"{name} is a factory: call it, as {name}(...), and pass what it returns."

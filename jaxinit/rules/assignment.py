@@ -12,7 +12,7 @@ import numpy as np
 
 from .._checks import printable
 from .._paths import Parts, parts_of, unique_paths
-from ..initializers.registry import check_made
+from ..initializers.functions import check_made
 from ..planning.arguments import is_array
 from .draws import Call, Draw
 from .known import Known, known_draws
