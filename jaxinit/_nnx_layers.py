@@ -1,5 +1,6 @@
 """How the layers of Flax NNX read their arrays."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,14 @@ def layouts(model: Any) -> dict[Parts, Layout]:
         ((6, 6), (6, 3, 2))
     """
     return layouts_of(model, nnx.Module, _declare)
+
+
+def split(model: Any) -> tuple[Any, Callable[[Any], Any]] | None:
+    """The state of a live model, and what makes a model of it; None of another tree."""
+    if not isinstance(model, nnx.Module):
+        return None
+    graph, state = nnx.split(model)
+    return state, functools.partial(nnx.merge, graph)
 
 
 def _declare(layer: Any) -> dict[str, Layout]:

@@ -576,6 +576,8 @@ def test_the_old_order_of_arguments_is_named():
         jaxinit.reinit(tree, rules, KEY)
     with pytest.raises(TypeError, match=r"init_tree\(key, abstract_params, rules\)"):
         jaxinit.init_tree(tree, rules, KEY)
+    with pytest.raises(TypeError, match=r"reinit\(key, params, rules\)"):
+        jaxinit.reinit(tree, KEY, rules)
     order = r"fill_missing\(key, loaded, abstract_params, rules\)"
     with pytest.raises(TypeError, match=order):
         jaxinit.fill_missing(tree, tree, rules, KEY)
@@ -601,3 +603,68 @@ def test_checkpoints_with_dicts_for_boxes_and_lists():
         made[0]["kernel"].get_value(), state[0]["kernel"].get_value()
     )
     np.testing.assert_array_equal(made[1]["bias"].get_value(), np.ones(4))
+
+
+def test_shapes_of_like_are_found_by_path():
+    """Layers 10 and 2 lie in another order in a list than in a dict of names."""
+
+    def init(key: Any) -> Any:
+        keys = jax.random.split(key, 12)
+        heads = [LECUN(k, (16, 16)).reshape(16, 4, 4) for k in keys[:3]]
+        return heads + [LECUN(k, (16, 16)) for k in keys[3:]]
+
+    shapes = jaxinit.eval_shape(init, KEY)
+    named = {str(i): x for i, x in enumerate(init(KEY))}
+    made = jaxinit.reinit(KEY, named, {"**": "orthogonal"}, like=shapes)
+    assert all(is_orthogonal(x.reshape(16, 16)) for x in made.values())
+
+
+def test_a_draw_behind_arithmetic_is_refused():
+    """What was reshaped and then scaled may be a matrix."""
+    shapes = jaxinit.eval_shape(
+        lambda k: 0.5 * LECUN(k, (64, 64)).reshape(64, 4, 16), KEY
+    )
+    with pytest.raises(ValueError, match="two readings"):
+        jaxinit.init_tree(KEY, shapes, {"**": "lecun_normal"})
+    kernel = nn.Conv(5, (3,), kernel_init=nn.initializers.orthogonal())
+    shapes = jaxinit.eval_shape(linen(kernel, (1, 9, 7)), KEY)
+    jaxinit.init_tree(KEY, shapes, {"**/kernel": "orthogonal", "**/bias": "zeros"})
+
+
+def test_loaded_numbers_are_kept():
+    wanted = {"a": jax.ShapeDtypeStruct((), jnp.float32), "b": jnp.zeros(2)}
+    loaded = {"a": 5.0, "b": np.ones(2, np.float32)}
+    made = jaxinit.fill_missing(KEY, loaded, wanted, {})
+    assert float(made["a"]) == 5.0
+    with pytest.raises(TypeError, match="fill_missing: b must be an array"):
+        jaxinit.fill_missing(KEY, {"a": 5.0, "b": "text"}, wanted, {"b": "zeros"})
+
+
+def test_no_layers():
+    def init(key: Any) -> Any:
+        return jax.vmap(lambda k: LECUN(k, (8, 24)))(jax.random.split(key, 0))
+
+    assert jaxinit.init(init, KEY, rules={"**": "he_normal"}).shape == (0, 8, 24)
+
+
+def test_one_row_shows_how_far_its_layers_differ(capsys):
+    def init(key: Any) -> Any:
+        scales = (0.125, 0.01, 0.001)
+        return {f"block_{s}": s * jax.random.normal(key, (64, 64)) for s in scales}
+
+    shapes = jaxinit.eval_shape(init, KEY)
+    jaxinit.Rules({"**": jaxinit.RandomNormal(stddev=0.125)}).explain(shapes)
+    row = capsys.readouterr().out.splitlines()[1]
+    assert "own 0.000" in row or "own 0.001" in row
+    assert "to 0.12" in row and "!" in row
+
+
+def test_shared_layers_of_nnx_stay_shared():
+    class Tied(nnx.Module):
+        def __init__(self, rngs: nnx.Rngs):
+            self.first = nnx.LinearGeneral(8, (2, 4), rngs=rngs)
+            self.second = self.first
+
+    made = jaxinit.reinit(KEY, Tied(nnx.Rngs(0)), {"**/kernel": "orthogonal"})
+    assert made.second is made.first
+    assert is_orthogonal(np.asarray(made.first.kernel[...]).reshape(8, 8))

@@ -63,7 +63,7 @@ class Assignment:
         rows: One for each array, in order.
     """
 
-    def __init__(self, rules: Any, tree: Any):
+    def __init__(self, rules: Any, tree: Any, layers: Any = None):
         """Matches every rule with every array; nothing is raised for a bad match."""
         self.tree = tree
         self._rules = rules
@@ -73,9 +73,12 @@ class Assignment:
         all_parts = parts_of(tree)
         arrays = [i for i, leaf in enumerate(leaves) if is_array(leaf)]
         paths = unique_paths("Rules", [all_parts[i] for i in arrays])
-        guards, known = guards_of(tree), known_draws(tree)
-        # For each rule, and last for the default: what it matches, what of that an
-        # earlier rule takes, what of that is no parameter.
+        guards, known = (
+            guards_of(tree),
+            known_draws(tree, tree if layers is None else layers),
+        )
+        # For each rule: the number of its matches, the earlier rules that took some of
+        # them, and, also for the default, its matches that are no parameters.
         self._matched = [0] * len(rules.rules)
         self._taken: list[set[int]] = [set() for _ in rules.rules]
         self._spared: list[list[tuple[str, Guard]]] = [[] for _ in (*rules.rules, None)]
@@ -216,14 +219,16 @@ class Assignment:
         return "-" if self._rules.default is None or row.guard else "default"
 
     def _reason(self, row: Row) -> str | None:
-        if not row.is_known and reads_layout(row.initializer):
-            reason = ambiguity(row.shape)
-            if reason is not None:
+        is_certain = row.is_known and row.draw.is_certain
+        if not is_certain and reads_layout(row.initializer):
+            for reason in filter(None, map(ambiguity, dict.fromkeys(row.draw.calls))):
                 return reason
         key = jax.eval_shape(lambda: jax.random.key(0))
         try:
             made = jax.eval_shape(lambda key: self.draw(row, key), key)
-        except Exception as e:  # whatever an initializer raises, the leaf says more
+        except (
+            Exception
+        ) as e:  # An initializer may raise anything; the error names the leaf.
             return str(e) or type(e).__name__
         if not isinstance(made, jax.ShapeDtypeStruct):
             return f"it gave a {type(made).__name__}, not an array."

@@ -2,10 +2,10 @@
 
 A model seldom stores what its initializer returns. Flax asks for a matrix
 (768, 768) and reshapes it to the heads (768, 12, 64); a scan or vmap over layers
-calls the initializer once for each layer and stacks the results. From the leaf
-back, past the operations that only move elements, lie the results of the calls:
-their shapes are what the model asked for. A rule's initializer is called with
-the same shapes, and its results are moved in the same way.
+calls the initializer once for each layer and stacks the results. The walk starts at
+the leaf, passes operations that only move elements, and ends at the results of the
+calls. A rule's initializer is called with the shapes of these results, and what it
+returns is moved in the same way.
 """
 
 import abc
@@ -47,6 +47,9 @@ _PASSING = {
     "sharding_constraint",
 }
 
+# Operations of initializers that draw orthogonal matrices.
+_FACTORING = {"eigh", "geqrf", "householder_product", "lu", "qr", "svd"}
+
 Initialize = Callable[[jax.Array, tuple[int, ...]], jax.Array]
 
 
@@ -58,6 +61,11 @@ class Draw(abc.ABC):
     """
 
     shape: tuple[int, ...]
+
+    @property
+    def is_certain(self) -> bool:
+        """True if the shapes of all calls are known."""
+        return True
 
     @property
     @abc.abstractmethod
@@ -101,7 +109,7 @@ class Draw(abc.ABC):
         """
         shapes = set(self.calls)
         if len(shapes) != 1:
-            raise ValueError(f"it draws a stack of equal arrays; wanted are {self}.")
+            raise ValueError(f"it draws arrays of one shape; this leaf needs {self}.")
         stack = initialize(key, (len(self.calls), *shapes.pop()))
         return self.make(lambda result, shape: result, stack)
 
@@ -110,7 +118,8 @@ class Draw(abc.ABC):
         if self.is_one:
             return str(self.calls[0])
         counts = collections.Counter(self.calls)
-        return " + ".join(f"{count} x {shape}" for shape, count in counts.items())
+        calls = (f"{count} x {shape}" for shape, count in counts.items())
+        return " + ".join(calls) or "no calls"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,17 +128,24 @@ class Call(Draw):
 
     Attributes:
         shape: Shape of the result.
-        batch: Axes of it that count calls.
+        batch: Axes of the result that count calls.
+        is_certain: False if an operation that is no initializer's may have made the
+            result from a draw of another shape.
     """
 
     shape: tuple[int, ...]
     batch: tuple[int, ...] = ()
+    is_certain: bool = True
+
+    @property
+    def part(self) -> tuple[int, ...]:
+        """The shape without the axes that count calls."""
+        return tuple(n for i, n in enumerate(self.shape) if i not in self.batch)
 
     @property
     def calls(self) -> list[tuple[int, ...]]:
-        """The shape without the axes that count calls, once for each."""
-        part = tuple(n for i, n in enumerate(self.shape) if i not in self.batch)
-        return [part] * math.prod(self.shape[i] for i in self.batch)
+        """The shape of one call, once for each call."""
+        return [self.part] * math.prod(self.shape[i] for i in self.batch)
 
     @property
     def is_one(self) -> bool:
@@ -141,13 +157,9 @@ class Call(Draw):
         if self.is_one:
             return initialize(keys[0], self.shape)
         sizes = [self.shape[i] for i in self.batch]
-        if 0 in sizes:
-            part = tuple(n for i, n in enumerate(self.shape) if i not in self.batch)
-            made = jax.eval_shape(initialize, jax.random.key(0), part)
-            return jnp.zeros(self.shape, made.dtype)
-        (part,) = set(self.calls)
-        made = jax.vmap(lambda key: initialize(key, part))(keys)
-        return jnp.moveaxis(made.reshape(*sizes, *part), range(len(sizes)), self.batch)
+        made = jax.vmap(lambda key: initialize(key, self.part))(keys)
+        made = made.reshape(*sizes, *self.part)
+        return jnp.moveaxis(made, range(len(sizes)), self.batch)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,12 +180,17 @@ class Moved(Draw):
 
     @property
     def calls(self) -> list[tuple[int, ...]]:
-        """Those of all operands, in order."""
+        """The calls of all operands, in order."""
         return [shape for part in self.parts for shape in part.calls]
 
     @property
+    def is_certain(self) -> bool:
+        """True if the shapes of the operands' calls are known."""
+        return all(part.is_certain for part in self.parts)
+
+    @property
     def is_one(self) -> bool:
-        """Whether the operand is one call."""
+        """True if there is one operand, of one call."""
         return len(self.parts) == 1 and self.parts[0].is_one
 
     def make(self, initialize: Initialize, keys: jax.Array) -> jax.Array:
@@ -202,21 +219,23 @@ class Stack(Draw):
 
     @property
     def shape(self) -> tuple[int, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """That of a layer, with the count at its axis."""
+        """The shape of a layer, with the count at its axis."""
         inner = self.layer.shape
         return (*inner[: self.axis], self.count, *inner[self.axis :])
 
     @property
+    def is_certain(self) -> bool:
+        """True if the shapes of a layer's calls are known."""
+        return self.layer.is_certain
+
+    @property
     def calls(self) -> list[tuple[int, ...]]:
-        """Those of every layer, layer after layer."""
+        """The calls of every layer, in order."""
         return self.layer.calls * self.count
 
     def make(self, initialize: Initialize, keys: jax.Array) -> jax.Array:
         """The arrays of all layers."""
-        if not self.count:
-            made = jax.eval_shape(initialize, jax.random.key(0), self.layer.calls[0])
-            return jnp.zeros(self.shape, made.dtype)
-        keys = keys.reshape(self.count, -1, *keys.shape[1:])
+        keys = keys.reshape(self.count, len(self.layer.calls), *keys.shape[1:])
         make = jax.vmap(
             lambda keys: self.layer.make(initialize, keys), out_axes=self.axis
         )
@@ -270,6 +289,7 @@ class _Finder:
         self._program = program
         self._made_by = {out: node for node in program.nodes for out in node.outputs}
         self._batches = find_batches(program)
+        self._found: dict[Value, Draw] = {}
 
     def results(self) -> list[Draw]:
         return [self._find(atom) for atom in self._program.outputs]
@@ -277,11 +297,18 @@ class _Finder:
     def _find(self, atom: Any) -> Draw:
         if not isinstance(atom, Value):
             return Call(tuple(jnp.shape(atom.val)))
+        if atom not in self._found:
+            self._found[atom] = self._walk(atom)
+        return self._found[atom]
+
+    def _walk(self, atom: Value) -> Draw:
         shape = tuple(self._program.avals[atom].shape)
         node = self._made_by.get(atom)
         end = Call(shape, self._batches.get(atom, ()))
         if node is None or atom in self._program.drawn:
             return end
+        if len(end.part) > 2 and not self._is_certain(atom, shape):
+            end = dataclasses.replace(end, is_certain=False)
         if node.name in _PASSING:
             return self._find(node.inputs[node.outputs.index(atom)])
         if node.name == "scan":
@@ -292,11 +319,35 @@ class _Finder:
             return self._broadcast(node, shape) or end
         return _moved(node, [self._find(x) for x in node.inputs], shape)
 
+    def _is_certain(self, atom: Value, shape: tuple[int, ...]) -> bool:
+        """True if all draws behind a value have its shape, or are of a matrix law.
+
+        ``0.5 * w.reshape(heads)`` ends the walk at a product: that ``w`` is a matrix
+        cannot be told from an initializer that reshapes. An orthogonal initializer,
+        which does, is known by its factorization.
+        """
+        pending, seen = [atom], {atom}
+        while pending:
+            value = pending.pop()
+            node = self._made_by.get(value)
+            if node is None:
+                continue
+            if node.name in _FACTORING:
+                return True
+            if value in self._program.drawn or node.name == "random_bits":
+                if tuple(self._program.avals[value].shape) != shape:
+                    return False
+                continue
+            found = {v for v in node.inputs if isinstance(v, Value)} - seen
+            seen |= found
+            pending += found
+        return True
+
     def _broadcast(self, node: Node, shape: tuple[int, ...]) -> Draw | None:
         """A result that new axes repeat: one call for each of their indices."""
         operand = _shape(node.inputs[0], self._program)
         if math.prod(operand) == 1 and math.prod(shape) != 1:
-            return None  # a constant: the call is what spreads it
+            return None  # A constant: the initializer itself broadcasts it.
         draw = self._find(node.inputs[0])
         if math.prod(operand) == math.prod(shape):
             return _moved(node, [draw], shape)

@@ -1,8 +1,9 @@
-"""What the model, or the class of a layer, says of how a leaf is drawn."""
+"""How a leaf is drawn, as its model or the class of its layer tells."""
 
 import dataclasses
 import importlib
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,8 +24,8 @@ class Known:
 
     Attributes:
         draw: The calls of an initializer that reads a kernel as (..., in, out).
-        with_axes: The calls of one that was given axes, which are those of the array
-            that the model draws.
+        with_axes: The calls of an initializer with axes of its own. They count the
+            axes of the array that the model draws.
     """
 
     draw: Draw
@@ -36,14 +37,18 @@ class Known:
         return self.with_axes if has_axes else self.draw
 
 
-def known_draws(tree: Any) -> list[Known | None]:
+def known_draws(tree: Any, layers: Any) -> list[Known | None]:
     """What is known of each leaf of a tree, in order; None where nothing is.
 
     The layers of Equinox are known by their classes, which store kernels as (out, in).
     Other leaves are known where `jaxinit.eval_shape` has seen how they are drawn, or
     where they are in a live layer of NNX.
+
+    Args:
+        tree: The tree.
+        layers: The same tree with its layers, if those of ``tree`` are gone.
     """
-    equinox, nnx = _layouts(tree, *_EQUINOX), _layouts(tree, *_NNX)
+    equinox, nnx = _layouts(layers, *_EQUINOX), _layouts(layers, *_NNX)
 
     def known(parts: Parts, leaf: Any) -> Known | None:
         if parts in equinox:
@@ -58,6 +63,13 @@ def known_draws(tree: Any) -> list[Known | None]:
         return Known(draw, draw)
 
     return list(map(known, parts_of(tree), jax.tree.leaves(tree)))
+
+
+def split_nnx(model: Any) -> tuple[Any, Callable[[Any], Any]] | None:
+    """The state of a live NNX model and what makes a model of it, or None."""
+    if _NNX[0] not in sys.modules:
+        return None
+    return importlib.import_module(_NNX[1]).split(model)
 
 
 def _layouts(tree: Any, framework: str, adapter: str) -> dict[Parts, Layout]:

@@ -86,9 +86,7 @@ def base_key(args: Sequence[Any], kwargs: Mapping[str, Any]) -> jax.Array:
     Raises:
         TypeError: If there is no such key.
     """
-    first: Any = args[0] if args else None
-    if isinstance(first, Mapping):
-        first = first.get("params", first.get("default"))
+    first = base_key_of(args[0] if args else None)
     if is_key_like(first):
         return first
     typed = [x for x in jax.tree.leaves((args, kwargs)) if _is_key(x)]
@@ -98,6 +96,11 @@ def base_key(args: Sequence[Any], kwargs: Mapping[str, Any]) -> jax.Array:
             f"or a dict with a key 'params'; got {len(typed)} keys among the others."
         )
     return typed[0]
+
+
+def base_key_of(x: Any) -> Any:
+    """The entry "params" (or "default") of a dict of keys; anything else as it is."""
+    return x.get("params", x.get("default")) if isinstance(x, Mapping) else x
 
 
 def is_key_like(x: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Which arrays of a tree are parameters, and what a pattern must name to reach others.
+"""Tells parameters from other arrays; a pattern must name what holds the others.
 
 Rules are about parameters. Running statistics, caches, PRNG keys and counters, and
 the moments of an optimizer lie in the same trees, under the same names: "kernel" is
@@ -46,6 +46,10 @@ def guards_of(tree: Any) -> list[Guard]:
         for i in range(start, end) if _is_special(node) else ():
             found[i] = found[i] or _by_class(node, parts[i], len(entries))
         start = end
+    trained = {
+        name for path, x in zip(parts, found, strict=True) if x is None for name in path
+    }
+    found = [x - trained or x if x is not None and len(x) > 1 else x for x in found]
     for i in _not_trained(tree):
         found[i] = found[i] or frozenset(parts[i][-1:])
     return found
@@ -80,10 +84,10 @@ def _by_name(path: Parts, with_params: set[Parts]) -> Guard:
 
 
 def _by_class(node: Any, path: Parts, depth: int) -> Guard:
-    """The guard of the arrays of a node whose class says what they are.
+    """The guard of the arrays of a node that is marked by its class.
 
     Args:
-        node: A subtree, or an array.
+        node: A subtree or an array, whose class marks it as no parameter.
         path: Path of one of its arrays.
         depth: Number of names that lead to the node.
     """

@@ -41,7 +41,7 @@ def fans_of(initializer: Any, shape: Shape) -> tuple[int, int] | None:
 
 
 def ambiguity(shape: Shape) -> str | None:
-    """The two readings of a shape of which nothing else is known, and the cure.
+    """The two readings of a shape, for a leaf whose draw is not known, and the cure.
 
     None where there is one reading: a matrix, or a convolution kernel by its sides.
     """

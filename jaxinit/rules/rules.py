@@ -74,13 +74,15 @@ class Rules:
         object.__setattr__(self, "default", registry.get(default))
         object.__setattr__(self, "strict", check_bool("Rules", "strict", strict))
 
-    def assign(self, tree: Any) -> Assignment:
+    def assign(self, tree: Any, layers: Any = None) -> Assignment:
         """Which rule makes which array of a tree; nothing is raised or drawn.
 
         Args:
             tree: Pytree of arrays, or of ``jax.ShapeDtypeStruct``.
+            layers: The same tree with its layers, where ``tree`` holds none, as the
+                state of a model.
         """
-        return Assignment(self, tree)
+        return Assignment(self, tree, layers)
 
     def explain(self, tree: Any) -> None:
         """Prints what makes each leaf of a tree, and what is wrong.

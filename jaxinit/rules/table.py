@@ -17,7 +17,9 @@ from .trace import Drawn, Source
 
 _HEAD = ("leaf", "array", "drawn as", "rule", "initializer", "fan_in", "fan_out", "std")
 _SAMPLE = 2**22  # entries of a leaf that are drawn to measure it
+_MEASURED = 8  # leaves of a row of the table
 _FACTOR = 1.5  # between two standard deviations that the table marks
+_ALIKE = 1.25  # between those of one row that the table gives as one
 
 
 def render(assignment: Assignment) -> str:
@@ -26,10 +28,10 @@ def render(assignment: Assignment) -> str:
     groups: dict[Any, list[Row]] = {}
     for row in assignment.rows:
         path = re.sub(r"\d+", "*", row.path)
-        kind = path, row.shape, row.dtype, row.rule, row.initializer, str(row.draw)
+        kind = path, row.shape, row.dtype, row.rule, str(row.draw)
         groups.setdefault((*kind, row.path in unfit), []).append(row)
-    firsts = [rows[0] for rows in groups.values()]
-    given, own = _measure(assignment, [row for row in firsts if row.path not in unfit])
+    fit = [rows for rows in groups.values() if rows[0].path not in unfit]
+    given, own = _measure(assignment, [row for rows in fit for row in _some(rows)])
     lines: list[tuple[str, ...]] = [_HEAD]
     for rows in groups.values():
         row = rows[0]
@@ -42,7 +44,7 @@ def render(assignment: Assignment) -> str:
             assignment.rule_of(row),
             f"{initializer}{mark}",
             *_fans(row),
-            _stddevs(given.get(row.path), own.get(row.path)),
+            _stddevs(given.get(row.path), [own[x.path] for x in rows if x.path in own]),
         )
         lines.append(line)
     cells = [[printable(cell) for cell in line] for line in lines]
@@ -61,21 +63,26 @@ def _fans(row: Row) -> tuple[str, str]:
     return ("", "") if fans is None else (f"{fans[0]}", f"{fans[1]}")
 
 
-def _stddevs(given: float | None, own: float | None) -> str:
+def _some(rows: Sequence[Row]) -> Sequence[Row]:
+    """The rows of a group that are measured: all, or some from first to last."""
+    return rows[:: -(-len(rows) // _MEASURED)]
+
+
+def _stddevs(given: float | None, own: Sequence[float]) -> str:
     """The standard deviation that a rule gives, and the model's own."""
+    low, high = min(own, default=0.0), max(own, default=0.0)
     words = [] if given is None else [f"{given:.3g}"]
-    if own is not None:
-        words.append(f"own {own:.3g}")
+    if own:
+        is_one = high <= _ALIKE * low or len(own) == 1
+        words.append(f"own {high:.3g}" if is_one else f"own {low:.3g} to {high:.3g}")
     text = ", ".join(words)
-    if given is None or own is None or max(given, own) <= _FACTOR * min(given, own):
+    if given is None or not own:
         return text
-    return f"{text}  ! {_times(given, own)}"
-
-
-def _times(given: float, own: float) -> str:
-    if not given or not own:
-        return "one of them is 0"
-    return f"{given / own:.3g} times"
+    far = low if given > _FACTOR * low else high
+    if max(given, far) <= _FACTOR * min(given, far):
+        return text
+    times = f"{given / far:.3g} times" if given and far else "one of them is 0"
+    return f"{text}  ! {times}"
 
 
 def _measure(

@@ -52,7 +52,7 @@ class Drawn(jax.ShapeDtypeStruct):
         index: int,
         is_independent: bool,
     ):
-        """Takes what the class documents."""
+        """Stores the attributes."""
         super().__init__(shape, dtype)
         self.draw, self.source, self.index = draw, source, index
         self.is_independent = is_independent

@@ -1,20 +1,22 @@
 """Parameters from shapes and rules, without a model; all of them or some."""
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding
 
-from .._checks import check_key
+from .._checks import check_key, short
 from .._compat import is_staging, is_traced
-from .._paths import join, parts_of, unique_paths
+from .._paths import Parts, join, parts_of, unique_paths
 from ..planning.arguments import is_array
 from ..planning.plan import Plan, Progress
 from .assignment import Assignment, Row, listed
-from .leaf_keys import base_key, is_key_like
+from .known import split_nnx
+from .leaf_keys import base_key_of, is_key_like
 from .rules import Rules, as_rules
 from .trace import Drawn
 
@@ -54,7 +56,7 @@ def init_tree(
         >>> init_tree(jax.random.key(0), shapes, {"w": "he_normal"})["w"].dtype
         dtype(bfloat16)
     """
-    key = _check_order("init_tree", "key, abstract_params, rules", key, rules)
+    key = _check_order("init_tree", "key, abstract_params, rules", key)
     assignment = as_rules(rules).assign(abstract_params)
     _check_covered("init_tree", assignment.rows)
     assignment.check()
@@ -92,13 +94,15 @@ def reinit(
         >>> new["body"] is params["body"], float(new["head"].sum())
         (True, 0.0)
     """
-    key = _check_order("reinit", "key, params, rules", key, rules)
+    key = _check_order("reinit", "key, params, rules", key)
+    if like is None and (parted := split_nnx(params)) is not None:
+        state, merge = parted  # in which a shared layer is there once
+        assignment = as_rules(rules).assign(state, layers=params)
+        return merge(_remake(key, state, assignment, progress))
     assignment = as_rules(rules).assign(
         params if like is None else _as_drawn(params, like)
     )
-    assignment.check()
-    rows = [row for row in assignment.rows if row.initializer is not None]
-    return _make(key, params, assignment, rows, progress)
+    return _remake(key, params, assignment, progress)
 
 
 def fill_missing(
@@ -138,10 +142,11 @@ def fill_missing(
         (True, [0, 0])
     """
     order = "key, loaded, abstract_params, rules"
-    key = _check_order("fill_missing", order, key, rules)
+    key = _check_order("fill_missing", order, key)
     rules = as_rules(rules)
     assignment = rules.assign(abstract_params)
-    found = _by_path(loaded, {row.path for row in assignment.rows})
+    known = {row.path for row in assignment.rows}
+    found = _by_path(loaded, known)
     rows = [row for row in assignment.rows if row.path not in found]
     wrong = [
         f"{row.path}: {np.shape(found[row.path])} instead of {row.shape}"
@@ -150,7 +155,6 @@ def fill_missing(
     ]
     if wrong:
         raise ValueError(f"fill_missing: another shape was loaded for:{listed(wrong)}")
-    known = {row.path for row in assignment.rows}
     homeless = [path for path in found if path not in known]
     if homeless:
         message = f"fill_missing: abstract_params has no place for:{listed(homeless)}"
@@ -166,6 +170,15 @@ def fill_missing(
             leaves[row.index] = _placed(found[row.path], wanted[row.index])
     whole = jax.tree.unflatten(structure, leaves)
     return _make(key, whole, assignment, rows, progress)
+
+
+def _remake(
+    key: jax.Array, tree: Any, assignment: Assignment, progress: Progress | None
+) -> Any:
+    """The tree with the leaves made that have an initializer."""
+    assignment.check()
+    rows = [row for row in assignment.rows if row.initializer is not None]
+    return _make(key, tree, assignment, rows, progress)
 
 
 def _make(
@@ -207,15 +220,18 @@ def _check_covered(where: str, rows: Sequence[Row]) -> None:
         )
 
 
-def _check_order(where: str, order: str, key: Any, rules: Any) -> jax.Array:
-    """The base key, or that of a dict of keys, if it comes first.
+def _check_order(where: str, order: str, key: Any) -> jax.Array:
+    """The base key, which must be the first argument: a key, or a dict of keys.
 
     Raises:
-        TypeError: If the key comes last, as it did once, or is none.
+        TypeError: If the first argument is another, as in the old order.
     """
-    if is_key_like(rules):
-        raise TypeError(f"{where}: the key comes first now: {where}({order}).")
-    return check_key(where, base_key((key,), {}) if isinstance(key, Mapping) else key)
+    found = base_key_of(key)
+    if not is_key_like(found):
+        raise TypeError(
+            f"{where}: the key comes first: {where}({order}); got {short(key)}."
+        )
+    return check_key(where, found)
 
 
 def _as_drawn(params: Any, like: Any) -> Any:
@@ -225,19 +241,19 @@ def _as_drawn(params: Any, like: Any) -> Any:
         ValueError: If ``like`` is another tree.
     """
     leaves, structure = jax.tree.flatten(params)
-    shapes = jax.tree.leaves(like)
-    ours, theirs = (
-        {join(path): np.shape(leaf) for path, leaf in zip(parts_of(x), y, strict=True)}
-        for x, y in ((params, leaves), (like, shapes))
-    )
+    paths = [join(parts) for parts in parts_of(params)]
+    known = dict(zip(map(join, parts_of(like)), jax.tree.leaves(like), strict=True))
+    ours = dict(zip(paths, map(np.shape, leaves), strict=True))
+    theirs = {path: np.shape(leaf) for path, leaf in known.items()}
     if ours != theirs:
         differ = sorted({path for path, _ in ours.items() ^ theirs.items()})
         raise ValueError(
-            f"reinit(like=...) must be the tree of params; other:{listed(differ)}"
+            "reinit(like=...) must have the paths and shapes of params; these "
+            f"differ:{listed(differ)}"
         )
     drawn = [
-        shape.of_dtype(leaf.dtype) if isinstance(shape, Drawn) else leaf
-        for leaf, shape in zip(leaves, shapes, strict=True)
+        known[path].of_dtype(leaf.dtype) if isinstance(known[path], Drawn) else leaf
+        for path, leaf in zip(paths, leaves, strict=True)
     ]
     return jax.tree.unflatten(structure, drawn)
 
@@ -250,15 +266,25 @@ def _cure(row: Row) -> str:
 
 
 def _by_path(loaded: Any, known: Collection[str]) -> dict[str, Any]:
-    """The loaded arrays by path; ``{"value": array}`` may stand for a box."""
-    pairs = [
-        (parts, leaf)
-        for parts, leaf in zip(parts_of(loaded), jax.tree.leaves(loaded), strict=True)
-        if is_array(leaf) and not isinstance(leaf, jax.ShapeDtypeStruct)
-    ]
+    """The loaded arrays by path; ``{"value": array}`` may stand for a box.
+
+    Raises:
+        TypeError: If a loaded value is neither an array nor a number.
+    """
+    pairs: list[tuple[Parts, Any]] = []
+    for parts, leaf in zip(parts_of(loaded), jax.tree.leaves(loaded), strict=True):
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            continue
+        if isinstance(leaf, bool | int | float | complex):
+            leaf = jnp.asarray(leaf)
+        if not is_array(leaf):
+            raise TypeError(
+                f"fill_missing: {join(parts)} must be an array or a number; got "
+                f"{type(leaf).__name__}."
+            )
+        unboxed = parts[:-1] if parts[-1:] == ("value",) else parts
+        pairs.append((parts if join(parts) in known else unboxed, leaf))
     paths = unique_paths("fill_missing", [parts for parts, _ in pairs])
-    unboxed = [path.removesuffix("/value") for path in paths]
-    paths = [u if p not in known else p for p, u in zip(paths, unboxed, strict=True)]
     return dict(zip(paths, (leaf for _, leaf in pairs), strict=True))
 
 
