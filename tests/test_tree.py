@@ -100,7 +100,7 @@ def test_other_leaves_and_progress():
     assert said == [(1, 1, "compiled")]
     assert jaxinit.init_tree(KEY, {}, {}) == {}
     for bad in (None, jnp.zeros(2), 3):
-        with pytest.raises((TypeError, ValueError), match=r"init_tree\(key=...\)"):
+        with pytest.raises((TypeError, ValueError), match=r"init_tree.*key"):
             jaxinit.init_tree(bad, tree, {"w": "he_normal"})
 
 

@@ -135,7 +135,7 @@ class Call(Draw):
 
     shape: tuple[int, ...]
     batch: tuple[int, ...] = ()
-    is_certain: bool = True
+    is_certain: bool = True  # pyright: ignore[reportIncompatibleMethodOverride]
 
     @property
     def part(self) -> tuple[int, ...]:
