@@ -1,4 +1,4 @@
-"""``python -m jaxinit``: a demo, rules explained, the catalogue, one initializer."""
+"""The command ``jaxinit``: a demo, rules explained, the catalogue, one initializer."""
 
 import argparse
 import os
@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from . import __version__
 from ._compat import x64_for
 from .cli import arguments
 from .cli.arguments import Parser
@@ -53,10 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> Parser:
     parser = Parser(
-        prog="python -m jaxinit",
+        prog="jaxinit",
         description="Weight initialization for JAX.",
         allow_abbrev=False,
     )
+    version = f"%(prog)s {__version__}"
+    parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add = commands.add_parser
     text = "initialize a model from a config, twice, and measure it"

@@ -5,6 +5,9 @@ import json
 import math
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +28,7 @@ TINY = {
     "mlp": ["--model", "mlp", "--layers", "2", "--width", "32"],
 }
 MLP = ["demo", *TINY["mlp"]]
+PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
 
 def run(capsys, *argv, code=0):
@@ -388,7 +392,20 @@ def test_help(capsys):
     for argv in (["--help"], ["demo", "--help"], ["show", "--help"]):
         with pytest.raises(SystemExit, match=r"^0$"):
             main(argv)
-        assert "usage: python -m jaxinit" in capsys.readouterr().out
+        assert "usage: jaxinit" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["--version"])
+    project = tomllib.loads(PYPROJECT.read_text())["project"]
+    assert capsys.readouterr().out == f"jaxinit {project['version']}\n"
+
+
+def test_the_installed_command_is_this_one():
+    (script,) = tomllib.loads(PYPROJECT.read_text())["project"]["scripts"].items()
+    command = EntryPoint(*script, group="console_scripts")
+    assert command.name == "jaxinit" and command.load() is main
 
 
 def test_as_a_process():
