@@ -1,7 +1,7 @@
-"""Writes the README's tables from the JSON files in results/.
+"""Writes the tables of README.md and docs/ from the JSON files in results/.
 
-Run `python benchmarks/tables.py` after a benchmark; a test compares the README
-with what this gives.
+Run `python benchmarks/tables.py` after a benchmark; a test compares the pages with
+its output.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 HERE = Path(__file__).parent
 GPT2 = "GPT-2, 12 x 768, Linen"
 PEERS = {"HeNormal": "jax he_normal", "Orthogonal": "jax orthogonal"}
-README = HERE.parent / "README.md"
+PAGES = [HERE.parent / "README.md", *sorted((HERE.parent / "docs").glob("*.md"))]
 
 
 def result(subject: str) -> dict[str, Any]:
@@ -184,7 +184,7 @@ TABLES: dict[str, Callable[[], Iterator[str]]] = {
 
 
 def render(text: str) -> str:
-    """The README with every marked table made anew."""
+    """Returns the text of a page with every marked table made anew."""
 
     def new(match: re.Match[str]) -> str:
         lines = "\n".join(TABLES[match[1]]())
@@ -209,6 +209,6 @@ def plot_depth() -> None:
 
 
 if __name__ == "__main__":
-    if "depth.png" in README.read_text():
-        plot_depth()
-    README.write_text(render(README.read_text()))
+    plot_depth()
+    for page in PAGES:
+        page.write_text(render(page.read_text()))

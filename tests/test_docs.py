@@ -1,10 +1,11 @@
-"""The examples in docstrings and in the README run and show what they say."""
+"""The examples in docstrings, README.md and docs/ run and show what they say."""
 
 import dataclasses
 import doctest
 import importlib
 import pathlib
 import re
+import tomllib
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,8 @@ MODULES = sorted(
     for p in PACKAGE.rglob("*.py")
     if p.name not in ("__init__.py", "__main__.py")
 )
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = {"jax": jax, "jnp": jnp, "np": np, "jaxinit": jaxinit}
 NAMES |= {"dataclasses": dataclasses}
 
@@ -35,30 +38,88 @@ def test_docstrings(module, monkeypatch):
     assert failures == 0
 
 
-def test_readme(monkeypatch, tmp_path):
-    """Its Python blocks run in order, in one namespace, in an empty folder."""
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_python_blocks_run(page, monkeypatch, tmp_path):
+    """Each page runs in order, in a namespace and an empty folder of its own."""
     monkeypatch.setattr(registry, "_classes", dict(registry._classes))
     monkeypatch.chdir(tmp_path)
-    text = (ROOT / "README.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
-    assert blocks
-    namespace = {"__name__": "readme"}
-    for i, block in enumerate(blocks):
-        exec(compile(block, f"README.md block {i}", "exec"), namespace)
+    namespace = {"__name__": page.stem}
+    for i, block in enumerate(
+        re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
+    ):
+        exec(compile(block, f"{page.name} block {i}", "exec"), namespace)
 
 
-def test_readme_tables_are_what_the_benchmarks_wrote(monkeypatch):
+def test_every_page_has_examples_but_for_tables():
+    bare = {page.stem for page in PAGES if "```python" not in page.read_text()}
+    assert bare == {"migration", "numbers"}
+
+
+def test_readme_is_short_and_starts_with_installation_and_an_example():
+    lines = README.read_text().splitlines()
+    assert len(lines) <= 200
+    first_screen = "\n".join(lines[:30])
+    assert "pip install jaxinit" in first_screen and "```python" in first_screen
+    for page in PAGES[1:]:
+        assert f"](docs/{page.name})" in README.read_text()
+
+
+def test_tables_are_what_the_benchmarks_wrote(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    text = (ROOT / "README.md").read_text()
-    assert importlib.import_module("tables").render(text) == text
+    tables = importlib.import_module("tables")
+    assert tables.PAGES == PAGES
+    for page in PAGES:
+        assert tables.render(page.read_text()) == page.read_text(), page.name
+    numbers = (ROOT / "docs" / "numbers.md").read_text()
+    shown = re.findall(r"<!-- table: (\w+) -->", numbers)
+    assert sorted(shown) == sorted(tables.TABLES)
 
 
-def test_readme_links_and_names():
-    text = (ROOT / "README.md").read_text()
-    for link in re.findall(r"\]\((?!http|#)([^)#]+)", text):
-        assert (ROOT / link).exists(), link
-    for name in re.findall(r"`jaxinit\.([A-Za-z_]+)", text):
+def broken_links(page):
+    """Relative links whose file or heading does not exist."""
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", prose(page)):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            yield link
+
+
+def prose(page):
+    return re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+
+
+def anchors(page):
+    """Names of the headings of a page, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_and_names_exist(page):
+    assert not list(broken_links(page))
+    for name in re.findall(r"`jaxinit\.([A-Za-z_]+)", page.read_text()):
         assert hasattr(jaxinit, name) or (PACKAGE / f"{name}.py").exists(), name
+
+
+def test_broken_links_are_found(tmp_path):
+    page, other = tmp_path / "page.md", tmp_path / "other.md"
+    other.write_text("# jax.nn, and others\n")
+    page.write_text(
+        "[a](other.md) [b](other.md#jaxnn-and-others) [c](https://example.org)\n"
+        "[d](none.md) [e](other.md#none) [f](#none)\n```\nx[0](none)\n```\n"
+    )
+    assert list(broken_links(page)) == ["none.md", "other.md#none", "#none"]
+
+
+def test_every_initializer_is_in_the_table():
+    text = (ROOT / "docs" / "initializers.md").read_text()
+    first_cells = "".join(re.findall(r"^\|([^|]+)\|", text, re.M))
     built_in = (c for c in jaxinit.names().values() if c.__module__ in MODULES)
-    for cls in built_in:
-        assert f"`{cls.__name__}" in text, f"{cls.__name__} is not in the README"
+    missing = {c.__name__ for c in built_in} - set(re.findall(r"`(\w+)`", first_cells))
+    assert not missing
+
+
+def test_the_sdist_has_what_its_tests_read():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]
+    included = settings["build"]["targets"]["sdist"]["include"]
+    assert {"/benchmarks", "/docs", "/tests"} <= set(included)

@@ -158,7 +158,7 @@ def test_stft_equals_that_of_keras(theirs):
 
 
 def test_depthwise_kernels_have_the_fans_of_keras():
-    """Which count all channels as inputs; README.md says how to count one."""
+    """Which count all channels as inputs; docs/migration.md says how to count one."""
     layer = keras.layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False)
     layer.depthwise_initializer = I.HeUniform(seed=3)
     layer.build((None, 8, 8, 16))

@@ -1,4 +1,4 @@
-"""Every line of the migration tables in README.md: the same law on both sides."""
+"""Every line of the tables in docs/migration.md: the same law on both sides."""
 
 import dataclasses
 import importlib
@@ -15,12 +15,12 @@ from scipy import stats
 import jaxinit
 from cases import ulps
 
-README = pathlib.Path(__file__).parent.parent / "README.md"
+PAGE = pathlib.Path(__file__).parent.parent / "docs" / "migration.md"
 
 
 def lines(library):
     """Pairs of code, there and here."""
-    text = README.read_text()
+    text = PAGE.read_text()
     table = re.search(rf"<!-- migration: {library} -->\n(.*?)<!-- end -->", text, re.S)
     assert table
     pairs = []
