@@ -211,8 +211,8 @@ def _parts(
     """Returns sizes that fill the axis; an int stands for so many equal ones."""
     size = shape[axis]
     if isinstance(sizes, int):
-        count, part = _equal_parts(where, sizes, shape, axis)
-        return (part,) * count
+        _, part = _equal_parts(where, sizes, shape, axis)
+        return (part,) * sizes
     if sum(sizes) != size:
         rule = f"of sum {size}, the size of axis {axis} of shape {shape}"
         raise error(ValueError, where, "sizes", rule, sizes)

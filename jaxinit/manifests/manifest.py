@@ -235,7 +235,7 @@ def manifest(
         rules = as_rules(rules)
         rules.get_config()  # refuses predicates, before any digest
         assignment = rules.assign(params)
-        assignment.check()
+        assignment.check(())  # nothing is drawn
         for row in assignment.rows:
             if row.initializer is not None:
                 config = registry.serialize(row.initializer)
