@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import inspect
 import pathlib
 import re
 import subprocess
@@ -242,12 +243,13 @@ CLASSES = sorted({cls.__name__ for cls in BUILT_IN})
 def test_the_docstring_of_a_class_stands_by_itself(name):
     """In one order: line, mathematics, fields, errors, example, references."""
     cls = getattr(jaxinit, name)
-    sections = re.findall(r"^ *(\w+):\n", cls.__doc__, re.M)
+    text = inspect.cleandoc(cls.__doc__)  # Python 3.13 does so itself
+    sections = re.findall(r"^(\w+):\n", text, re.M)
     order = ["Attributes", "Raises", "Example", "References"]
     assert sections == [s for s in order if s in sections]
-    assert "Example" in sections and "jaxinit.functional" not in cls.__doc__
-    _, _, fields = cls.__doc__.partition("Attributes:\n")
-    documented = re.findall(r"^        (\w+): ", fields.partition("\n\n")[0], re.M)
+    assert "Example" in sections and "jaxinit.functional" not in text
+    _, _, fields = text.partition("Attributes:\n")
+    documented = re.findall(r"^    (\w+): ", fields.partition("\n\n")[0], re.M)
     assert documented == [f.name for f in dataclasses.fields(cls)]
 
 
