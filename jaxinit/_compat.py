@@ -155,7 +155,9 @@ def own_arrays(closed: Any) -> Any:
     seen: dict[int, tuple[Any, Any]] = {}  # with what was copied, which keeps its id
 
     def copy(array: Any) -> Any:
-        return array.copy() if isinstance(array, np.ndarray) else array
+        if isinstance(array, jax.Array | np.generic) or not hasattr(array, "__array__"):
+            return array
+        return np.array(array)  # from JAX 0.12 its own class holds the caller's array
 
     def atom(a: Any) -> Any:
         of_array = is_literal(a) and isinstance(a.val, np.ndarray)
