@@ -155,7 +155,8 @@ def own_arrays(closed: Any) -> Any:
     seen: dict[int, tuple[Any, Any]] = {}  # with what was copied, which keeps its id
 
     def copy(array: Any) -> Any:
-        if isinstance(array, jax.Array | np.generic) or not hasattr(array, "__array__"):
+        on_device = hasattr(array, "addressable_shards")
+        if on_device or np.isscalar(array) or not hasattr(array, "__array__"):
             return array
         return np.array(array)  # from JAX 0.12 its own class holds the caller's array
 
