@@ -1,5 +1,6 @@
 """Plans: the values of jit, one compilation per distinct program, clear errors."""
 
+import functools
 import gc
 import subprocess
 import sys
@@ -652,11 +653,6 @@ def test_garbage_collection_is_left_as_it_is():
     assert states == [True, True]
 
 
-@pytest.mark.xfail(
-    jax.__version_info__ >= (0, 12),
-    reason="known fault: JAX 0.12 keeps one closure array by reference",
-    strict=False,
-)
 def test_arrays_of_the_closure_are_the_plans_own():
     """As jit has them: changing one later changes no result."""
     table, number = np.ones((4, 4), np.float32), np.array(2.0, np.float32)
@@ -675,8 +671,11 @@ def test_arrays_of_the_closure_are_the_plans_own():
         planned = jaxinit.plan(fn, KEY)
         expected = jax.jit(init)(KEY)
         table[:], number[...] = 9.0, 7.0
-        assert_same(planned(KEY), expected)
-        assert_same(planned(KEY), expected)
+        for made in (planned(KEY), planned(KEY)):
+            # Within an ulp: from JAX 0.12 jit folds an array of ones into the sum.
+            jax.tree.map(
+                functools.partial(np.testing.assert_allclose, rtol=1e-6), made, expected
+            )
         table[:], number[...] = 1.0, 2.0
 
 
