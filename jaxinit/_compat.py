@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import numpy as np
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import Jaxpr, Literal
 from jax.extend.core import jaxpr_as_fun as jaxpr_as_fun
 from jax.extend.random import define_prng_impl as define_prng_impl
 from jax.extend.random import threefry_prng_impl as threefry_prng_impl
@@ -155,9 +155,10 @@ def own_arrays(closed: Any) -> Any:
     seen: dict[int, tuple[Any, Any]] = {}  # with what was copied, which keeps its id
 
     def copy(array: Any) -> Any:
-        on_device = hasattr(array, "addressable_shards")
-        if on_device or np.isscalar(array) or not hasattr(array, "__array__"):
+        if isinstance(array, jax.Array) or not hasattr(array, "__array__"):
             return array
+        if getattr(array, "weak_type", False):
+            return array  # JAX made it, from a Python number
         return np.array(array)  # from JAX 0.12 its own class holds the caller's array
 
     def atom(a: Any) -> Any:
@@ -182,7 +183,7 @@ def own_arrays(closed: Any) -> Any:
         return x.replace(eqns=list(map(equation, x.eqns)), outvars=outvars)
 
     def param(value: Any) -> Any:
-        if isinstance(value, ClosedJaxpr):
+        if hasattr(value, "consts"):
             return once(value, closed_jaxpr)
         if isinstance(value, Jaxpr):
             return once(value, jaxpr)
@@ -198,7 +199,7 @@ def own_arrays(closed: Any) -> Any:
 
 
 def _is_jaxpr(value: Any) -> bool:
-    return isinstance(value, (ClosedJaxpr, Jaxpr))
+    return hasattr(value, "eqns")
 
 
 def scan_parts(
