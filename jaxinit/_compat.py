@@ -15,7 +15,7 @@ from jax.extend.core import jaxpr_as_fun as jaxpr_as_fun
 from jax.extend.random import define_prng_impl as define_prng_impl
 from jax.extend.random import threefry_prng_impl as threefry_prng_impl
 from jax.interpreters import partial_eval
-from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec, Sharding
 
 OutSharding: TypeAlias = Sharding | PartitionSpec | None
 Shape: TypeAlias = Sequence[int]
@@ -59,6 +59,15 @@ def explicit_axes(out_sharding: OutSharding) -> tuple[str, ...]:
         return ()
     kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
     return tuple(name for name, kind in kinds if kind == AxisType.Explicit)
+
+
+def explicit_sharding(x: Any) -> NamedSharding | None:
+    """The sharding that the type of ``x`` states, on an abstract Explicit mesh."""
+    sharding = getattr(x, "sharding", None)
+    if not isinstance(sharding, NamedSharding):
+        return None
+    is_abstract = isinstance(sharding.mesh, AbstractMesh)
+    return sharding if is_abstract and explicit_axes(sharding) else None
 
 
 def with_out_sharding(

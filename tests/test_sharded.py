@@ -202,3 +202,40 @@ def test_two_processes_that_disagree_all_fail(mode):
     for done in processes(mode):
         assert done.returncode == 0, done.stderr[-2000:]
         assert f"the {mode} of processes 0 and 1 differ" in done.stdout
+
+
+def test_rules_keep_shardings_that_a_model_states_on_an_explicit_mesh():
+    """As jit: the values of the rules, laid out as the model's own."""
+
+    def model(key):
+        kernel = jax.random.normal(key, (8, 4), out_sharding=P("data"))
+        heads = jax.vmap(lambda k: jax.random.normal(k, (4, 4)))(jax.random.split(key))
+        return {"bias": jnp.zeros(8), "heads": heads, "kernel": kernel}
+
+    key = jax.random.key(0)
+    rules = {"bias": "ones", "heads": "orthogonal", "kernel": "he_normal"}
+    expected = jaxinit.init(model_without_mesh, key, rules=rules)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        shapes = jaxinit.eval_shape(model, key)
+        assert str(shapes["kernel"].sharding) == str(
+            jax.eval_shape(model, key)["kernel"].sharding
+        )
+        loaded = {"kernel": np.asarray(expected["kernel"])}
+        for made in (
+            jaxinit.init(model, key, rules=rules),
+            jaxinit.init_tree(key, shapes, rules),
+            jaxinit.reinit(key, model(key), rules, like=shapes),
+            jaxinit.fill_missing(key, loaded, shapes, rules),
+        ):
+            jax.tree.map(np.testing.assert_array_equal, made, expected)
+            specs = {name: x.sharding.spec for name, x in made.items()}
+            assert specs == {"bias": P(None), "heads": P(None, None, None),
+                             "kernel": P("data", None)}  # fmt: skip
+    with pytest.raises(ValueError, match="call under jax"):
+        jaxinit.init_tree(key, shapes, rules)
+
+
+def model_without_mesh(key):
+    heads = jax.vmap(lambda k: jax.random.normal(k, (4, 4)))(jax.random.split(key))
+    return {"bias": jnp.zeros(8), "heads": heads, "kernel": jnp.ones((8, 4))}

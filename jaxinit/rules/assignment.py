@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from .._checks import printable
+from .._compat import explicit_sharding, with_out_sharding
 from .._paths import Parts, parts_of, unique_paths
 from ..initializers.functions import check_made
 from ..planning.arguments import is_array
@@ -41,6 +42,7 @@ class Row:
         initializer: What makes it; None for the model's own.
         draw: The calls of the initializer that make it.
         is_known: Whether the model or the class of its layer says how it is drawn.
+        sharding: The sharding that its type states on an Explicit mesh, or None.
     """
 
     parts: Parts
@@ -53,6 +55,7 @@ class Row:
     initializer: Any
     draw: Draw
     is_known: bool
+    sharding: Any
 
 
 class Assignment:
@@ -127,6 +130,7 @@ class Assignment:
             initializer,
             draw,
             known is not None,
+            explicit_sharding(leaf),
         )
 
     def idle(self) -> list[str]:
@@ -277,7 +281,7 @@ def _array(row: Row) -> str:
 
 
 def _kind(row: Row) -> Any:
-    return id(row.initializer), row.draw, row.dtype, row.is_known
+    return id(row.initializer), row.draw, row.dtype, row.is_known, row.sharding
 
 
 def _drawing(row: Row) -> Callable[..., jax.Array]:
@@ -290,11 +294,10 @@ def _drawing(row: Row) -> Callable[..., jax.Array]:
     stacks = getattr(initializer, "draws_stack", False) and not row.draw.is_one
     make = row.draw.draw_stack if stacks else row.draw.draw
 
-    @jax.jit
     def draw(key: jax.Array, *words: Any) -> jax.Array:
         return make(initialize, fold_words(key, words))
 
-    return draw
+    return jax.jit(with_out_sharding(draw, row.sharding))
 
 
 def _more(paths: Sequence[str]) -> str:

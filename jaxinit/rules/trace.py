@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._compat import explicit_sharding
 from ..planning.arguments import is_array
 from ..planning.flatten import flatten
 from ..planning.ir import Program, Value
@@ -51,16 +52,17 @@ class Drawn(jax.ShapeDtypeStruct):
         source: Source,
         index: int,
         is_independent: bool,
+        sharding: Any = None,
     ):
         """Stores the attributes."""
-        super().__init__(shape, dtype)
+        super().__init__(shape, dtype, sharding=sharding)
         self.draw, self.source, self.index = draw, source, index
         self.is_independent = is_independent
 
     def of_dtype(self, dtype: Any) -> "Drawn":
         """The same leaf in another dtype."""
         known = self.draw, self.source, self.index, self.is_independent
-        return Drawn(self.shape, dtype, *known)
+        return Drawn(self.shape, dtype, *known, self.sharding)
 
 
 def trace(
@@ -91,12 +93,14 @@ def trace(
     program = flatten(closed)
     unknown = {i for i, x in enumerate(source.arguments) if _is_unknown(x)}
     found = zip(closed.out_avals, find_draws(program), _needs(program), strict=True)
-    drawn = iter(
-        [
-            Drawn(aval.shape, aval.dtype, draw, source, i, unknown.isdisjoint(needs))
-            for i, (aval, draw, needs) in enumerate(found)
-        ]
-    )
+
+    def describe(index: int, aval: Any, draw: Draw, needs: frozenset[int]) -> Drawn:
+        is_independent, sharding = unknown.isdisjoint(needs), explicit_sharding(aval)
+        return Drawn(
+            aval.shape, aval.dtype, draw, source, index, is_independent, sharding
+        )
+
+    drawn = iter([describe(i, *parts) for i, parts in enumerate(found)])
     (shapes,) = jax.tree.map(lambda x: next(drawn) if _is_computed(x) else x, traced)
     traced.clear()
     return shapes, source

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Sharding
+from jax.sharding import PartitionSpec, Sharding
 
 from .._checks import check_key, short
-from .._compat import is_staging, is_traced
+from .._compat import explicit_sharding, is_staging, is_traced
 from .._paths import Parts, join, parts_of, unique_paths
 from ..planning.arguments import is_array
 from ..planning.plan import Plan, Progress
@@ -288,18 +288,18 @@ def _by_path(loaded: Any, known: Collection[str]) -> dict[str, Any]:
     return dict(zip(paths, (leaf for _, leaf in pairs), strict=True))
 
 
-def _sharding(leaf: Any) -> Sharding | None:
-    """Where a leaf is to be, if it says so."""
+def _sharding(leaf: Any) -> Sharding | PartitionSpec | None:
+    """Where a leaf is to be, if it says so; a spec where it names no devices."""
     if is_traced(leaf) or (isinstance(leaf, jax.Array) and not leaf.committed):
         return None
-    return getattr(leaf, "sharding", None)
+    explicit = explicit_sharding(leaf)
+    return getattr(leaf, "sharding", None) if explicit is None else explicit.spec
 
 
-def _placed(leaf: Any, sharding: Sharding | None) -> Any:
+def _placed(leaf: Any, sharding: Sharding | PartitionSpec | None) -> Any:
     if sharding is None or is_traced(leaf):
         return leaf
-    if isinstance(leaf, jax.Array) and leaf.sharding.is_equivalent_to(
-        sharding, leaf.ndim
-    ):
-        return leaf
+    if isinstance(leaf, jax.Array) and isinstance(sharding, Sharding):
+        if leaf.sharding.is_equivalent_to(sharding, leaf.ndim):
+            return leaf
     return jax.device_put(leaf, sharding)
