@@ -1,4 +1,4 @@
-"""Equinox: how its layers read their arrays, and which arrays are parameters."""
+"""Equinox: how its layers read their arrays."""
 
 import dataclasses
 import re
@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 
-from ._paths import Parts, names_of
+from ._paths import Parts
 from .rules.layout import Layout, layouts_of
 
 Fields: TypeAlias = Mapping[str, Any]
@@ -45,20 +43,6 @@ def layouts(module: Any) -> dict[Parts, Layout]:
         (16, 64)
     """
     return layouts_of(module, eqx.Module, _declare)
-
-
-def parameters(module: Any) -> set[Parts]:
-    """The paths of the parameters of a module: its floating and complex arrays.
-
-    What an ``eqx.nn.StateIndex`` or an ``eqx.nn.State`` holds is state.
-
-    Example:
-        >>> layer = eqx.nn.Linear(16, 64, key=jax.random.key(0))
-        >>> sorted(parameters(layer))
-        [('bias',), ('weight',)]
-    """
-    pairs = jax.tree_util.tree_leaves_with_path(module, is_leaf=_is_state)
-    return {names_of(entries) for entries, x in pairs if _is_inexact(x)}
 
 
 def _declare(layer: Any) -> dict[str, Layout]:
@@ -170,12 +154,3 @@ def _is_size(x: Any) -> bool:
     if isinstance(x, tuple):
         return all(isinstance(n, int) for n in x)
     return x == "scalar" if isinstance(x, str) else isinstance(x, int)
-
-
-def _is_state(x: Any) -> bool:
-    return isinstance(x, (eqx.nn.State, eqx.nn.StateIndex))
-
-
-def _is_inexact(x: Any) -> bool:
-    dtype = getattr(x, "dtype", None)
-    return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)

@@ -84,7 +84,9 @@ class Assignment:
         # them, and, also for the default, its matches that are no parameters.
         self._matched = [0] * len(rules.rules)
         self._taken: list[set[int]] = [set() for _ in rules.rules]
-        self._spared: list[list[tuple[str, Guard]]] = [[] for _ in (*rules.rules, None)]
+        self._excluded: list[list[tuple[str, Guard]]] = [
+            [] for _ in (*rules.rules, None)
+        ]
         self.rows = [
             self._row(i, all_parts[i], path, leaves[i], guards[i], known[i])
             for i, path in zip(arrays, paths, strict=True)
@@ -105,7 +107,7 @@ class Assignment:
             if not matches(path, aval):
                 continue
             if not passes(self._rules.rules[i][0], guard):
-                self._spared[i].append((path, guard))
+                self._excluded[i].append((path, guard))
                 continue
             self._matched[i] += 1
             if first is None:
@@ -117,7 +119,7 @@ class Assignment:
         else:
             initializer = self._rules.default if guard is None else None
             if guard is not None and self._rules.default is not None:
-                self._spared[-1].append((path, guard))
+                self._excluded[-1].append((path, guard))
         draw = Call(aval.shape) if known is None else known.draw_by(initializer)
         return Row(
             parts,
@@ -145,21 +147,21 @@ class Assignment:
                 earlier = ", ".join(self._name(j + 1) for j in sorted(self._taken[i]))
                 leaves = f"{count} leaves" if count > 1 else "1 leaf"
                 said.append(f"{name} matches {leaves}, all taken earlier by {earlier}")
-            elif self._spared[i]:
-                said.append(f"{name} matches no parameter: it {self._spares(i)}")
+            elif self._excluded[i]:
+                said.append(f"{name} matches no parameter: it {self._excludes(i)}")
             else:
                 hint = self._hint(i) if len(said) < _MOST else ""
                 said.append(f"{name} matches no leaf{hint}")
         return said
 
-    def spared(self) -> list[str]:
+    def excluded(self) -> list[str]:
         """What to say of each rule that also matches what is no parameter."""
         used = {row.rule for row in self.rows}
         return [
-            f"{self._name(i + 1)} {self._spares(i)}"
+            f"{self._name(i + 1)} {self._excludes(i)}"
             for i in range(len(self._matched))
-            if self._spared[i] and i + 1 in used
-        ] + ([f"{self._name(0)} {self._spares(-1)}"] if self._spared[-1] else [])
+            if self._excluded[i] and i + 1 in used
+        ] + ([f"{self._name(0)} {self._excludes(-1)}"] if self._excluded[-1] else [])
 
     def unfit(self, rows: Sequence[Row] | None = None) -> dict[str, str]:
         """Why an initializer cannot serve its leaf, by path; found by tracing alone."""
@@ -245,12 +247,12 @@ class Assignment:
             return "the default"
         return f"rule {number} ({describe(self._rules.rules[number - 1][0])})"
 
-    def _spares(self, i: int) -> str:
+    def _excludes(self, i: int) -> str:
         """How many leaves a rule leaves alone, and which pattern would reach them."""
-        path, guard = self._spared[i][0]
+        path, guard = self._excluded[i][0]
         names = [name for name in path.split("/") if name in (guard or ())]
         cure = f"; a pattern that names {names[0]!r} reaches it" if names else ""
-        count, path = len(self._spared[i]), printable(path)
+        count, path = len(self._excluded[i]), printable(path)
         first = path if count == 1 else f"{count} arrays, as {path},"
         return f"leaves {first} as no parameter{cure}"
 

@@ -54,7 +54,7 @@ def render(assignment: Assignment) -> str:
         for line in cells
     ]
     notes = [*assignment.misfits(unfit), *assignment.idle()]
-    return "\n".join([*text, *(f"! {x}" for x in notes), *assignment.spared()])
+    return "\n".join([*text, *(f"! {x}" for x in notes), *assignment.excluded()])
 
 
 def _fans(row: Row) -> tuple[str, str]:
