@@ -296,6 +296,69 @@ def test_programs_stop_growing_with_the_matrix():
     assert lines(4096) == lines(8192) == lines(16384)
 
 
+# Of a GPU, where each shape of a product costs XLA seconds to compile.
+
+
+def lowered_for_gpu(init, shape, platform="cuda", **kwargs):
+    draw = jax.jit(lambda key: init(key, shape, **kwargs))
+    return draw.trace(KEY).lower(lowering_platforms=(platform,)).as_text()
+
+
+@pytest.mark.parametrize(
+    ("init", "shape"),
+    [
+        (jaxinit.Orthogonal(), (512, 512)),  # a loop on a CPU
+        (jaxinit.Orthogonal(), (2048, 2048)),
+        (jaxinit.Orthogonal(), (1024, 4096)),
+        (jaxinit.Orthogonal(batch_axis=0), (48, 512, 512)),
+        (jaxinit.DeltaOrthogonal(), (3, 3, 512, 512)),
+    ],
+)
+@pytest.mark.parametrize("platform", ["cuda", "rocm"])
+def test_a_gpu_multiplies_reflections_by_its_solver(init, shape, platform):
+    text = lowered_for_gpu(init, shape, platform)
+    assert text.count("solver_orgqr_ffi(") == 1
+    assert "dot_general" not in text
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "complex64", "float64", "complex128"])
+def test_a_gpu_multiplies_reflections_of_each_dtype(dtype):
+    with jax.enable_x64(True):
+        text = lowered_for_gpu(jaxinit.Orthogonal(), (64, 64), dtype=dtype)
+    assert "solver_orgqr_ffi(" in text
+
+
+def test_a_gpu_multiplies_reflections_on_a_mesh():
+    mesh = jax.make_mesh((8,), ("a",))
+    init = jaxinit.Orthogonal(batch_axis=0)
+    with jax.set_mesh(mesh):
+        placed = lowered_for_gpu(init, (48, 64, 64), out_sharding=P("a"))
+    shards = jax.jit(
+        jax.shard_map(
+            lambda keys: jaxinit.Orthogonal()(keys[0], (64, 64))[None],
+            mesh=mesh,
+            in_specs=P("a"),
+            out_specs=P("a"),
+        )
+    )
+    keys = jax.device_put(jax.random.split(KEY, 8), NamedSharding(mesh, P("a")))
+    traced = shards.trace(keys)
+    manual = traced.lower(lowering_platforms=("cuda",)).as_text()
+    for text in (placed, manual):
+        assert "solver_orgqr_ffi(" in text
+        assert "dot_general" not in text
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex64", "float64", "complex128"])
+def test_a_gpu_makes_the_same_matrices(dtype):
+    """By LAPACK's routine, which a GPU's solver has under the same name."""
+    with jax.enable_x64(True):
+        v, phase = _householder._reflectors(KEY, 70, 33, np.dtype(dtype))
+        solved = _householder._solved(v) * phase
+        made = jaxinit.Orthogonal()(KEY, (70, 33), dtype)
+    np.testing.assert_allclose(solved, made, rtol=0, atol=8 * np.finfo(dtype).eps)
+
+
 @pytest.mark.parametrize(  # of strips, and in a loop
     ("shape", "dtype"),
     [((9, 8), "bfloat16"), ((9, 8), "complex64"), ((600, 520), "float32")],

@@ -57,10 +57,13 @@ def haar(
     """
     v, phase = _reflectors(key, rows, columns, dtype)
     low, high = _ROLLED_BETWEEN
-    if low < copies * rows * columns <= high:
-        return _rolled(v) * phase
-    # Each product of full precision takes XLA seconds to compile for a TPU.
-    return lax.platform_dependent(v, tpu=_rolled, default=_unrolled) * phase
+    on_cpu = _rolled if low < copies * rows * columns <= high else _unrolled
+    # For a GPU XLA tries many kernels for each shape of a product, and for a TPU each
+    # product of full precision takes it seconds to compile.
+    q = lax.platform_dependent(
+        v, cuda=_solved, rocm=_solved, tpu=_rolled, default=on_cpu
+    )
+    return q * phase
 
 
 # The vectors are rows, because XLA's products on a CPU are faster with V^T than with V.
@@ -81,6 +84,13 @@ def _reflectors(
     modulus, norm, scale = (a.astype(dtype) for a in (modulus, norm, scale))
     phase = diagonal / modulus
     return jnp.where(i == j, diagonal + phase * norm, x) / scale, -phase[:, 0]
+
+
+def _solved(v: jax.Array) -> jax.Array:
+    """Multiplies the reflections by the GPU solver's routine for them."""
+    diagonal = jnp.diagonal(v)[:, None]
+    tau = jnp.square(jnp.abs(diagonal[:, 0])).astype(v.dtype)
+    return lax.linalg.householder_product((v / diagonal).T, tau)
 
 
 def _unrolled(v: jax.Array) -> jax.Array:
