@@ -1,7 +1,8 @@
 """Writes the tables of README.md and docs/ from the JSON files in results/.
 
-Run `python benchmarks/tables.py` after a benchmark; a test compares the pages with
-its output.
+A page marks the place of a table: `<!-- table: models -->`, or `models on nvidia` for
+another device than the CPU. Run `python benchmarks/tables.py` after a benchmark; a
+test compares the pages with its output.
 """
 
 import json
@@ -12,22 +13,30 @@ from typing import Any
 
 HERE = Path(__file__).parent
 GPT2 = "GPT-2, 12 x 768, Linen"
+SMALL = "Dense"  # in the name of a model too small for most tables
 PEERS = {"HeNormal": "jax he_normal", "Orthogonal": "jax orthogonal"}
 PAGES = [HERE.parent / "README.md", *sorted((HERE.parent / "docs").glob("*.md"))]
 
 
-def result(subject: str) -> dict[str, Any]:
-    """The newest CPU result of a subject."""
-    paths = sorted((HERE / "results").glob(f"{subject}-cpu-*.json"))
+def result(subject: str, device: str = "cpu") -> dict[str, Any]:
+    """The newest result of a subject on a kind of device."""
+    paths = sorted((HERE / "results").glob(f"{subject}-{device}-*.json"))
     found = [json.loads(path.read_text()) for path in paths]
     return max(found, key=lambda record: record["environment"]["date"])
 
 
-def where(record: dict[str, Any]) -> str:
+def where(record: dict[str, Any], peers: tuple[str, ...] = ("torch", "keras")) -> str:
+    """The machine, the versions of JAX and of the peers, and the date."""
     e = record["environment"]
-    names = ("jax", "torch", "keras")
-    versions = [f"{n} {e['versions'][n]}" for n in names if n in e["versions"]]
-    return f"{e['cores']} cores of {e['cpu']}, {', '.join(versions)}, {e['date'][:10]}"
+    versions = [
+        f"{name} {e['versions'][name]}"
+        for name in ("jax", *peers)
+        if name in e["versions"]
+    ]
+    machine = f"{e['cores']} cores of {e['cpu']}"
+    if e["device"] not in ("cpu", e["cpu"]):
+        machine = f"{e['devices']} {e['device']}, {e['cores']} cores"
+    return f"{machine}, {', '.join(versions)}, {e['date'][:10]}"
 
 
 def row(*cells: str) -> str:
@@ -81,42 +90,74 @@ def draws() -> Iterator[str]:
     yield f"Medians of interleaved repeats: {where(record)}."
 
 
-def models() -> Iterator[str]:
-    record = result("models")
-    peers = {"jit": "jit(init)", "eager": "eager init", "torch": "PyTorch"}
+PEERS_OF_PLANS = {"jit": "jit(init)", "eager": "eager init", "torch": "PyTorch"}
+
+
+def times_of_models(
+    record: dict[str, Any], call: str, ending: str = "", without: str = "no model"
+) -> Iterator[str]:
+    """A row of medians for each model, and how many times as long its peers take."""
+    for name, times in record["models"].items():
+        if without in name:
+            continue
+        ours = times["plan"][call]["median"]
+        cells = [rounded(ours)]
+        for peer in peers_of(record):
+            taken = times[peer][call]["median"] if peer in times else None
+            cells.append(f"{rounded(taken)} ({taken / ours:.1f}x)" if taken else "")
+        yield row(name + ending, *cells)
+
+
+def rounded(taken: float) -> str:
+    return f"{taken:.2f}" if taken > 0.1 else f"{taken:.3f}"
+
+
+def peers_of(record: dict[str, Any]) -> dict[str, str]:
+    """The peers that build on the device of the record."""
+    on_device = record["environment"]["device"] == record.get("torch device", "cpu")
+    return {k: v for k, v in PEERS_OF_PLANS.items() if k != "torch" or on_device}
+
+
+def first(device: str = "cpu") -> Iterator[str]:
+    """First calls alone, without the smallest model."""
+    record = result("models", device)
+    peers = peers_of(record)
     yield row("seconds of the first call", "plan", *peers.values())
     yield row("---", "--:", *(["--:"] * len(peers)))
-    every = record["models"]
-    large = {name: times for name, times in every.items() if "Dense" not in name}
-    for call, what, those in (
-        ("first", "", every),
-        ("second", ": another key", large),
-    ):
-        for name, times in those.items():
-            ours = times["plan"][call]["median"]
-            cells = [f"{ours:.2f}"]
-            for peer in peers:
-                taken = times[peer][call]["median"] if peer in times else None
-                cells.append(f"{taken:.2f} ({taken / ours:.1f}x)" if taken else "")
-            yield row(f"{name}{what}", *cells)
-    memory = result("memory")["ratio"]
-    peaks = [f"{memory[name]['median']:.2f}" for name in ("plan", "jit", "eager")]
-    yield row(f"{GPT2}: peak memory over its parameters", *peaks, "")
+    yield from times_of_models(record, "first", without=SMALL)
     yield ""
-    yield f"Medians of fresh processes: {where(record)}."
+    yield f"{where(record, ('torch',) if 'torch' in peers else ())}."
+
+
+def models(device: str = "cpu") -> Iterator[str]:
+    record = result("models", device)
+    peers = peers_of(record)
+    yield row("seconds of the first call", "plan", *peers.values())
+    yield row("---", "--:", *(["--:"] * len(peers)))
+    yield from times_of_models(record, "first")
+    yield from times_of_models(record, "second", ": another key", without=SMALL)
+    large = [times for name, times in record["models"].items() if SMALL not in name]
+    if device == "cpu":
+        memory = result("memory")["ratio"]
+        peaks = [f"{memory[name]['median']:.2f}" for name in ("plan", "jit", "eager")]
+        yield row(f"{GPT2}: peak memory over its parameters", *peaks, "")
+    yield ""
+    told = where(record, ("torch",) if "torch" in peers else ())
+    yield f"Medians of fresh processes: {told}."
     kept = [
         times["jit"]["kept"]["median"] / times["plan"]["kept"]["median"]
-        for times in large.values()
+        for times in large
     ]
     yield (
         "Another key: when the arrays of the first are gone; while they are kept, "
         f"jit(init) takes {min(kept):.1f} to {max(kept):.1f} times as long as the plan."
     )
-    bare = every[GPT2]["torch, layers alone"]["first"]["median"]
-    yield (
-        "PyTorch: its layers, and then GPT-2's normal initialization over their own; "
-        f"its layers alone take {bare:.2f} s."
-    )
+    if "torch" in peers:
+        bare = record["models"][GPT2]["torch, layers alone"]["first"]["median"]
+        yield (
+            "PyTorch: its layers, and then GPT-2's normal initialization over their "
+            f"own; its layers alone take {bare:.2f} s."
+        )
 
 
 def llama() -> Iterator[str]:
@@ -143,7 +184,7 @@ def orthogonal() -> Iterator[str]:
     peers = ["jax.nn jit", "torch"]
     yield row("ms, and times as long", "jaxinit", *peers)
     yield row("---", *["--:"] * (1 + len(peers)))
-    cold = {"shape": [1024, 1024], "seconds": record["cold"]}
+    cold: dict[str, Any] = {"shape": [1024, 1024], "seconds": record["cold"]}
     for r in [*record["results"], cold]:
         times = {name: t["median"] for name, t in r["seconds"].items()}
         ours = times["jaxinit"]
@@ -173,9 +214,10 @@ def tpu() -> Iterator[str]:
     yield f"Ahead of time: jax {versions['jax']}, libtpu {versions['libtpu']}."
 
 
-TABLES: dict[str, Callable[[], Iterator[str]]] = {
+TABLES: dict[str, Callable[..., Iterator[str]]] = {
     "dtypes": dtypes,
     "draws": draws,
+    "first": first,
     "models": models,
     "llama": llama,
     "orthogonal": orthogonal,
@@ -187,10 +229,11 @@ def render(text: str) -> str:
     """Returns the text of a page with every marked table made anew."""
 
     def new(match: re.Match[str]) -> str:
-        lines = "\n".join(TABLES[match[1]]())
+        name, _, device = match[1].partition(" on ")
+        lines = "\n".join(TABLES[name](device) if device else TABLES[name]())
         return f"<!-- table: {match[1]} -->\n{lines}\n<!-- end -->"
 
-    return re.sub(r"<!-- table: (\w+) -->\n.*?<!-- end -->", new, text, flags=re.S)
+    return re.sub(r"<!-- table: ([\w ]+) -->\n.*?<!-- end -->", new, text, flags=re.S)
 
 
 def plot_depth() -> None:

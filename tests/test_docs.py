@@ -71,8 +71,10 @@ def test_tables_are_what_the_benchmarks_wrote(monkeypatch):
     for page in PAGES:
         assert tables.render(page.read_text()) == page.read_text(), page.name
     numbers = (ROOT / "docs" / "numbers.md").read_text()
-    shown = re.findall(r"<!-- table: (\w+) -->", numbers)
-    assert sorted(shown) == sorted(tables.TABLES)
+    shown = re.findall(r"<!-- table: (\w+)", numbers)
+    assert {*shown} == {*tables.TABLES} - {"first"}  # a part of models
+    first = re.search(r"<!-- table: (.*) -->", README.read_text())
+    assert first is not None and first[1] == "first on nvidia"
 
 
 def broken_links(page):
