@@ -26,6 +26,14 @@ def read_config(name: str) -> Any:
     return getattr(jax.config, name)
 
 
+def host_device() -> Any:
+    """A CPU device of this process, or None where JAX was told to use none."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
+
+
 def x64_for(dtype: Any) -> AbstractContextManager[Any]:
     """A context in which JAX keeps the elements of ``dtype``, 64-bit ones too."""
     dtype = jax.numpy.dtype(dtype)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding
 
-from ..._compat import Place, bind
+from ..._compat import Place, bind, host_device
 from ..ir import Node, Program, Value, evaluate
 from ..partition import Component
 from .base import Factory, Member
@@ -116,6 +116,10 @@ def _scalar(node: Node, inputs: list[Any]) -> list[np.ndarray] | None:
         return None
     if any(math.prod(aval.shape) != 1 for aval in (*read, *made)):
         return None
+    host = host_device() if inexact else None
+    if inexact and host is None:
+        return None
     operands = [np.reshape(x, a.shape) for x, a in zip(inputs, read, strict=True)]
-    results = bind(node.eqn.primitive, operands, node.params)
+    with jax.default_device(host):  # where XLA folds constants, for a GPU too
+        results = bind(node.eqn.primitive, operands, node.params)
     return [np.asarray(x).reshape(()) for x in results]
