@@ -7,6 +7,8 @@
 
 PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
 VENV ?= .venv
+# The extra of jax with the device of test-accelerator: cuda12, cuda13 or tpu.
+ACCELERATOR ?= cuda13
 # One more pip requirement, such as jax==0.10.0; read when VENV is filled.
 JAX ?=
 PYTEST_ARGS ?= -n 2 --dist loadfile
@@ -18,10 +20,10 @@ OLDEST_JAX = $(shell sed -n 's/^dependencies = \["jax>=\([^"]*\)"\].*/jax==\1/p'
 .DEFAULT_GOAL := help
 # Two targets must not install into one environment at once.
 .NOTPARALLEL:
-.PHONY: help demo test test-oldest lint bench clean
+.PHONY: help demo test test-oldest test-accelerator lint bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-18s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.runtime ## initialize a model and show what was made
 	$(RUN)python -m jaxinit demo
@@ -31,6 +33,11 @@ test: $(VENV)/.test ## run the tests, doctests included
 
 test-oldest: ## run the tests on the oldest JAX that pyproject.toml allows
 	$(MAKE) test VENV=$(VENV)-oldest JAX=$(OLDEST_JAX)
+
+test-accelerator: ## run the tests that say something on a GPU or TPU, there
+	JAX_PLATFORMS= XLA_PYTHON_CLIENT_PREALLOCATE=false $(MAKE) test \
+		VENV=$(VENV)-$(ACCELERATOR) JAX='jax[$(ACCELERATOR)]' \
+		PYTEST_ARGS='-m accelerator'
 
 lint: $(VENV)/.dev ## ruff check, ruff format --check, pyright
 	$(RUN)ruff check

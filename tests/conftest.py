@@ -1,7 +1,12 @@
-"""Eight simulated devices for the whole suite, and what its tests share."""
+"""Eight simulated devices for the whole suite, and the fixtures of its tests.
+
+`make test-accelerator` runs the modules that are marked `accelerator` on the devices
+that JAX finds. A test that needs more devices than there are is skipped.
+"""
 
 # ruff: noqa: E402 - the devices are simulated before JAX starts
 
+import math
 import os
 import tempfile
 
@@ -18,6 +23,21 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 import jax
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def enough_devices(monkeypatch):
+    """Skips a test that makes a mesh of more devices than there are."""
+    make_mesh = jax.make_mesh
+
+    def make(axis_shapes, *args, **kwargs):
+        needed = math.prod(axis_shapes)
+        if "devices" not in kwargs and needed > jax.device_count():
+            pytest.skip(f"it needs {needed} devices; there are {jax.device_count()}")
+        return make_mesh(axis_shapes, *args, **kwargs)
+
+    if jax.default_backend() != "cpu":
+        monkeypatch.setattr(jax, "make_mesh", make)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -13,6 +13,8 @@ from jax.sharding import AxisType, NamedSharding
 import jaxinit
 from cases import CASES, COLLECTIVES, NARROW, Case, assert_same, ids, tagged
 
+pytestmark = pytest.mark.accelerator
+
 KEY = jax.random.key(7)
 
 

@@ -15,6 +15,8 @@ import jaxinit
 from cases import DRAWN, LAWS, NARROW, RANDOM, Case, ids, ks_pvalue, ulps
 from jaxinit import _draws
 
+pytestmark = pytest.mark.accelerator
+
 random = pytest.mark.parametrize("case", RANDOM, ids=ids(RANDOM))
 ON_COMPLEX = [case for case in LAWS if case.modulus2 is not None]
 GOLDEN = pathlib.Path(__file__).with_name("golden_draws.json")

@@ -12,6 +12,8 @@ import jaxinit
 from cases import NARROW
 from jaxinit.cli.expected import expected_stddev
 
+pytestmark = pytest.mark.accelerator
+
 KEY = jax.random.key(12)
 HE = jaxinit.HeNormal()
 NORMAL = jaxinit.RandomNormal(stddev=1.0)

@@ -14,6 +14,8 @@ from jax.sharding import PartitionSpec as P
 import jaxinit
 from plans import KEY, MODELS, assert_same, check
 
+pytestmark = pytest.mark.accelerator
+
 AUTO = (jax.sharding.AxisType.Auto,) * 2
 
 

@@ -18,6 +18,8 @@ from jaxinit.manifests import digest
 from jaxinit.manifests.digest import digests
 from plans import MODELS, assert_same
 
+pytestmark = pytest.mark.accelerator
+
 KEY = jax.random.key(0)
 BITS = np.random.default_rng(0).integers(0, 2**32, 4096, np.uint32)
 DTYPES = [

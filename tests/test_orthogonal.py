@@ -15,6 +15,8 @@ import jaxinit
 from cases import COLLECTIVES
 from jaxinit.initializers import _householder
 
+pytestmark = pytest.mark.accelerator
+
 KEY = jax.random.key(5)
 SHAPES = [(1, 1), (16, 16), (257, 257), (600, 520), (520, 600), (300, 2), (1, 9),
           (2000, 600)]  # fmt: skip

@@ -20,6 +20,8 @@ import jaxinit
 from models import GPT
 from plans import KEY, MODELS, TOKENS, assert_same, check
 
+pytestmark = pytest.mark.accelerator
+
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "small"])
 def test_models_equal_jit(name):

@@ -17,6 +17,8 @@ from flax import nnx
 import jaxinit
 import jaxinit.haiku
 
+pytestmark = pytest.mark.accelerator
+
 KEY = jax.random.key(0)
 LECUN = nn.initializers.lecun_normal()
 RULES = {"**/kernel*": "lecun_normal"}

@@ -13,6 +13,8 @@ from jax.sharding import PartitionSpec as P
 import jaxinit
 from plans import MODELS, assert_same
 
+pytestmark = pytest.mark.accelerator
+
 KEY = jax.random.key(0)
 RULES = jaxinit.Rules({"**/bias": "zeros", "**/scale": "ones"}, jaxinit.RandomNormal())
 

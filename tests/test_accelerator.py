@@ -1,0 +1,75 @@
+"""A GPU or a TPU beside the CPU: the same values, and the memory of the device."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxinit
+from cases import CASES
+from models import GPT
+from plans import assert_same
+
+pytestmark = [
+    pytest.mark.accelerator,
+    pytest.mark.skipif(jax.default_backend() == "cpu", reason="it needs a GPU or TPU"),
+]
+
+KEY = jax.random.key(3)
+
+
+def on_cpu(make):
+    """What ``make(key)`` returns on the CPU of this machine."""
+    cpu = jax.local_devices(backend="cpu")[0]
+    with jax.default_device(cpu):
+        return jax.device_get(make(jax.device_put(KEY, cpu)))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_values_are_those_of_the_cpu(case):
+    """To 4 units in the last place, or to 1e-6 after matrix products."""
+    made = jax.device_get(case.init(KEY, case.shape))
+    expected = on_cpu(lambda key: case.init(key, case.shape))
+    if case.products:
+        np.testing.assert_allclose(made, expected, rtol=0, atol=1e-6)
+    else:
+        np.testing.assert_array_max_ulp(made, expected, 4)
+
+
+@pytest.mark.parametrize("shape", [(600, 520), (520, 600), (2, 64, 64)])
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+def test_orthogonal_matrices(shape, dtype):
+    init = jaxinit.Orthogonal(batch_axis=0 if len(shape) > 2 else ())
+    made = np.asarray(init(KEY, shape, dtype), np.complex128)
+    rows, columns = shape[-2:]
+    tall = made if rows >= columns else np.swapaxes(made, -1, -2)
+    gram = np.swapaxes(tall, -1, -2).conj() @ tall
+    np.testing.assert_allclose(gram - np.eye(min(rows, columns)), 0, atol=4e-6)
+    expected = on_cpu(lambda key: init(key, shape, dtype))
+    np.testing.assert_allclose(made, expected, rtol=0, atol=4e-6)
+
+
+def test_peak_memory_of_a_plan():
+    model, tokens = GPT(2, 512, 2**15), jnp.zeros((1, 8), jnp.int32)
+    planned = jaxinit.plan(model.init, KEY, tokens).compile()
+    (device,) = KEY.devices()
+    before = device.memory_stats()["peak_bytes_in_use"]
+    in_use = device.memory_stats()["bytes_in_use"]
+    params = jax.block_until_ready(planned(KEY, tokens))
+    size = sum(x.nbytes for x in jax.tree.leaves(params))
+    peak = device.memory_stats()["peak_bytes_in_use"]
+    assert peak == before or peak - in_use < 1.2 * size
+    assert_same(params, jax.jit(model.init)(KEY, tokens))
+
+
+def test_a_manifest_of_the_cpu_holds_for_copies():
+    """The digests of a device are those of the CPU for the same values."""
+    model, tokens = GPT(1, 64, 128), jnp.zeros((1, 8), jnp.int32)
+    params = on_cpu(lambda key: model.init(key, tokens))
+    written = jaxinit.manifest(params)
+    copies = jax.device_put(params)
+    assert {d.platform for x in jax.tree.leaves(copies) for d in x.devices()} != {"cpu"}
+    assert not written.verify(copies)
+    leaves, structure = jax.tree.flatten(copies)
+    leaves[-1] += 1
+    assert len(written.verify(structure.unflatten(leaves))) == 1
