@@ -1,4 +1,4 @@
-"""Weight initialization for JAX: right in every dtype, fast, and plain data.
+"""Weight initialization for JAX: right in every dtype, fast, saved as plain data.
 
     >>> init = jaxinit.HeNormal()
     >>> init(jax.random.key(0), (784, 256)).shape
@@ -8,27 +8,27 @@ Every initializer is called as ``init(key, shape, dtype=None, out_sharding=None)
 class also has a snake-case name, as in Keras: ``jaxinit.he_normal is HeNormal``. The
 pure function of that name is in `jaxinit.functional`.
 
-Variance by fans
+Variance set by the fans
     VarianceScaling, LecunNormal, LecunUniform, GlorotNormal, GlorotUniform (also
     xavier_normal, xavier_uniform), HeNormal, HeUniform (also kaiming_normal,
-    kaiming_uniform), TorchKernel, TorchBias; fans, einsum_axes
-Given distributions
+    kaiming_uniform), TorchKernel, TorchBias. Helpers: fans, einsum_axes
+Distributions with given parameters
     RandomNormal, RandomUniform, TruncatedNormal, Sparse
 Orthogonal matrices
     Orthogonal, DeltaOrthogonal, ConvOrthogonal
-Fixed values
+Values that are not random
     Zeros, Ones, Constant, FromArray, Identity, Dirac, ZerO, BilinearUpsampling,
     LinearDownsampling, STFT
-Combinators of other initializers
+Combinators, which wrap other initializers
     Scaled, DepthScaled, Normalized, Masked, Clipped, AsDtype, Stacked, Blocks,
     Concatenate, ICNR
-Names, configs and classes of your own
+Names, configs and your own classes
     Initializer, register, names, get, serialize, deserialize
 Whole models
     plan, Plan, init, eval_shape, init_tree, fill_missing, reinit, Rules, leaf_key
-Records of what was drawn
+Records of the drawn values
     manifest, Manifest
-Frameworks, each loaded on first use
+Adapters to frameworks, loaded on first use
     jaxinit.linen, jaxinit.nnx, jaxinit.equinox, jaxinit.haiku, jaxinit.keras
 """
 

@@ -126,7 +126,7 @@ def to_keras(initializer: Any, seed: Any = None) -> "KerasInitializer":
         (784, 64)
     """
     initializer = registry.get(initializer)
-    has_fans = keras_axes.find_scaled(initializer) is not None
+    has_fans = keras_axes.find_with_fans(initializer) is not None
     return (KerasVarianceScaling if has_fans else KerasInitializer)(initializer, seed)
 
 

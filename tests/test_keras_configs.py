@@ -310,5 +310,5 @@ def test_what_has_no_initializers(config):
 
 def test_two_initializers_at_one_path_are_refused():
     layer = {"class_name": "Dense", "config": {"name": "d", "initializer": "zeros"}}
-    with pytest.raises(ValueError, match="both at 'd/initializer'"):
+    with pytest.raises(ValueError, match="the path 'd/initializer'"):
         from_keras({"name": "m", "layers": [layer, layer]})

@@ -39,7 +39,7 @@ def test_a_key_may_be_left_out_where_there_is_a_seed(init):
 
 
 def test_without_a_key_and_a_seed_the_advice_is_right():
-    call = "a PRNG key, as the initializer has no seed; got None"
+    call = "a PRNG key, because the initializer has no seed; got None"
     both = r"Pass jax.random.key\(0\), or build HeNormal with seed=0"
     refused(lambda: jaxinit.HeNormal()(shape=(2, 3)), TypeError, f"{call}.*{both}")
     refused(lambda: jaxinit.HeNormal()(None, (2, 3)), TypeError, both)
@@ -59,10 +59,10 @@ def test_without_a_key_and_a_seed_the_advice_is_right():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: jaxinit.truncated_normal(0.02), "would be its mean.*stddev=0.02"),
-        (lambda: jaxinit.truncated_normal(1, lower=-1.0), "stddev=1 .*else mean=1"),
-        (lambda: jaxinit.TruncatedNormal(0.02, seed=3), "is the stddev of jax.nn"),
-        (lambda: jaxinit.delta_orthogonal(1.0, -1), "its batch_axis.*column_axis"),
+        (lambda: jaxinit.truncated_normal(0.02), "is the mean here.*stddev=0.02"),
+        (lambda: jaxinit.truncated_normal(1, lower=-1.0), "stddev=1; .*write mean=1"),
+        (lambda: jaxinit.TruncatedNormal(0.02, seed=3), "the stddev in jax.nn"),
+        (lambda: jaxinit.delta_orthogonal(1.0, -1), "the batch_axis here.*column_axis"),
     ],
 )
 def test_a_number_that_jax_reads_otherwise(make, message):

@@ -283,7 +283,7 @@ def test_errors(shape, arguments, message):
 
 
 def test_a_number_as_scale_is_told_to_be_a_gain():
-    with pytest.raises(TypeError, match="is called gain"):
+    with pytest.raises(TypeError, match="pass gain="):
         jaxinit.Orthogonal(scale=1.4)
 
 

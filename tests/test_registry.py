@@ -218,7 +218,7 @@ def test_every_nan_is_the_same_value():
         ({"class_name": 3}, TypeError, "name must be a str"),
         ({"config": {}}, ValueError, "class_name"),
         ({"class_name": "Zeros", "extra": 1}, ValueError, "extra"),
-        ({"class_name": "Zeros", "module": "os"}, ValueError, "no config makes"),
+        ({"class_name": "Zeros", "module": "os"}, ValueError, "imports no modules"),
         ({"class_name": "Zeros", "module": 3}, TypeError, "module"),
         ({"class_name": "os.system"}, ValueError, "names no registered"),
         ({"class_name": "__import__"}, ValueError, "names no registered"),

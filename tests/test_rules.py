@@ -509,7 +509,7 @@ BAD_FILES = {
     "name.json": ('{"rules": {"a": "os.system"}}', "names no registered"),
     "module.json": (
         '{"rules": {"a": {"module": "os", "class_name": "Zeros", "config": {}}}}',
-        "no config makes jaxinit import",
+        "jaxinit imports no modules",
     ),
     "number.json": ('{"rules": {"a": 3}}', "must be a dict or a name"),
     "rule.json": ('{"rules": ["a"]}', "must be a dict with 'glob'"),

@@ -107,7 +107,7 @@ DEPTH = jaxinit.DepthScaled
         (lambda: DEPTH(HE, 3, mode="layer"), ValueError, "'index'"),
         (lambda: DEPTH(HE, 3, index=1), ValueError, "index=.*None in mode 'depth'"),
         (lambda: DEPTH(HE, 3, 2, "index", 3), ValueError, "below num_layers=3"),
-        (lambda: DEPTH(HE, 3, 2, "index")(KEY, (4, 4)), ValueError, "with index=l"),
+        (lambda: DEPTH(HE, 3, 2, "index")(KEY, (4, 4)), ValueError, "pass index=l"),
         (lambda: jaxinit.Normalized(HE), TypeError, "axis"),
         (lambda: jaxinit.Normalized(HE, 0, -1), ValueError, "norm=.*at least 0"),
         (lambda: jaxinit.Normalized(HE, 2)(KEY, (3, 4)), ValueError, "2 dimensions"),

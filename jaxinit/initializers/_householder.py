@@ -1,12 +1,12 @@
-"""Haar-distributed orthogonal and unitary matrices, made of matrix products.
+"""Haar-distributed orthogonal and unitary matrices, computed as products.
 
-The Q of the QR factorization of a Gaussian matrix, with signs that make R's
-diagonal positive, is uniform on the Stiefel manifold. No matrix has to be
-factorized: step i of a QR factorization meets a Gaussian vector of length n - i,
-whatever the earlier steps were, so its Householder vector v_i can be drawn
-directly. Then Q = H_1 ... H_k [I 0]^T D with H_i = I - v_i v_i^*. The product of a
-strip of reflections is I - V T V^*, where the inverse of T is the upper triangle of
-V^* V with its diagonal halved.
+Factorize a Gaussian matrix as Q R, with signs that make the diagonal of R positive.
+Then Q is uniform on the Stiefel manifold. The factorization itself is not needed: its
+step i reduces a Gaussian vector of length n - i, which is independent of the earlier
+steps. So the Householder vector v_i of that step is drawn directly, and
+Q = H_1 ... H_k [I 0]^T D with H_i = I - v_i v_i^*. The product of a strip of
+reflections is I - V T V^*, where the inverse of T is the upper triangle of V^* V with
+its diagonal halved.
 
 References:
     Stewart, "The efficient generation of random orthogonal matrices", 1980;
@@ -28,15 +28,15 @@ from .. import _draws
 # Full precision: by default a TPU rounds the factors to bfloat16, a GPU to TF32.
 matmul = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
-# The loop is used between these numbers of entries of all copies, because it compiles
-# faster. With more entries, its extra products take longer than that saves; with fewer,
-# the unrolled program is short as well.
+# A CPU uses the loop between these numbers of entries (of all copies), because the loop
+# compiles faster. With more entries its extra products cost more than that saves. With
+# fewer entries the unrolled program is short, too.
 _ROLLED_BETWEEN = 2**18, 2**20
-# A strip has an eighth of the columns, but at least the first of these numbers and at
-# most the second, unless that makes more than 16 strips, so that programs stay short.
+# Least and greatest number of columns of a strip. A strip has an eighth of all columns
+# within these bounds, or more if there were over 16 strips and so a long program.
 _WIDTHS = 128, 256
 _ROLLED = 128  # columns of a strip in a loop
-_HALVINGS = 3  # of a triangle that is inverted, or 1 of a small one
+_HALVINGS = 3  # times that a triangle is halved before it is inverted; 1 if small
 
 
 def haar(
@@ -45,12 +45,12 @@ def haar(
     """Draws a uniform matrix with orthonormal columns; ``rows >= columns >= 1``.
 
     Args:
-        key: PRNG key. Column i uses row i, from the diagonal on, of the standard
-            normal matrix of that key and ``(columns, rows)``.
+        key: PRNG key. It gives a standard normal matrix of shape ``(columns, rows)``;
+            column i uses row i of this matrix from the diagonal on.
         rows: Length of a column.
         columns: Number of columns.
         dtype: float32, float64, complex64 or complex128.
-        copies: Number of such matrices that the caller draws at once.
+        copies: Number of matrices that the caller draws in the same program.
 
     Returns:
         Array of shape ``(rows, columns)``.
@@ -58,19 +58,19 @@ def haar(
     v, phase = _reflectors(key, rows, columns, dtype)
     low, high = _ROLLED_BETWEEN
     on_cpu = _rolled if low < copies * rows * columns <= high else _unrolled
-    # For a GPU XLA tries many kernels for each shape of a product, and for a TPU each
-    # product of full precision takes it seconds to compile.
+    # Products compile slowly elsewhere: on a GPU XLA tries many kernels for each shape,
+    # and on a TPU each product of full precision takes seconds.
     q = lax.platform_dependent(
         v, cuda=_solved, rocm=_solved, tpu=_rolled, default=on_cpu
     )
     return q * phase
 
 
-# The vectors are rows, because XLA's products on a CPU are faster with V^T than with V.
+# The Householder vectors are rows, because on a CPU XLA multiplies V^T faster than V.
 def _reflectors(
     key: jax.Array, rows: int, columns: int, dtype: np.dtype[Any]
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns V^T, Householder vectors of squared norm 2 as rows, and the phases D."""
+    """Returns V^T, whose rows are Householder vectors of squared norm 2, and D."""
     x = _draws.normal(key, (columns, rows), dtype, None, 0.0, 1.0)
     i, j = (lax.broadcasted_iota(jnp.int32, x.shape, axis) for axis in (0, 1))
     x = jnp.where(j >= i, x, 0)
@@ -87,14 +87,14 @@ def _reflectors(
 
 
 def _solved(v: jax.Array) -> jax.Array:
-    """Multiplies the reflections by the GPU solver's routine for them."""
+    """Multiplies the reflections by the routine of the GPU's solver library."""
     diagonal = jnp.diagonal(v)[:, None]
     tau = jnp.square(jnp.abs(diagonal[:, 0])).astype(v.dtype)
     return lax.linalg.householder_product((v / diagonal).T, tau)
 
 
 def _unrolled(v: jax.Array) -> jax.Array:
-    """Multiplies the reflections, each with the part of the result that it changes."""
+    """Multiplies the reflections strip by strip, each with the rows that it changes."""
     columns, rows = v.shape
     width = _width(columns)
     starts = range(0, columns, width)
@@ -121,14 +121,14 @@ def _unrolled(v: jax.Array) -> jax.Array:
 
 
 def _width(columns: int) -> int:
-    """Returns the columns of a strip: all of them, or a multiple of 8."""
+    """Returns the number of columns of a strip: all of them, or a multiple of 8."""
     least, most = _WIDTHS
     eighth, sixteenth = (8 * -(-columns // (8 * strips)) for strips in (8, 16))
     return min(columns, max(least, min(eighth, most), sixteenth))
 
 
 def _rolled(v: jax.Array) -> jax.Array:
-    """Does the same in a loop over strips of full height: more work, less program."""
+    """Multiplies the reflections in a loop: more work in a shorter program."""
     columns, rows = v.shape
     width = min(columns, _ROLLED)
     strips = -(-columns // width)
@@ -165,7 +165,10 @@ def _inverse(u: jax.Array, halvings: int) -> jax.Array:
 
 
 def _newton(u: jax.Array) -> jax.Array:
-    """Inverts them by Newton's iteration: exact if 2^steps >= n, as (U - I)^n = 0."""
+    """Inverts unit upper triangles by Newton's iteration.
+
+    The result is exact if 2^steps >= n, because (U - I)^n = 0.
+    """
     n = u.shape[-1]
     twice = 2 * jnp.eye(n, dtype=u.dtype)
     steps = (n - 1).bit_length()

@@ -1,4 +1,4 @@
-"""Initializer: the call and the config that all initializers share."""
+"""Initializer: the base class, with the call and the config of all initializers."""
 
 import dataclasses
 import functools
@@ -26,9 +26,18 @@ from .._program import program
 from . import registry
 from .namesakes import refuse_arguments
 
-_NO_SHAPE: Any = object()  # of a call without a shape
 _MOST = 2000  # characters of a repr
 _SHOWN = 50  # entries of a tuple in a repr
+
+
+class _Required:
+    """Default of an argument that every call needs, after one that has a default."""
+
+    def __repr__(self) -> str:
+        return "<required>"
+
+
+_REQUIRED: Any = _Required()
 
 
 class Initializer:
@@ -48,11 +57,11 @@ class Initializer:
         dtype(bfloat16)
     """
 
-    # A built-in class holds the keyword arguments of a pure function. Its check puts
-    # them in plain form: check(where, **arguments) -> arguments.
+    # The fields of a built-in class are the keyword arguments of a pure function. Its
+    # check returns them in plain form: check(where, **arguments) -> arguments.
     function: ClassVar[Callable[..., jax.Array] | None] = None
     check: ClassVar[Callable[..., dict[str, Any]] | None] = None
-    # Further names under which `register` makes the class known.
+    # More names of the class, which `register` adds to its own.
     identifiers: ClassVar[tuple[str, ...]] = ()
     registered_name: ClassVar[str | None] = None
     deterministic: ClassVar[bool | property] = False
@@ -60,17 +69,17 @@ class Initializer:
     reads_layout: ClassVar[bool | property] = False
     """True if the initializer reads a shape as ``(*taps, in, out)``.
 
-    It does where its values depend on which axes are inputs and outputs, and no
-    argument names these axes. It does not where all axes are alike, or where an
-    argument names axes, which are then those of the array itself. A combinator
-    answers for its inner initializers. A subclass sets it to True if its `sample`
-    computes fans, rows or columns from the position of an axis.
+    True: the values depend on which axes are inputs and which are outputs, and no
+    argument names these axes. False: all axes are alike, or an argument names the axes
+    of the stored array. A combinator takes it from its inner initializers. A subclass
+    sets it to True if its `sample` finds fans, rows or columns by the position of an
+    axis.
     """
     draws_stack: ClassVar[bool | property] = False
-    """True if one call draws all layers of a stack, whose first axis counts them."""
+    """True if one call draws a stack of layers, along the first axis."""
 
     def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any) -> None:
-        """Refuses a class without values, unless it is declared ``abstract``."""
+        """Refuses a class without a `sample`, unless it is declared ``abstract``."""
         super().__init_subclass__(**kwargs)
         has_no_values = cls.function is None and cls.sample is Initializer.sample
         if has_no_values and not abstract:
@@ -79,7 +88,7 @@ class Initializer:
             )
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Refuses a class that is called like an instance, or that has no hash."""
+        """Refuses the arguments of a call, and a class that is not hashable."""
         if args and _is_key(args[0], lenient=len(args) > 1):
             raise TypeError(
                 f"{cls.__name__} is a class, and it was called with a key, like an "
@@ -100,7 +109,7 @@ class Initializer:
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
-        """Puts every field in plain, hashable form and checks the arguments."""
+        """Checks every field and puts it in plain, hashable form."""
         where = type(self).__name__
         fields = {name: getattr(self, name) for name in _field_names(type(self))}
         if "seed" in fields:
@@ -132,28 +141,28 @@ class Initializer:
     def __call__(
         self,
         key: jax.Array | None = None,
-        shape: Shape = _NO_SHAPE,
+        shape: Shape = _REQUIRED,
         dtype: Any = None,
         out_sharding: OutSharding = None,
     ) -> jax.Array:
         """Draws a tensor.
 
         Args:
-            key: PRNG key, typed or raw. Without one, or with None, the ``seed`` of
-                the initializer is used; an explicit key always wins.
+            key: PRNG key, typed or raw. None: the key of the initializer's ``seed``,
+                which is used in no other case.
             shape: Shape of the tensor; every call needs one.
-            dtype: Its dtype; None for JAX's default float.
-            out_sharding: Sharding, or PartitionSpec under a mesh, of the result.
+            dtype: Dtype of the tensor. None: JAX's default float.
+            out_sharding: Sharding of the result, or a PartitionSpec under a mesh.
 
         Returns:
-            Array of ``shape`` and ``dtype``, a function of ``key`` alone.
+            Array of ``shape`` and ``dtype``. The same key gives the same values.
 
         Raises:
-            TypeError: If there is neither key nor seed, or an argument has a
+            TypeError: If there is neither a key nor a seed, or an argument has the
                 wrong type.
             ValueError: If the shape does not suit the initializer.
         """
-        if shape is _NO_SHAPE:
+        if shape is _REQUIRED:
             raise TypeError(f"{self!r}: a call needs a shape: init(key, shape).")
         if key is None and not self.deterministic:
             key = self._seed_key()
@@ -213,9 +222,9 @@ class Initializer:
         return type(self).from_config(self.get_config())
 
     def __repr__(self) -> str:
-        """The call that builds it, without arguments that have their defaults.
+        """Returns the call that builds the initializer, without default arguments.
 
-        It does not show the values of an array, nor the middle of what is very long.
+        The values of arrays and the middle of very long texts are left out.
         """
         fields = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
         parts = [
@@ -226,7 +235,7 @@ class Initializer:
         return clip(f"{type(self).__name__}({', '.join(parts)})", _MOST)
 
     def _arguments(self, of: str = "function") -> dict[str, Any]:
-        """The arguments of `function` or `check`: fields of the class defining it."""
+        """Returns the fields of the class that defines `function` or `check`."""
         classes = filter(dataclasses.is_dataclass, type(self).__mro__)
         owner = next((c for c in classes if of in vars(c)), type(self))
         return {k: getattr(self, k) for k in _field_names(owner) if k != "seed"}
@@ -238,19 +247,19 @@ class Initializer:
         where, cure = type(self).__name__, "Pass jax.random.key(0)."
         if "seed" in _field_names(type(self)):
             cure = f"Pass jax.random.key(0), or build {where} with seed=0."
-        rule = "a PRNG key, as the initializer has no seed"
+        rule = "a PRNG key, because the initializer has no seed"
         raise error(TypeError, where, "key", rule, None, cure)
 
 
 def _has_default_axes(initializer: Any) -> bool:
-    """Whether no argument of the initializer names an axis other than the default."""
+    """True if every axis argument of the initializer has its default."""
     fields = dataclasses.fields(initializer)
     axes = (f for f in fields if f.name == "axis" or f.name.endswith("_axis"))
-    # None is Keras's rule for the axes, which reads the last two as well.
+    # None is Keras's rule for the axes. It also reads the last two axes.
     return all(getattr(initializer, f.name) in (f.default, None) for f in axes)
 
 
-# The `reads_layout` of a class whose fields may name the axes.
+# `reads_layout` of a class that has fields for the axes.
 unless_axes_are_named = property(_has_default_axes)
 
 
@@ -281,7 +290,7 @@ def _field_repr(value: Any) -> str:
         return f"({shown}, ... {len(value) - _SHOWN} more)"
     try:
         return clip(repr(value), _MOST)
-    except ValueError:  # an int of more digits than Python prints
+    except ValueError:  # an int with more digits than Python prints
         return short(value)
 
 
@@ -294,7 +303,7 @@ def _is_key(x: Any, *, lenient: bool) -> bool:
 
 
 def _freeze(where: str, name: str, value: Any) -> Any:
-    """Puts a field value in hashable form: tuples, Python numbers, dtype names."""
+    """Returns a field in hashable form: a tuple, a Python number, a dtype's name."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, (np.ndarray, jax.Array)):

@@ -1,10 +1,10 @@
-"""Combinators that put independent draws together: stacks, blocks, parts.
+"""Combinators that join independent draws: stacks, blocks, parts.
 
-Each draw has its own key and its own shape, so its fans are those of one layer,
-expert, head or gate.
+Each draw has its own key and its own shape. So its fans are those of one layer, expert,
+head or gate.
 
-Stacks and equal blocks that are sharded along their axis need no communication;
-devices may exchange unequal parts. The values are the same.
+Stacks and equal blocks that are sharded along their axis need no communication. For
+unequal parts devices may communicate. The values are the same in both cases.
 """
 
 from collections.abc import Sequence
@@ -38,16 +38,16 @@ def stacked(
     axis: int = 0,
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """Independent draws along ``axis``: layers of a scan, experts, heads.
+    """Independent draws, stacked along ``axis``: layers of a scan, experts, heads.
 
     Slice l is ``initializer(keys[l], shape without axis)`` with
-    ``keys = jax.random.split(key, n)``, the values of ``jax.vmap`` over ``keys``. So
-    the fans of each slice are its own, and no fan counts ``axis``.
+    ``keys = jax.random.split(key, n)``, as ``jax.vmap`` over ``keys`` draws it. So
+    each slice has the fans of its own shape, and no fan counts ``axis``.
 
     Args:
         key: PRNG key, typed or raw, never reused by this function. May be None if
             ``initializer`` is deterministic.
-        shape: A shape that has ``axis``. ``initializer`` supports the rest of it.
+        shape: A shape that has ``axis``; ``initializer`` supports its other axes.
         dtype: A dtype that ``initializer`` supports.
         initializer: The initializer of a slice: an object, its name or its config.
         axis: Axis along which the draws are stacked.
@@ -87,8 +87,9 @@ def blocks(
     """Independent draws side by side: fused query, key and value, or gates.
 
     Block i is ``initializer(keys[i], shape of the block)`` with
-    ``keys = jax.random.split(key, n)``. So the fans of each block are its own: Glorot's
-    variance of a fused ``(d, 3 d)`` in 3 blocks is 1 / d, not 1 / (2 d).
+    ``keys = jax.random.split(key, n)``. So each block has the fans of its own shape:
+    with Glorot's scheme 3 blocks of a fused ``(d, 3 d)`` have the variance 1 / d, and
+    the fused array drawn at once has 1 / (2 d).
 
     Args:
         key: PRNG key, typed or raw, never reused by this function. May be None if
@@ -96,7 +97,7 @@ def blocks(
         shape: A shape that has ``axis``.
         dtype: A dtype that ``initializer`` supports.
         initializer: The initializer of a block: an object, its name or its config.
-        sizes: Sizes of the blocks along ``axis``, or the number of equal ones.
+        sizes: Sizes of the blocks along ``axis``, or the number of equal blocks.
         axis: Axis along which the blocks lie.
         out_sharding: Sharding of the result.
 
@@ -141,11 +142,11 @@ def concatenate(
     axis: int = -1,
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """Parts side by side, each from an initializer of its own.
+    """Parts side by side, each drawn by its own initializer.
 
     Part i is ``initializers[i](keys[i], shape of the part)`` with
-    ``keys = jax.random.split(key, n)``. So each part has the variance of its
-    initializer with the fans of the part.
+    ``keys = jax.random.split(key, n)``. So the fans of a part are those of its own
+    shape.
 
     Args:
         key: PRNG key, typed or raw, never reused by this function. May be None if
@@ -153,7 +154,7 @@ def concatenate(
         shape: A shape that has ``axis``.
         dtype: A dtype that every initializer supports.
         initializers: One initializer for each part: objects, names or configs.
-        sizes: Sizes of the parts along ``axis``; None for equal ones.
+        sizes: Sizes of the parts along ``axis``. None: equal parts.
         axis: Axis along which the parts lie.
         out_sharding: Sharding of the result.
 
@@ -208,13 +209,13 @@ def _axis(where: str, axis: int, shape: tuple[int, ...]) -> int:
 def _parts(
     where: str, sizes: int | tuple[int, ...], shape: tuple[int, ...], axis: int
 ) -> tuple[int, ...]:
-    """Returns sizes that fill the axis; an int stands for so many equal ones."""
+    """Returns the size of each part; an int ``sizes`` is the number of equal parts."""
     size = shape[axis]
     if isinstance(sizes, int):
         _, part = _equal_parts(where, sizes, shape, axis)
         return (part,) * sizes
     if sum(sizes) != size:
-        rule = f"of sum {size}, the size of axis {axis} of shape {shape}"
+        rule = f"sizes that sum to {size}, the size of axis {axis} of shape {shape}"
         raise error(ValueError, where, "sizes", rule, sizes)
     return sizes
 
@@ -222,7 +223,7 @@ def _parts(
 def _equal_parts(
     where: str, count: int, shape: tuple[int, ...], axis: int
 ) -> tuple[int, int]:
-    """Number and size of parts that fill the axis; one part of an empty axis."""
+    """Returns number and size of equal parts; an empty axis is one part of size 0."""
     size = shape[axis]
     if size % count:
         rule = f"divisible into {count} equal parts along axis {axis}"
@@ -265,29 +266,29 @@ def _check_concatenate(
     inner = tuple(check_initializer(where, name, i) for i in initializers)
     sizes = None if sizes is None else _check_sizes(where, sizes)
     if sizes is not None and len(sizes) != len(inner):
-        rule = f"one size for each of the {len(inner)} initializers"
+        rule = f"a sequence of {len(inner)} sizes, one for each initializer"
         raise error(ValueError, where, "sizes", rule, sizes)
     axis = check_int(where, "axis", axis)
     return {"initializers": inner, "sizes": sizes, "axis": axis}
 
 
 def _reads_layout(self: Any) -> bool:
-    """True if a part reads a layout and the parts lie along the outputs."""
+    """True if an inner initializer reads a layout, and ``axis`` is the outputs."""
     return self.axis == -1 and inner_reads_layout(self)
 
 
 @dataclass(frozen=True, repr=False)
 class Stacked(Initializer):
-    """Independent draws along ``axis``: layers of a scan, experts, heads.
+    """Independent draws, stacked along ``axis``: layers of a scan, experts, heads.
 
     Slice l is ``initializer(keys[l], shape without axis)`` with
-    ``keys = jax.random.split(key, n)``. So the fans of each slice are its own, and no
-    fan counts ``axis``.
+    ``keys = jax.random.split(key, n)``. So each slice has the fans of its own shape,
+    and no fan counts ``axis``.
 
     Attributes:
         initializer: The initializer of a slice: an object, its name or its config.
         axis: Axis along which the draws are stacked.
-        seed: Seed of the key for calls that pass none.
+        seed: Seed for calls without a key.
 
     Raises:
         ValueError: In a call, if the shape has no such axis.
@@ -314,13 +315,13 @@ class Blocks(Initializer):
     """Independent draws side by side: fused query, key and value, or gates.
 
     Block i is ``initializer(keys[i], shape of the block)`` with
-    ``keys = jax.random.split(key, n)``. So the fans of each block are its own.
+    ``keys = jax.random.split(key, n)``. So each block has the fans of its own shape.
 
     Attributes:
         initializer: The initializer of a block: an object, its name or its config.
-        sizes: Sizes of the blocks along ``axis``, or the number of equal ones.
+        sizes: Sizes of the blocks along ``axis``, or the number of equal blocks.
         axis: Axis along which the blocks lie.
-        seed: Seed of the key for calls that pass none.
+        seed: Seed for calls without a key.
 
     Raises:
         ValueError: In a call, if the blocks do not fill the shape along ``axis``.
@@ -345,17 +346,17 @@ class Blocks(Initializer):
 
 @dataclass(frozen=True, repr=False)
 class Concatenate(Initializer):
-    """Parts side by side, each from an initializer of its own.
+    """Parts side by side, each drawn by its own initializer.
 
     Part i is ``initializers[i](keys[i], shape of the part)`` with
-    ``keys = jax.random.split(key, n)``. So each part has the variance of its
-    initializer with the fans of the part.
+    ``keys = jax.random.split(key, n)``. So the fans of a part are those of its own
+    shape.
 
     Attributes:
         initializers: One initializer for each part: objects, names or configs.
-        sizes: Sizes of the parts along ``axis``; None for equal ones.
+        sizes: Sizes of the parts along ``axis``. None: equal parts.
         axis: Axis along which the parts lie.
-        seed: Seed of the key for calls that pass none.
+        seed: Seed for calls without a key.
 
     Raises:
         ValueError: In a call, if the parts do not fill the shape along ``axis``.

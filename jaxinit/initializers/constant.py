@@ -1,4 +1,4 @@
-"""Zeros, ones, constants and given values."""
+"""Zeros, ones, constants and arrays of given values."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -83,8 +83,8 @@ def constant(
     Args:
         key: Unused; may be None.
         shape: Any shape that ``value`` broadcasts to.
-        dtype: Any numeric or bool dtype that holds the value: a fraction in an
-            integer dtype, or a complex value in a real one, is refused.
+        dtype: Any numeric or bool dtype that can hold the value. An integer dtype
+            cannot hold a fraction, and a real dtype no complex value.
         value: Number or array of numbers.
         out_sharding: Sharding of the result.
 
@@ -111,7 +111,7 @@ def from_array(
     value: Any,
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """The given values, for their own shape only.
+    """The values of an array, for the shape of this array only.
 
     Args:
         key: Unused; may be None.
@@ -132,7 +132,7 @@ def from_array(
     """
     shape = check_shape("from_array", shape)
     if np.shape(value) != shape:
-        rule = f"{np.shape(value)}, the shape of the given values"
+        rule = f"{np.shape(value)}, the shape of value"
         raise error(ValueError, "from_array", "shape", rule, shape)
     return fill("from_array", shape, dtype, value, out_sharding)
 
@@ -153,14 +153,14 @@ def fill(
 def cast(
     where: str, value: Any, dtype: np.dtype[Any], name: str = "value"
 ) -> np.ndarray:
-    """Casts numbers to ``dtype``, or raises where that would lose their meaning.
+    """Casts numbers to ``dtype``, or raises if ``dtype`` cannot represent them.
 
-    A number too large for ``dtype`` becomes infinite, as JAX casts, where ``dtype``
+    Rounding is allowed. So is overflow to infinity, as in a cast of JAX, if ``dtype``
     has an infinity.
     """
     rule = f"representable in {dtype.name}"
     array = np.asarray(value)
-    # Kind "O" holds ints of more than 64 bits; "V", the narrow dtypes that JAX adds.
+    # NumPy's kind "O": ints of more than 64 bits. "V": the narrow dtypes of JAX.
     wide = {"O": np.float64, "V": np.float32}.get(array.dtype.kind)
     try:
         array = array if wide is None else array.astype(wide)
@@ -239,11 +239,11 @@ class Constant(Initializer):
     W = value, broadcast as NumPy broadcasts.
 
     Attributes:
-        value: Number, or array of numbers that broadcasts to every shape asked for.
+        value: Number, or array of numbers that broadcasts to the shapes of all calls.
 
     Raises:
         ValueError: In a call, if ``value`` does not broadcast to the shape, or the
-            dtype cannot hold it: a fraction in an integer dtype, for one.
+            dtype cannot hold it, as an integer dtype cannot hold a fraction.
 
     Example:
         >>> Constant(0.5)(None, (2,))
@@ -260,7 +260,7 @@ class Constant(Initializer):
 
 @dataclass(frozen=True, repr=False)
 class FromArray(Initializer):
-    """The given values, for their own shape only.
+    """The values of an array, for the shape of this array only.
 
     W = value.
 

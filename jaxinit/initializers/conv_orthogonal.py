@@ -1,4 +1,4 @@
-"""Orthogonal convolutions: one that uses one tap, and one that uses all."""
+"""Orthogonal convolutions, with one nonzero tap or with all taps."""
 
 import functools
 import math
@@ -16,7 +16,7 @@ from .._fans import resolve_axes
 from .._program import program
 from ._householder import haar, matmul
 from .base import Initializer, unless_axes_are_named
-from .orthogonal import check_uniform, scale_factor, stacked, uniform_matrix
+from .orthogonal import check_uniform, draw_slices, scale_factor, uniform_matrix
 
 
 def delta_orthogonal(
@@ -30,30 +30,31 @@ def delta_orthogonal(
     scale: str | None = None,
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """Convolution that maps each pixel by one Haar matrix: an isometry.
+    """Convolution kernel with one nonzero tap, an orthogonal matrix: an isometry.
 
-    W is zero except at the tap (k - 1) // 2 of each spatial axis, which "SAME" padding
-    puts on the output's own position. That tap is an orthogonal (in, out) matrix times
-    ``gain``. With in <= out the convolution keeps norms and angles.
+    W is zero except at the tap (k - 1) // 2 of each spatial axis. With "SAME" padding
+    this tap reads the input at the position of the output. It is a Haar-distributed
+    orthogonal (in, out) matrix times ``gain``. With in <= out and gain 1 the
+    convolution keeps norms and angles.
 
     Args:
         key: PRNG key, typed or raw, never reused by this function.
         shape: ``(*taps, in, out)`` with one to three spatial axes, besides the
             axes of ``batch_axis``.
         dtype: Floating or complex dtype.
-        gain: Factor of the isometry.
+        gain: Factor of the kernel.
         batch_axis: Axis or axes of stacked kernels, which are independent draws.
         method: As in `orthogonal`; ``"qr"`` has the values of
             ``jax.nn.initializers.delta_orthogonal``.
-        scale: As in `orthogonal`. A scale allows in > out; the tap then has
-            orthonormal columns.
+        scale: As in `orthogonal`. With a scale in > out is allowed, and the tap then
+            has orthonormal columns.
         out_sharding: Sharding of the result.
 
     Returns:
         Array of ``shape`` and ``dtype``.
 
     Raises:
-        ValueError: If the shape has not one to three spatial axes, or in > out
+        ValueError: If the shape does not have one to three spatial axes, or in > out
             without a ``scale``.
 
     Example:
@@ -92,19 +93,20 @@ def conv_orthogonal(
     batch_axis: Axes = (),
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """Convolution that uses every tap and is an isometry all the same.
+    """Convolution kernel that uses all its taps and is an isometry.
 
-    W = H * B_1 * ... * B_(k-1), where * convolves along the spatial axes. H has
-    orthonormal rows. B_i = [P, I - P] along each axis in turn, where P projects to a
-    uniform subspace of binomial dimension. At every frequency all singular values are
-    ``gain``, so the convolution keeps norms and angles under circular padding.
+    W = H * B_1 * ... * B_(k-1), where * convolves along the spatial axes. H is a matrix
+    with orthonormal rows. B_i = [P, I - P] along each axis in turn, where P projects
+    onto a random subspace, uniform and of binomial dimension. At every frequency all
+    singular values of W are ``gain``. With gain 1 and circular padding the convolution
+    keeps norms and angles.
 
     Args:
         key: PRNG key, typed or raw, never reused by this function.
         shape: ``(*taps, in, out)`` with one to three spatial axes and
             in <= out, besides the axes of ``batch_axis``.
         dtype: Floating or complex dtype.
-        gain: Factor of the isometry.
+        gain: Factor of the kernel.
         batch_axis: Axis or axes of stacked kernels, which are independent draws.
         out_sharding: Sharding of the result.
 
@@ -112,7 +114,7 @@ def conv_orthogonal(
         Array of ``shape`` and ``dtype``.
 
     Raises:
-        ValueError: If the shape has not one to three spatial axes, or in > out.
+        ValueError: If the shape does not have one to three spatial axes, or in > out.
 
     Example:
         >>> w = conv_orthogonal(jax.random.key(0), (5, 8, 16))
@@ -143,7 +145,7 @@ def _batch(
         rule = "(*taps, in, out) with one to three spatial axes besides batch_axis"
         raise error(ValueError, where, "shape", rule, shape)
     if isometry and kernel[-2] > kernel[-1]:
-        rule = "of in <= out, because no isometry maps to fewer channels"
+        rule = "a shape with in <= out, because no isometry maps to fewer channels"
         raise error(ValueError, where, "shape", rule, shape)
     return tuple(sorted(batch))
 
@@ -168,7 +170,7 @@ def _delta(key, shape, dtype, gain, *, batch, method):
         around = [((k - 1) // 2, k // 2) for k in taps]
         return jnp.pad(tap, [*around, (0, 0), (0, 0)])
 
-    return gain * stacked(draw, key, shape, batch)
+    return gain * draw_slices(draw, key, shape, batch)
 
 
 @functools.partial(program, parts="batch")
@@ -185,7 +187,8 @@ def _conv(key, shape, dtype, gain, *, batch):
         steps, count = max(taps) - 1, len(taps)
         if steps == 0:
             return kernel
-        # One projection per step and axis; the identity for an axis of fewer taps.
+        # One projection for each step and axis. An axis with fewer taps than steps
+        # gets the identity in the steps that are left.
         n = copies * steps * count
         keys = jax.random.split(basis_key, steps * count)
         basis = jax.vmap(lambda key: haar(key, fan_out, fan_out, dtype, n))(keys)
@@ -208,30 +211,30 @@ def _conv(key, shape, dtype, gain, *, batch):
 
         return lax.scan(convolve, kernel, projections)[0]
 
-    return gain * stacked(draw, key, shape, batch)
+    return gain * draw_slices(draw, key, shape, batch)
 
 
 @dataclass(frozen=True, repr=False)
 class DeltaOrthogonal(Initializer):
-    """Convolution that maps each pixel by one Haar matrix: an isometry.
+    """Convolution kernel with one nonzero tap, an orthogonal matrix: an isometry.
 
     W is zero except at the tap (k - 1) // 2 of each spatial axis. That tap is an
     orthogonal (in, out) matrix times ``gain``. The shape is ``(*taps, in, out)`` with
     one to three spatial axes and in <= out, besides the axes of ``batch_axis``.
 
     Attributes:
-        gain: Factor of the isometry.
+        gain: Factor of the kernel.
         batch_axis: Axis or axes of stacked kernels, which are independent draws.
         method: ``"householder"`` multiplies random reflections; ``"qr"``, slower,
             has the values of ``jax.nn.initializers.delta_orthogonal``.
-        scale: One more factor, a function of r = out / in: max(1, sqrt(r)) for
-            ``"scaled_uniform"``, sqrt(r) for ``"spectral"``, 1 for None. A scale allows
-            in > out; the tap then has orthonormal columns.
-        seed: Seed of the key for calls that pass none.
+        scale: A further factor, where r = out / in: max(1, sqrt(r)) for
+            ``"scaled_uniform"``, sqrt(r) for ``"spectral"``, 1 for None. With a scale
+            in > out is allowed, and the tap then has orthonormal columns.
+        seed: Seed for calls without a key.
 
     Raises:
-        ValueError: In a call, if the shape has not one to three spatial axes, or
-            in > out without a ``scale``.
+        ValueError: In a call, if the shape does not have one to three spatial axes,
+            or in > out without a ``scale``.
 
     Example:
         >>> DeltaOrthogonal()(jax.random.key(0), (3, 3, 8, 16)).shape
@@ -255,20 +258,20 @@ class DeltaOrthogonal(Initializer):
 
 @dataclass(frozen=True, repr=False)
 class ConvOrthogonal(Initializer):
-    """Convolution that uses every tap and is an isometry all the same.
+    """Convolution kernel that uses all its taps and is an isometry.
 
-    At every frequency all singular values of W are ``gain``, so the convolution keeps
-    norms and angles under circular padding. The shape is ``(*taps, in, out)`` with one
-    to three spatial axes and in <= out, besides the axes of ``batch_axis``.
+    At every frequency all singular values of W are ``gain``. With gain 1 and circular
+    padding the convolution keeps norms and angles. The shape is ``(*taps, in, out)``
+    with one to three spatial axes and in <= out, besides the axes of ``batch_axis``.
 
     Attributes:
-        gain: Factor of the isometry.
+        gain: Factor of the kernel.
         batch_axis: Axis or axes of stacked kernels, which are independent draws.
-        seed: Seed of the key for calls that pass none.
+        seed: Seed for calls without a key.
 
     Raises:
-        ValueError: In a call, if the shape has not one to three spatial axes, or
-            in > out.
+        ValueError: In a call, if the shape does not have one to three spatial axes,
+            or in > out.
 
     Example:
         >>> ConvOrthogonal()(jax.random.key(0), (3, 3, 8, 16)).shape

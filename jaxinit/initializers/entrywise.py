@@ -1,7 +1,8 @@
 """Combinators that change a draw entry by entry: mask, clip, round.
 
-The inner initializer draws V in the dtype of the computation. V is changed there, and
-the result W is rounded to the requested dtype once. Only `as_dtype` rounds twice.
+The inner initializer draws V in the dtype of the computation. The combinator changes V
+in this dtype and rounds the result W to the requested dtype once. Only `as_dtype`
+rounds twice.
 """
 
 from dataclasses import dataclass
@@ -46,12 +47,12 @@ def masked(
     sparsity: float | None = None,
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """Zero at given places, or at each place with a given probability.
+    """Sets entries to zero: those of a mask, or each with a given probability.
 
-    V is the draw of ``initializer``. With a mask W = V where the mask is true, so
-    Var W = Var V there and 0 elsewhere. With a sparsity p each W_i is 0 with
-    probability p, independently, so E|W|^2 = (1 - p) E|V|^2 and
-    Var W = (1 - p) (Var V + p |E V|^2). (`sparse` has fixed numbers of zeros.)
+    V is the draw of ``initializer``. With a mask W is V where the mask is true, and 0
+    elsewhere. With a sparsity p each W_i is 0 with probability p, independently, and
+    V_i otherwise: E|W|^2 = (1 - p) E|V|^2 and Var W = (1 - p) (Var V + p |E V|^2).
+    (`sparse` has a fixed number of zeros instead.)
 
     Args:
         key: PRNG key, typed or raw, never reused by this function. May be None if
@@ -59,8 +60,8 @@ def masked(
         shape: A shape that ``initializer`` supports and ``mask`` broadcasts to.
         dtype: A dtype that ``initializer`` supports.
         initializer: The initializer to wrap: an object, its name or its config.
-        mask: Array of bools, true where V is kept.
-        sparsity: Probability of a zero, instead of ``mask``.
+        mask: Array of bools: True keeps the entry of V.
+        sparsity: Probability of a zero. Pass it instead of ``mask``.
         out_sharding: Sharding of the result.
 
     Returns:
@@ -101,10 +102,12 @@ def clipped(
     """Moves values outside two bounds onto the nearer bound.
 
     W = min(max(V, lower), upper), where V is the draw of ``initializer``. (A truncated
-    normal draws such values anew.) For V ~ N(0, s^2), bounds of -b and b and a = b / s,
-    Var W = s^2 (P(|z| < a) - 2 a phi(a) + a^2 P(|z| > a)), where z is standard normal
-    and phi is its density. In a complex dtype the bounds cut the modulus, which needs
-    lower = -upper: W = V min(1, upper / |V|). A circular normal with E|V|^2 = s^2 gives
+    normal has no values at the bounds.) If V ~ N(0, s^2) and the bounds are -b and b,
+    then with a = b / s Var W = s^2 (P(|z| < a) - 2 a phi(a) + a^2 P(|z| > a)), where z
+    is standard normal and phi is its density.
+
+    In a complex dtype the bounds limit the modulus, and lower must be -upper:
+    W = V min(1, upper / |V|). If V is circular normal with E|V|^2 = s^2, then
     E|W|^2 = s^2 (1 - exp(-a^2)).
 
     Args:
@@ -113,8 +116,8 @@ def clipped(
         shape: A shape that ``initializer`` supports.
         dtype: Floating or complex dtype.
         initializer: The initializer to wrap: an object, its name or its config.
-        lower: Lower bound, may be -inf.
-        upper: Upper bound, at least ``lower``, may be inf.
+        lower: Lower bound; it may be -inf.
+        upper: Upper bound, at least ``lower``; it may be inf.
         out_sharding: Sharding of the result.
 
     Returns:
@@ -134,7 +137,7 @@ def clipped(
     inner, lower, upper = a["initializer"], a["lower"], a["upper"]
     args = check_nested(where, (inner,), key, shape, dtype, out_sharding)
     if args[2].kind == "c" and lower != -upper:
-        rule = f"-upper={-upper} for a complex dtype, as the bounds cut the modulus"
+        rule = f"-upper={-upper} for a complex dtype: the bounds limit the modulus"
         raise error(ValueError, where, "lower", rule, lower)
     return _clipped(*args, lower, upper, initializer=inner)
 
@@ -148,12 +151,12 @@ def as_dtype(
     sample_dtype: Any,
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """Rounds to ``sample_dtype`` first, whatever dtype is requested.
+    """Rounds to ``sample_dtype`` first, then to the requested dtype.
 
     Every other initializer rounds once, to the requested dtype. This one asks
-    ``initializer`` for ``sample_dtype``: float32 parameters then have exactly the
-    values of bfloat16 ones. If ``initializer`` rounds once, the variance changes by the
-    rounding alone, at most a relative 2^-9 per entry in bfloat16.
+    ``initializer`` for an array of ``sample_dtype``. So float32 parameters can have
+    exactly the values of bfloat16 parameters. In bfloat16 the rounding changes an entry
+    by a relative 2^-9 at most.
 
     Args:
         key: PRNG key, typed or raw, never reused by this function. May be None if
@@ -161,8 +164,8 @@ def as_dtype(
         shape: A shape that ``initializer`` supports.
         dtype: Floating or complex dtype of the result.
         initializer: The initializer to wrap: an object, its name or its config.
-        sample_dtype: Floating dtype to round to first. In a complex result it is the
-            dtype of the real and the imaginary parts.
+        sample_dtype: Floating dtype to round to first. In a complex result the real
+            and the imaginary parts are rounded to it.
         out_sharding: Sharding of the result.
 
     Returns:
@@ -190,7 +193,7 @@ def _masked(key, shape, dtype, mask, *, initializer):
 def _thinned(key, shape, dtype, sparsity, *, initializer):
     values_key, mask_key = jax.random.split(key)
     values = draw(initializer, values_key, shape, dtype)
-    # float32 for every dtype, so that all keep the same entries.
+    # float32 in every dtype: then all dtypes keep the same entries.
     kept = jax.random.uniform(mask_key, shape, jnp.float32) >= sparsity
     return jnp.where(kept, values, jnp.zeros_like(values))
 
@@ -209,7 +212,7 @@ def _clipped(key, shape, dtype, lower, upper, *, initializer):
 @program
 def _rounded(key, shape, dtype, *, initializer, through):
     def rounded(values: jax.Array) -> jax.Array:
-        # The barrier keeps XLA from dropping a rounding that is widened again.
+        # Without the barrier XLA drops a rounding if the result is widened again.
         values = lax.optimization_barrier(values.astype(through))
         return values.astype(jnp.finfo(dtype).dtype)
 
@@ -223,14 +226,14 @@ def _check_masked(
     where: str, *, initializer: Any, mask: Any, sparsity: Any
 ) -> dict[str, Any]:
     if (mask is None) == (sparsity is None):
-        rule = "an array if sparsity is None, and None if it is given"
+        rule = "an array if sparsity is None, else None"
         raise error(ValueError, where, "mask", rule, mask)
     if sparsity is not None:
         sparsity = check_fraction(where, "sparsity", sparsity)
     elif not is_traced(mask) and not isinstance(mask, FrozenArray):
         array = np.asarray(FrozenArray.from_plain(where, "mask", mask))
         if not np.isin(array, (0, 1)).all():
-            cure = "For a fraction of zeros pass sparsity=."
+            cure = "For a probability of zeros pass sparsity=."
             raise error(ValueError, where, "mask", "an array of bools", mask, cure)
         mask = FrozenArray(array.astype(bool))
     return {
@@ -267,17 +270,18 @@ def _check_as_dtype(
 
 @dataclass(frozen=True, repr=False)
 class Masked(Initializer):
-    """Zero at given places, or at each place with a given probability.
+    """Sets entries to zero: those of a mask, or each with a given probability.
 
-    V is the draw of ``initializer``. With a mask W = V where the mask is true. With a
-    sparsity p each W_i is 0 with probability p, independently, so
-    E|W|^2 = (1 - p) E|V|^2. Shapes are those that ``initializer`` supports.
+    V is the draw of ``initializer``. With a mask W is V where the mask is true, and 0
+    elsewhere. With a sparsity p each W_i is 0 with probability p, independently, and
+    V_i otherwise: E|W|^2 = (1 - p) E|V|^2. Shapes are those that ``initializer``
+    supports.
 
     Attributes:
         initializer: The initializer to wrap: an object, its name or its config.
-        mask: Array of bools that broadcasts to the shape, true where V is kept.
-        sparsity: Probability of a zero, instead of ``mask``.
-        seed: Seed of the key for calls that pass none.
+        mask: Array of bools that broadcasts to the shape: True keeps the entry of V.
+        sparsity: Probability of a zero. Pass it instead of ``mask``.
+        seed: Seed for calls without a key.
 
     Raises:
         ValueError: If both or neither of ``mask`` and ``sparsity`` are given; in a
@@ -308,14 +312,14 @@ class Clipped(Initializer):
     """Moves values outside two bounds onto the nearer bound.
 
     W = min(max(V, lower), upper), where V is the draw of ``initializer``. In a complex
-    dtype the bounds cut the modulus: W = V min(1, upper / |V|), and lower = -upper.
-    Shapes are those that ``initializer`` supports.
+    dtype the bounds limit the modulus: W = V min(1, upper / |V|), and lower must be
+    -upper. Shapes are those that ``initializer`` supports.
 
     Attributes:
         initializer: The initializer to wrap: an object, its name or its config.
-        lower: Lower bound, may be -inf.
-        upper: Upper bound, at least ``lower``, may be inf.
-        seed: Seed of the key for calls that pass none.
+        lower: Lower bound; it may be -inf.
+        upper: Upper bound, at least ``lower``; it may be inf.
+        seed: Seed for calls without a key.
 
     Raises:
         ValueError: If ``upper < lower``; in a call, if the dtype is complex and the
@@ -340,15 +344,16 @@ class Clipped(Initializer):
 
 @dataclass(frozen=True, repr=False)
 class AsDtype(Initializer):
-    """Rounds to ``sample_dtype`` first, whatever dtype is requested.
+    """Rounds to ``sample_dtype`` first, then to the requested dtype.
 
-    ``initializer`` draws in ``sample_dtype``: float32 parameters then have exactly the
-    values of bfloat16 ones. Shapes are those that ``initializer`` supports.
+    ``initializer`` draws an array of ``sample_dtype``. So float32 parameters can have
+    exactly the values of bfloat16 parameters. Shapes are those that ``initializer``
+    supports.
 
     Attributes:
         initializer: The initializer to wrap: an object, its name or its config.
         sample_dtype: Floating dtype to round to first.
-        seed: Seed of the key for calls that pass none.
+        seed: Seed for calls without a key.
 
     Example:
         >>> w = AsDtype("he_normal", "bfloat16")(jax.random.key(0), (3, 4))

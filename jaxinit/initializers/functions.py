@@ -1,4 +1,4 @@
-"""Functions in place of initializers, and those that are mistaken for one."""
+"""Checks of functions that are passed as initializers."""
 
 import inspect
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from .._checks import clip, short
 
 
 def check_made(initializer: Any, made: Any) -> Any:
-    """What an initializer returned, unless it returned another initializer.
+    """Returns ``made``, the result of an initializer, unless it is an initializer.
 
     Raises:
         TypeError: If ``initializer`` is a factory that has to be called first.
@@ -21,24 +21,24 @@ def check_made(initializer: Any, made: Any) -> Any:
 
 
 def check_signature(f: Callable[..., Any]) -> None:
-    """Refuses a function that is no initializer, as far as its signature tells.
+    """Refuses a function whose signature is not that of an initializer.
 
     Raises:
-        TypeError: If it is a factory of initializers, or takes other arguments.
+        TypeError: If ``f`` is a factory of initializers, or takes other arguments.
     """
     name = short(getattr(f, "__name__", f))
     if str(getattr(f, "__module__", "")).split(".")[0] == "torch":
         raise TypeError(
-            f"get(identifier=...): {name} fills a tensor of PyTorch. Its law under "
-            "another name: jaxinit.names() lists them, TorchKernel is that of "
-            "PyTorch's layers."
+            f"get(identifier=...): {name} fills a tensor of PyTorch. Pass the jaxinit "
+            "initializer of the same distribution: jaxinit.names() lists all, and "
+            "TorchKernel is the one of PyTorch's layers."
         )
     if _is_known_factory(f):
         raise TypeError(f"get(identifier=...): {_is_factory(f)}")
     try:
         signature = inspect.signature(f)
     except (TypeError, ValueError):
-        return  # some builtins have none; calling them will tell
+        return  # some builtins have no signature; a call will tell
     try:
         signature.bind("key", "shape", "dtype")
     except TypeError:
@@ -51,7 +51,7 @@ def check_signature(f: Callable[..., Any]) -> None:
 
 
 def _is_known_factory(f: Any) -> bool:
-    """Whether a function of jax.nn returns an initializer instead of being one."""
+    """True if ``f`` is a function of jax.nn that returns an initializer."""
     name = str(getattr(f, "__name__", ""))
     return name not in ("zeros", "ones") and (
         getattr(jax.nn.initializers, name, None) is f
@@ -68,4 +68,4 @@ def _takes_none(signature: inspect.Signature) -> bool:
 
 def _is_factory(f: Any) -> str:
     name = getattr(f, "__name__", type(f).__name__)
-    return f"{name} is a factory: call it, as {name}(...), and pass what it returns."
+    return f"{name} is a factory: call it, as {name}(...), and pass its result."

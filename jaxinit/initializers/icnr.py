@@ -1,4 +1,4 @@
-"""Sub-pixel convolutions that start as nearest-neighbor upsampling."""
+"""ICNR: sub-pixel convolutions that start as nearest-neighbor upsampling."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -29,12 +29,12 @@ def icnr(
     order: str = "depth_to_space",
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """Kernel of a sub-pixel convolution that starts without a checkerboard.
+    """Kernel of a sub-pixel convolution that starts without checkerboard artifacts.
 
-    A kernel K of out / r^d outputs, for d spatial axes, is drawn from ``initializer``
-    with the fans of its own shape. Each of its outputs is repeated r^d times. Once
-    outputs are moved to space, each pixel of the output of K stands r times along each
-    spatial axis. W has the variance of K, and the copies of an output are equal.
+    ``initializer`` draws a smaller kernel K of out / r^d outputs, where d is the number
+    of spatial axes, with the fans of the shape of K. W repeats each output of K r^d
+    times, so W has the variance of K. The sub-pixel layer then repeats each pixel of
+    the output of K r times along each spatial axis.
 
     Args:
         key: PRNG key, typed or raw, never reused by this function. May be None if
@@ -43,17 +43,16 @@ def icnr(
         dtype: A dtype that ``initializer`` supports.
         initializer: The initializer of K: an object, its name or its config.
         factor: Upsampling factor r, at least 1.
-        order: The order of outputs: ``"depth_to_space"``, r^d blocks, as in
-            TensorFlow; or ``"pixel_shuffle"``, the r^d positions of each output in
-            turn, as in PyTorch.
+        order: How W orders the copies. ``"depth_to_space"`` (TensorFlow): K is
+            repeated as a whole. ``"pixel_shuffle"`` (PyTorch): the r^d copies of one
+            output follow each other.
         out_sharding: Sharding of the result.
 
     Returns:
         Array of ``shape`` and ``dtype``.
 
     Raises:
-        ValueError: If ``shape`` has no spatial axis, or r^d does not divide its
-            outputs.
+        ValueError: If ``shape`` has no spatial axis, or r^d does not divide out.
 
     Example:
         >>> w = icnr(jax.random.key(0), (3, 3, 8, 16), initializer="he_normal")
@@ -100,24 +99,24 @@ def _check_icnr(
 
 @dataclass(frozen=True, repr=False)
 class ICNR(Initializer):
-    """Kernel of a sub-pixel convolution that starts without a checkerboard.
+    """Kernel of a sub-pixel convolution that starts without checkerboard artifacts.
 
-    A kernel of out / r^d outputs, for d spatial axes, is drawn from ``initializer``,
-    and each of its outputs is repeated r^d times. The convolution then starts as
+    ``initializer`` draws a smaller kernel K of out / r^d outputs, where d is the number
+    of spatial axes. W repeats each output of K r^d times. The layer then starts as
     nearest-neighbor upsampling. The shape is ``(*taps, in, out)``, with out a multiple
     of r^d.
 
     Attributes:
-        initializer: The initializer of the kernel before its outputs are repeated: an
-            object, its name or its config.
+        initializer: The initializer of K: an object, its name or its config.
         factor: Upsampling factor r, at least 1.
-        order: ``"depth_to_space"``, blocks of outputs, as in TensorFlow; or
-            ``"pixel_shuffle"``, the positions of each output in turn, as in PyTorch.
-        seed: Seed of the key for calls that pass none.
+        order: How W orders the copies. ``"depth_to_space"`` (TensorFlow): K is
+            repeated as a whole. ``"pixel_shuffle"`` (PyTorch): the r^d copies of one
+            output follow each other.
+        seed: Seed for calls without a key.
 
     Raises:
         ValueError: In a call, if the shape has no spatial axis, or r^d does not divide
-            its outputs.
+            out.
 
     Example:
         >>> ICNR("he_normal")(jax.random.key(0), (3, 3, 8, 16)).shape

@@ -1,4 +1,4 @@
-"""The identity as a matrix, and as a convolution."""
+"""The identity as a matrix and as a convolution."""
 
 import math
 from collections.abc import Sequence
@@ -39,14 +39,14 @@ def identity(
 ) -> jax.Array:
     """``gain`` on the main diagonal, or on a shifted one, and zero elsewhere.
 
-    W[i, j] = gain * (j == (i + shift) mod m) for i < m, the number of columns, in each
-    slice along ``batch_axis``: output i + shift of ``x @ W`` is input i. In a recurrent
-    network of ReLUs the identity keeps the state, and the shifted one passes it on.
+    In each slice along ``batch_axis`` W[i, j] = gain * (j == (i + shift) mod m) for
+    i < m, where m is the number of columns. So output i + shift of ``x @ W`` is input i
+    times the gain. In a recurrent network of ReLUs the identity keeps the state.
 
     Args:
         key: Unused; may be None.
-        shape: ``(in, out)``, equal or not, besides the axes of ``batch_axis``.
-        dtype: Any numeric or bool dtype that holds ``gain``.
+        shape: ``(in, out)`` of any sizes, besides the axes of ``batch_axis``.
+        dtype: Any numeric or bool dtype that can hold ``gain``.
         gain: Value on the diagonal.
         batch_axis: Axis or axes of stacked matrices.
         shift: Number of columns by which the diagonal is rolled to the right.
@@ -56,7 +56,7 @@ def identity(
         Array of ``shape`` and ``dtype``.
 
     Raises:
-        ValueError: If ``shape`` without ``batch_axis`` has not two dimensions.
+        ValueError: If ``shape`` does not have two dimensions besides ``batch_axis``.
 
     Example:
         >>> identity(None, (2, 3))
@@ -68,7 +68,7 @@ def identity(
 
     References:
         Le et al., "A simple way to initialize recurrent networks of rectified
-        linear units", 2015; the shift is that of Flux's ``identity_init``.
+        linear units", 2015; the shift is from Flux's ``identity_init``.
     """
     where = "identity"
     arguments = _check_identity(where, gain=gain, batch_axis=batch_axis, shift=shift)
@@ -78,7 +78,7 @@ def identity(
     batch = resolve_axes(where, "batch_axis", arguments["batch_axis"], shape)
     axes = tuple(axis for axis in range(len(shape)) if axis not in batch)
     if len(axes) != 2:
-        rule = "of two dimensions besides those of batch_axis"
+        rule = "a shape of two dimensions besides those of batch_axis"
         cure = "Name the axes of stacked matrices in batch_axis."
         raise error(ValueError, where, "shape", rule, shape, cure)
     value = arguments["gain"]
@@ -100,23 +100,23 @@ def dirac(
 
     W[c, i, g * m + i] = gain for each group g of m = out / groups outputs and each
     i < min(in / groups, m), and zero elsewhere. c is the tap (k - 1) // 2 of each
-    spatial axis, which ``padding="SAME"`` puts on the output's own position, for even k
-    too. (PyTorch's tap k // 2 shifts by one for even k.)
+    spatial axis. With ``padding="SAME"`` this tap reads the input at the position of
+    the output, for even k too. (PyTorch's tap k // 2 shifts by one for even k.)
 
     Args:
         key: Unused; may be None.
         shape: ``(*taps, in / groups, out)`` with one spatial axis or more.
-        dtype: Any numeric or bool dtype that holds ``gain``.
+        dtype: Any numeric or bool dtype that can hold ``gain``.
         groups: Number of channel groups, ``feature_group_count`` in JAX.
-        gain: Value of the taps.
+        gain: The nonzero value.
         out_sharding: Sharding of the result.
 
     Returns:
         Array of ``shape`` and ``dtype``.
 
     Raises:
-        ValueError: If ``shape`` has no spatial axis or ``groups`` does not divide
-            its outputs.
+        ValueError: If ``shape`` has no spatial axis, or ``groups`` does not divide
+            out.
 
     Example:
         >>> x, kernel = jnp.arange(5.0), dirac(None, (3, 1, 1))
@@ -187,8 +187,8 @@ def _check_dirac(where: str, *, groups: Any, gain: Any) -> dict[str, Any]:
 class Identity(Initializer):
     """``gain`` on the main diagonal, or on a shifted one, and zero elsewhere.
 
-    W[i, j] = gain * (j == (i + shift) mod m) for i < m, the number of columns.
-    The shape is ``(in, out)``, equal or not, besides the axes of ``batch_axis``.
+    W[i, j] = gain * (j == (i + shift) mod m) for i < m, the number of columns. The
+    shape is ``(in, out)`` of any sizes, besides the axes of ``batch_axis``.
 
     Attributes:
         gain: Value on the diagonal.
@@ -196,8 +196,8 @@ class Identity(Initializer):
         shift: Number of columns by which the diagonal is rolled to the right.
 
     Raises:
-        ValueError: In a call, if the shape without ``batch_axis`` has not two
-            dimensions, or the dtype cannot hold ``gain``.
+        ValueError: In a call, if the shape does not have two dimensions besides
+            ``batch_axis``, or the dtype cannot hold ``gain``.
 
     Example:
         >>> Identity(gain=2.0)(None, (2, 2))
@@ -206,7 +206,7 @@ class Identity(Initializer):
 
     References:
         Le et al., "A simple way to initialize recurrent networks of rectified
-        linear units", 2015; the shift is that of Flux's ``identity_init``.
+        linear units", 2015; the shift is from Flux's ``identity_init``.
     """
 
     gain: float = 1.0
@@ -231,11 +231,11 @@ class Dirac(Initializer):
 
     Attributes:
         groups: Number of channel groups, ``feature_group_count`` in JAX.
-        gain: Value of the taps.
+        gain: The nonzero value.
 
     Raises:
         ValueError: In a call, if the shape has no spatial axis, or ``groups`` does not
-            divide its outputs.
+            divide out.
 
     Example:
         >>> Dirac()(None, (3, 2, 2))[1]

@@ -1,7 +1,7 @@
-"""The fan axes that layers of Keras pass to their initializers.
+"""Fan axes, as the layers of Keras pass them to their initializers.
 
 ``EinsumDense`` reads the axes of its kernel from its equation. The attention layers
-of Keras hold several ``EinsumDense`` layers. Every other layer leaves the axes to
+of Keras contain several ``EinsumDense`` layers. All other layers leave the axes to
 the initializer.
 """
 
@@ -13,7 +13,7 @@ from .._checks import error
 from .._fans import einsum_axes
 
 # Initializers that scale by a fan, and combinators that keep the shape and the axes
-# of the initializer that they hold.
+# of their inner initializer.
 _WITH_FANS = (
     "VarianceScaling",
     "GlorotNormal",
@@ -27,8 +27,8 @@ _WITH_FANS = (
 _COMBINATORS = ("Scaled", "DepthScaled", "Normalized", "Masked", "Clipped", "AsDtype")
 _DEFAULTS = ((-2, -1, ()), (None, None, ()))
 
-# Arguments by which the config of a layer tells its class, also without a class name
-# and in a subclass.
+# Arguments that identify the class of a layer: its config may lack the name of the
+# class, or have the name of a subclass.
 _EINSUM = {"equation", "output_shape", "bias_axes"}
 _MULTI_HEAD = {"num_heads", "key_dim", "value_dim", "attention_axes", "output_shape"}
 _GROUPED = {"num_query_heads", "num_key_value_heads", "head_dim"}
@@ -36,31 +36,31 @@ _SUBLAYER_ARGUMENTS = ("kernel_initializer", "bias_initializer")
 
 
 class Axes(NamedTuple):
-    """Axes of a kernel that count as inputs and as outputs."""
+    """The input axes and the output axes of a kernel."""
 
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
 
 
-def find_scaled(initializer: Any) -> Any:
-    """The initializer with fan axes: itself, or the one that it holds; or None."""
+def find_with_fans(initializer: Any) -> Any:
+    """Returns the initializer, or its inner one, that has fan axes; None without."""
     while type(initializer).__name__ in _COMBINATORS:
         initializer = initializer.initializer
     return initializer if type(initializer).__name__ in _WITH_FANS else None
 
 
 def explicit_axes(initializer: Any) -> Axes | None:
-    """The fan axes that the user set; None for the default ones."""
-    scaled = find_scaled(initializer)
-    if scaled is None:
+    """Returns the fan axes that the user set, or None for the default axes."""
+    found = find_with_fans(initializer)
+    if found is None:
         return None
-    if (scaled.in_axis, scaled.out_axis, scaled.batch_axis) in _DEFAULTS:
+    if (found.in_axis, found.out_axis, found.batch_axis) in _DEFAULTS:
         return None
-    return Axes(_as_tuple(scaled.in_axis), _as_tuple(scaled.out_axis))
+    return Axes(_as_tuple(found.in_axis), _as_tuple(found.out_axis))
 
 
 def with_axes(initializer: Any, axes: Axes) -> Any:
-    """The initializer with these fan axes; every other axis is in neither fan."""
+    """Returns the initializer with these fan axes; no fan counts the other axes."""
     if type(initializer).__name__ in _COMBINATORS:
         inner = with_axes(initializer.initializer, axes)
         return dataclasses.replace(initializer, initializer=inner)
@@ -70,17 +70,18 @@ def with_axes(initializer: Any, axes: Axes) -> Any:
 
 
 def with_layer_axes(initializer: Any, axes: Axes | None) -> Any:
-    """The initializer as a layer uses it that passes ``axes`` to its initializers."""
-    if axes is None or find_scaled(initializer) is None or explicit_axes(initializer):
+    """Returns the initializer with the axes of its layer, unless the user set axes."""
+    has_fans = find_with_fans(initializer) is not None
+    if axes is None or not has_fans or explicit_axes(initializer):
         return initializer
     return with_axes(initializer, axes)
 
 
-def of_equation(equation: Any) -> Axes:
-    """The axes that ``EinsumDense`` reads from its equation.
+def axes_of_equation(equation: Any) -> Axes:
+    """Returns the axes that ``EinsumDense`` reads from its equation.
 
-    Keras counts every axis of the kernel that the result has as an output, also one
-    that the data have too.
+    Keras counts every kernel axis that is in the result as an output axis, even if the
+    data have it, too.
     """
     axes = {name: _as_tuple(axis) for name, axis in einsum_axes(equation).items()}
     outputs = sorted(axes["out_axis"] + axes["batch_axis"])
@@ -88,17 +89,17 @@ def of_equation(equation: Any) -> Axes:
 
 
 def uses(layer: Mapping[str, Any], argument: str) -> list[tuple[tuple[str, ...], Any]]:
-    """The sublayers that use an initializer of a layer, and the axes in each.
+    """Returns the sublayers that use an initializer of a layer, and their fan axes.
 
     Args:
-        layer: Config of the layer, its arguments by name.
-        argument: Name of the initializer's argument.
+        layer: Config of the layer: its arguments by name.
+        argument: Name of the argument that is the initializer.
 
     Returns:
-        Pairs of a path, the names of the sublayers, and `Axes` or None.
+        Pairs of a path (the names of nested sublayers) and `Axes` or None.
     """
     if argument == "kernel_initializer" and _EINSUM <= layer.keys():
-        return [((), of_equation(layer["equation"]))]
+        return [((), axes_of_equation(layer["equation"]))]
     is_attention = _MULTI_HEAD <= layer.keys() or _GROUPED <= layer.keys()
     if not is_attention or argument not in _SUBLAYER_ARGUMENTS:
         return [((), None)]
@@ -114,7 +115,7 @@ def uses(layer: Mapping[str, Any], argument: str) -> list[tuple[tuple[str, ...],
 
 
 def _rank_of_output(shape: Any) -> int:
-    """Number of feature axes in the result of an attention layer."""
+    """Returns the number of feature axes in the result of an attention layer."""
     if isinstance(shape, Mapping) and shape.get("class_name") == "__tuple__":
         shape = shape.get("items")
     if not shape or isinstance(shape, int):

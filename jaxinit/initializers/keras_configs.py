@@ -1,7 +1,7 @@
-"""Configs as Keras writes them, read and written without Keras.
+"""Keras's configs, read and written without Keras.
 
 Keras's initializers and ours share names and most arguments. This file translates
-the arguments that differ, and refuses those that have no counterpart.
+the arguments that differ, and refuses arguments without a counterpart.
 """
 
 import dataclasses
@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 from .._checks import check_axes, check_seed, error, short
 from . import keras_axes
 
-# Where Keras's configs say that their built-in initializers live.
+# Modules of Keras's built-in initializers, as its configs name them.
 MODULES = ("keras", "tf_keras", "tensorflow.keras", "tensorflow.python.keras")
-# The name under which `jaxinit.keras.to_keras` is known to Keras.
+# The registered name of the wrapper that `jaxinit.keras.to_keras` makes.
 WRAPPER = "jaxinit>KerasInitializer"
 ARRAYS = ("__numpy__", "__tensor__")
 # Class names in the configs of functions.
 FUNCTIONS = ("function", "__lambda__", "builtin_function_or_method")
 
-# Classes of Keras, and the arguments that ours share with them.
-_SHARED: dict[str, tuple[str, ...]] = {
+# Classes of Keras without fan axes, and the arguments that they share with ours.
+_WITHOUT_FANS: dict[str, tuple[str, ...]] = {
     "Zeros": (),
     "Ones": (),
     "Constant": ("value",),
@@ -32,8 +32,8 @@ _SHARED: dict[str, tuple[str, ...]] = {
     "TruncatedNormal": ("mean", "stddev", "seed"),
     "Orthogonal": ("gain", "seed"),
 }
-# Those whose fans have axes, under other names there and here.
-_SCALED: dict[str, tuple[str, ...]] = {
+# Classes with fan axes, and their other arguments. Keras names the axes differently.
+_WITH_FANS: dict[str, tuple[str, ...]] = {
     "VarianceScaling": ("scale", "mode", "distribution", "seed"),
     "GlorotNormal": ("seed",),
     "GlorotUniform": ("seed",),
@@ -42,14 +42,14 @@ _SCALED: dict[str, tuple[str, ...]] = {
     "LecunNormal": ("seed",),
     "LecunUniform": ("seed",),
 }
-_ARGUMENTS = _SHARED | _SCALED
+_ARGUMENTS = _WITHOUT_FANS | _WITH_FANS
 CLASSES = tuple(_ARGUMENTS)
 _OUR_AXES = ("in_axis", "out_axis", "batch_axis")
 _KERAS_AXES = ("input_axes", "output_axes")
-# Keras lower-cases the names, and "normal" has always been the truncated one.
+# Keras lower-cases the names. Its "normal" has always been truncated.
 _DISTRIBUTIONS = {"normal": "truncated_normal"}
-_TEXT = 2**25  # characters of all paths
-# Arguments of Keras 1, whose initializers had the names of today and other laws.
+_TEXT = 2**25  # most characters of all paths together
+# Arguments of Keras 1. Its initializers have the same names and other distributions.
 KERAS_1 = (
     "init",
     "inner_init",
@@ -65,10 +65,11 @@ class Found(NamedTuple):
     """An initializer in the config of a layer or model.
 
     Attributes:
-        path: Names of the layers around it, of the sublayer that uses it where a layer
-            has several, and of its argument: ``"attention/query/kernel_initializer"``.
-        config: Its config or name.
-        axes: The fan axes that its layer passes to it, or None.
+        path: Names of the layers around the initializer, of the sublayer that uses it
+            (if the layer has several) and of the argument:
+            ``"attention/query/kernel_initializer"``.
+        config: Config or name of the initializer.
+        axes: The fan axes that the layer passes to the initializer, or None.
     """
 
     path: str
@@ -77,22 +78,22 @@ class Found(NamedTuple):
 
 
 def is_keras_module(module: str) -> bool:
-    """True if a config may name ``module`` as the home of a Keras class."""
+    """True if ``module`` is a module of Keras, by the name that configs use."""
     return any(module == m or module.startswith(m + ".") for m in MODULES)
 
 
 def public_name(name: str) -> str:
-    """The name of a Keras class without TensorFlow's suffix: ``GlorotUniformV2``."""
+    """Returns the name of a Keras class without TensorFlow's suffix V1 or V2."""
     short_name = name.removesuffix("V1").removesuffix("V2")
     return short_name if short_name in CLASSES else name
 
 
 def read(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Translates the arguments of Keras's class ``name`` to those of ours."""
+    """Translates the arguments of Keras's class ``name`` to those of our class."""
     fields = {key: _plain(value) for key, value in fields.items()}
     if name not in CLASSES:
         return fields
-    dtype = fields.pop("dtype", None)  # Keras 2: the dtype of calls without one
+    dtype = fields.pop("dtype", None)  # Keras 2: the default dtype of calls
     if not isinstance(dtype, str | None):
         raise TypeError(f"{name}: 'dtype' must be a str or None; got {short(dtype)}.")
     if "seed" in fields:
@@ -101,25 +102,25 @@ def read(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(distribution, str):
         distribution = distribution.lower()
         fields["distribution"] = _DISTRIBUTIONS.get(distribution, distribution)
-    return _with_axes(name, fields) if name in _SCALED else fields
+    return _with_axes(name, fields) if name in _WITH_FANS else fields
 
 
 def read_seed(name: str, seed: Any) -> Any:
-    """Reads an integer seed; of a SeedGenerator, jaxinit keeps the integer alone."""
+    """Returns the integer of a seed, which may be the config of a SeedGenerator."""
     if not isinstance(seed, Mapping):
         return seed
     integer = read_generator(name, seed)["seed"]
     if integer is not None:
         warnings.warn(
-            f"{name}: a Keras SeedGenerator gives other values at each use; jaxinit "
-            f"keeps its integer, {integer}. Pass a key to each call.",
+            f"{name}: a Keras SeedGenerator gives other values at each use. jaxinit "
+            f"keeps only its integer, {integer}. Pass a key to each call.",
             stacklevel=2,
         )
     return integer
 
 
 def read_generator(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Reads the arguments in the config of a SeedGenerator: its seed and its name."""
+    """Returns the seed and the name in the config of a SeedGenerator."""
     module, fields = config.get("module"), config.get("config")
     known = module is None or (isinstance(module, str) and is_keras_module(module))
     is_generator = config.get("class_name") == "SeedGenerator" and known
@@ -134,7 +135,7 @@ def read_generator(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write(initializer: Any) -> dict[str, Any]:
-    """Writes the config from which Keras builds an initializer of the same law.
+    """Returns the config of Keras's initializer with the same distribution.
 
     Raises:
         ValueError: If Keras has no such class, argument or value.
@@ -144,14 +145,15 @@ def write(initializer: Any) -> dict[str, Any]:
     def refuse(what: str) -> ValueError:
         return ValueError(
             f"to_config({initializer!r}): Keras has no {what}. "
-            "jaxinit.keras.to_keras keeps it, for models that load with jaxinit."
+            "Pass jaxinit.keras.to_keras(initializer) to the layer instead; its models "
+            "load where jaxinit is installed."
         )
 
     if name not in CLASSES:
         raise refuse(f"initializer {name}")
     fields = initializer.get_config()
     config = {key: fields.pop(key) for key in _ARGUMENTS[name]}
-    if name in _SCALED:
+    if name in _WITH_FANS:
         config |= _axes([getattr(initializer, key) for key in _OUR_AXES], refuse)
         fields = {key: fields[key] for key in fields if key not in _OUR_AXES}
     defaults = {f.name: f.default for f in dataclasses.fields(initializer)}
@@ -168,7 +170,7 @@ def write(initializer: Any) -> dict[str, Any]:
         if isinstance(value, Mapping):  # an array
             if isinstance(value["config"]["value"], Mapping):
                 raise refuse(f"complex {key} in {name}")
-            if name == "STFT":  # Keras does not read back arrays there, but lists
+            if name == "STFT":  # Keras reads a list here, but no array
                 config[key] = value["config"]["value"]
     return {
         "module": "keras.initializers",
@@ -179,10 +181,10 @@ def write(initializer: Any) -> dict[str, Any]:
 
 
 def initializers(config: Mapping[str, Any]) -> list[Found]:
-    """Finds the initializers in the config of a layer or model.
+    """Returns the initializers in the config of a layer or model.
 
     Raises:
-        ValueError: If two initializers have the same path, or an equation is wrong.
+        ValueError: If two initializers have the same path, or an equation is invalid.
     """
     found: dict[str, Found] = {}
     length = 0
@@ -196,7 +198,7 @@ def initializers(config: Mapping[str, Any]) -> list[Found]:
             name = "/".join((*path[:-1], *sublayers, argument))
             if name in found:
                 raise ValueError(
-                    f"Two initializers of the config are both at {short(name)}."
+                    f"Two initializers of the config have the path {short(name)}."
                 )
             length += len(name)
             if length > _TEXT:
@@ -210,7 +212,7 @@ def initializers(config: Mapping[str, Any]) -> list[Found]:
 def _walk(
     node: Any, path: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], Any, Mapping[str, Any]]]:
-    """The path and config of every initializer, and the arguments of its layer."""
+    """Yields the path and config of every initializer, and its layer's arguments."""
     layer: Mapping[str, Any] = {}
     if isinstance(node, Mapping):
         inner = node.get("config")
@@ -245,7 +247,7 @@ def _is_initializer(value: Any) -> bool:
 def _with_axes(name: str, fields: dict[str, Any]) -> dict[str, Any]:
     axes = [fields.pop(key, None) for key in _KERAS_AXES]
     ours = [key for key in _OUR_AXES if key in fields]
-    if None in axes:  # Keras looks at them only when both are given
+    if None in axes:  # Keras ignores one without the other
         return fields if ours else fields | {"in_axis": None, "out_axis": None}
     if ours:
         raise ValueError(f"{name}: {ours[0]!r} contradicts 'input_axes'.")
@@ -274,7 +276,7 @@ def _sequence(axes: Any) -> list[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """The number or list that Keras writes as an array, or else the value itself.
+    """Returns the number or list in an array of Keras's, or any other value as it is.
 
     Keras 3 writes an array without dimensions as a tensor, and Keras 2 writes any
     array as ``{"type": "ndarray", "value": [...]}``.

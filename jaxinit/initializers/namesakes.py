@@ -1,4 +1,4 @@
-"""Arguments that other libraries' functions of the same name read otherwise."""
+"""Refuses arguments that mean something else in jax.nn.initializers."""
 
 import dataclasses
 import difflib
@@ -10,14 +10,14 @@ from .._checks import short
 
 @dataclasses.dataclass(frozen=True)
 class _Other:
-    """A positional argument that jax.nn.initializers reads otherwise.
+    """A positional argument with another meaning in jax.nn.initializers.
 
     Attributes:
         function: The function of ``jax.nn.initializers``.
         position: Position of the argument, from 0.
-        theirs: Its name there.
-        ours: Its name here.
-        cure: What to write for the argument of that function.
+        theirs: Name of the argument in jax.nn.
+        ours: Name of the argument here.
+        cure: The argument to write for the meaning of jax.nn.
     """
 
     function: str
@@ -27,8 +27,8 @@ class _Other:
     cure: str
 
 
-# Only calls that both libraries take and read in two ways: TruncatedNormal(0.0, 0.02)
-# is none, as the second argument of jax.nn's function is a dtype.
+# Only calls that are valid in both libraries and mean different things. For instance
+# TruncatedNormal(0.0, 0.02) is not valid in jax.nn, where a dtype comes second.
 _OTHERS = {
     "TruncatedNormal": _Other("truncated_normal", 0, "stddev", "mean", "stddev={}"),
     "DeltaOrthogonal": _Other(
@@ -38,10 +38,10 @@ _OTHERS = {
 
 
 def refuse_arguments(cls: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Refuses arguments that a built-in class lacks, or that jax.nn reads otherwise.
+    """Refuses arguments that a class lacks, or that mean something else in jax.nn.
 
     Raises:
-        TypeError: If there is one.
+        TypeError: If there is such an argument.
     """
     names = [field.name for field in dataclasses.fields(cls)]
     for name in kwargs:
@@ -58,9 +58,9 @@ def refuse_arguments(cls: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -
     value = args[-1]
     if isinstance(value, int | float) and names[len(args)] not in kwargs:
         raise TypeError(
-            f"{cls.__name__}({', '.join(map(short, args))}): {short(value)} would be "
-            f"its {other.ours}, and is the {other.theirs} of "
-            f"jax.nn.initializers.{other.function}. Write "
-            f"{other.cure.format(short(value))} for the latter, else "
+            f"{cls.__name__}({', '.join(map(short, args))}): {short(value)} is the "
+            f"{other.ours} here, but the {other.theirs} in "
+            f"jax.nn.initializers.{other.function}. For {other.theirs} write "
+            f"{other.cure.format(short(value))}; for {other.ours} write "
             f"{other.ours}={short(value)}."
         )

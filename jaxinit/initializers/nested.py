@@ -1,4 +1,4 @@
-"""Initializers inside combinators: their checks, and how a combinator calls them."""
+"""Inner initializers of combinators: their checks and their calls."""
 
 from typing import Any
 
@@ -17,12 +17,12 @@ from .._compat import OutSharding
 from . import registry
 from .functions import check_made
 
-# The dtypes of combinators that move values and do not compute with them.
+# Dtypes of combinators that only move values.
 ANY_KIND = (jnp.number, jnp.bool_)
 
 
 def check_initializer(where: str, name: str, value: Any) -> Any:
-    """Returns the initializer that `jaxinit.get` finds, and refuses None."""
+    """Returns `jaxinit.get` of the value, and refuses None."""
     if value is None:
         rule = "an initializer, its name or its config"
         raise error(TypeError, where, name, rule, value)
@@ -36,7 +36,7 @@ def check_initializer(where: str, name: str, value: Any) -> Any:
 
 
 def is_deterministic(initializer: Any) -> bool:
-    """Whether an initializer or function needs no key."""
+    """True if an initializer or function needs no key."""
     return bool(getattr(initializer, "deterministic", False))
 
 
@@ -50,7 +50,7 @@ def check_nested(
     *,
     kinds: tuple[Any, ...] = (jnp.inexact,),
 ) -> tuple[jax.Array | None, tuple[int, ...], np.dtype[Any], OutSharding]:
-    """Checks as `check_draw`; the key may be None if all of ``inner`` need none."""
+    """Checks as `check_draw`; the key may be None if every ``inner`` needs no key."""
     keyless = key is None and all(map(is_deterministic, inner))
     shape = check_shape(where, shape)
     key = None if keyless else check_key(where, key)
@@ -75,26 +75,26 @@ def draw(
 
 
 def _inner(combinator: Any) -> list[Any]:
-    """The initializers among the fields of a combinator."""
+    """Returns the initializers in the fields of a combinator."""
     fields = vars(combinator).values()
     flat = (x for v in fields for x in (v if isinstance(v, tuple) else (v,)))
     return [x for x in flat if callable(x)]
 
 
 def inner_is_deterministic(combinator: Any) -> bool:
-    """Whether every initializer that ``combinator`` holds needs no key."""
+    """True if no inner initializer of a combinator needs a key."""
     return all(map(is_deterministic, _inner(combinator)))
 
 
 def inner_reads_layout(combinator: Any) -> bool:
-    """Whether an initializer that ``combinator`` holds reads a layout.
+    """True if an inner initializer of a combinator reads a layout.
 
-    A function does not say what it reads, and counts as one that reads none.
+    A function does not say whether it reads one; it counts as False.
     """
     return any(getattr(x, "reads_layout", False) for x in _inner(combinator))
 
 
-# The `deterministic` and the `reads_layout` of a combinator that draws nothing itself
-# and keeps every axis where it is.
+# `deterministic` and `reads_layout` of a combinator that draws nothing itself and moves
+# no axis.
 deterministic_if_inner_is = property(inner_is_deterministic)
 reads_layout_if_inner_does = property(inner_reads_layout)

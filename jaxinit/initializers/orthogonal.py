@@ -1,4 +1,4 @@
-"""Orthogonal matrices, uniform by the Haar measure."""
+"""Orthogonal matrices with the uniform (Haar) distribution."""
 
 import functools
 import math
@@ -35,23 +35,23 @@ def orthogonal(
 ) -> jax.Array:
     """Uniform (Haar) orthogonal matrices times ``gain``; unitary if complex.
 
-    The tensor is a matrix: columns run along ``column_axis``, and rows along every
-    other axis but ``batch_axis``. Its columns are orthonormal, W^* W = gain^2 I, or its
-    rows if it has more columns than rows. A product with any orthogonal matrix has the
-    same distribution.
+    The tensor is read as a matrix W: ``column_axis`` counts its columns, and all other
+    axes but ``batch_axis`` count its rows. The columns are orthonormal up to the gain:
+    W^* W = gain^2 I. If W has more columns than rows, its rows are. The product of W
+    and a fixed orthogonal matrix has the same distribution.
 
     Args:
         key: PRNG key, typed or raw, never reused by this function.
         shape: Weight shape ``(..., in, out)`` unless the axes say otherwise.
-        dtype: Floating or complex dtype; narrow ones are float32 rounded once.
-        gain: Factor, the norm of the orthonormal columns or rows.
+        dtype: Floating or complex dtype; narrower values are rounded from float32.
+        gain: Factor of the matrix: the norm of its orthogonal columns or rows.
         column_axis: Axis or axes of columns: ``(1, 2)`` for an attention kernel
             of ``(d, heads, head_dim)``.
-        batch_axis: Axis or axes of stacked matrices. They are independent draws with
+        batch_axis: Axis or axes of stacked matrices, which are independent draws from
             the keys ``jax.random.split(key, n)``.
         method: ``"householder"`` multiplies random reflections; ``"qr"``, slower,
             has the values of ``jax.nn.initializers.orthogonal``.
-        scale: One more factor, a function of r = columns / rows: max(1, sqrt(r)) for
+        scale: A further factor, where r = columns / rows: max(1, sqrt(r)) for
             ``"scaled_uniform"``, sqrt(r) for ``"spectral"``, 1 for None.
         out_sharding: Sharding of the result. Devices share the work along the
             batch axes only.
@@ -60,8 +60,8 @@ def orthogonal(
         Array of ``shape`` and ``dtype``.
 
     Raises:
-        ValueError: If no axis is left for rows, an axis is out of range or in
-            two arguments, or ``method`` or ``scale`` is unknown.
+        ValueError: If no axis is left for rows, if an axis is out of range or in
+            two arguments, or if ``method`` or ``scale`` is unknown.
 
     Example:
         >>> w = orthogonal(jax.random.key(0), (200, 100), gain=2.0)
@@ -117,7 +117,7 @@ def uniform_matrix(
     method: str,
     copies: int,
 ) -> jax.Array:
-    """Draws one of ``copies`` Haar matrices: orthonormal columns, or rows if fewer."""
+    """Draws one of ``copies`` Haar matrices; the shorter side is orthonormal."""
     if method == "qr":
         return jax.random.orthogonal(key, rows, (), dtype, columns)
     if rows < columns:
@@ -125,13 +125,13 @@ def uniform_matrix(
     return haar(key, rows, columns, dtype, copies)
 
 
-def stacked(
+def draw_slices(
     draw: Callable[[jax.Array, tuple[int, ...]], jax.Array],
     key: jax.Array,
     shape: tuple[int, ...],
     batch: tuple[int, ...],
 ) -> jax.Array:
-    """Calls ``draw(key, shape)`` for each slice along ``batch``, with its own key."""
+    """Calls ``draw(key, shape)`` for each slice along the axes ``batch``."""
     if not batch:
         return draw(key, shape)
     one = tuple(d for axis, d in enumerate(shape) if axis not in batch)
@@ -149,10 +149,10 @@ def scale_factor(scale: str | None, ratio: float) -> float:
 
 
 def check_uniform(where: str, **arguments: Any) -> dict[str, Any]:
-    """Checks the arguments that every initializer of Haar matrices has."""
+    """Checks the arguments that all initializers of Haar matrices share."""
     scale = arguments["scale"]
     if isinstance(scale, (int, float)):
-        cure = "The factor of the matrix is called gain."
+        cure = "For a factor pass gain=."
         rule = "one of " + ", ".join(map(repr, _SCALES))
         raise error(TypeError, where, "scale", rule, scale, cure)
     return {
@@ -187,27 +187,27 @@ def _orthogonal(key, shape, dtype, gain, *, rows, columns, batch, method):
         w = uniform_matrix(key, height, width, dtype, method, copies)
         return w.reshape([one[axis] for axis in axes]).transpose(np.argsort(axes))
 
-    return gain * stacked(draw, key, shape, batch)
+    return gain * draw_slices(draw, key, shape, batch)
 
 
 @dataclass(frozen=True, repr=False)
 class Orthogonal(Initializer):
     """Uniform (Haar) orthogonal matrices times ``gain``; unitary if complex.
 
-    W^* W = gain^2 I, or W W^* = gain^2 I if W has more columns than rows. Columns run
-    along ``column_axis``, and rows along every other axis but ``batch_axis``: a shape
-    ``(*taps, in, out)`` is a matrix of ``out`` columns by default.
+    W^* W = gain^2 I, or W W^* = gain^2 I if W has more columns than rows.
+    ``column_axis`` counts the columns, and all other axes but ``batch_axis`` count the
+    rows. So a shape ``(*taps, in, out)`` is a matrix of ``out`` columns by default.
 
     Attributes:
-        gain: Factor, the norm of the orthonormal columns or rows.
+        gain: Factor of the matrix: the norm of its orthogonal columns or rows.
         column_axis: Axis or axes of columns: ``(1, 2)`` for an attention kernel
             of ``(d, heads, head_dim)``.
         batch_axis: Axis or axes of stacked matrices, which are independent draws.
         method: ``"householder"`` multiplies random reflections; ``"qr"``, slower,
             has the values of ``jax.nn.initializers.orthogonal``.
-        scale: One more factor, a function of r = columns / rows: max(1, sqrt(r)) for
+        scale: A further factor, where r = columns / rows: max(1, sqrt(r)) for
             ``"scaled_uniform"``, sqrt(r) for ``"spectral"``, 1 for None.
-        seed: Seed of the key for calls that pass none.
+        seed: Seed for calls without a key.
 
     Raises:
         ValueError: If ``method`` or ``scale`` is unknown; in a call, if no axis is left

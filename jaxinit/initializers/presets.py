@@ -11,7 +11,7 @@ from .._fans import check_fan_axes
 from .base import Initializer, unless_axes_are_named
 from .variance_scaling import draw_by_fans
 
-# Of each preset the scale, the mode and the distribution of `variance_scaling`.
+# Scale, mode and distribution that each preset passes to `variance_scaling`.
 _PRESETS = {
     "lecun_normal": (1.0, "fan_in", "truncated_normal"),
     "lecun_uniform": (1.0, "fan_in", "uniform"),
@@ -30,9 +30,9 @@ def draw_preset(
     out_axis: FanAxis,
     batch_axis: BatchAxes,
 ) -> jax.Array:
-    """`variance_scaling` with the arguments of the preset ``name``.
+    """Draws by `variance_scaling` with the arguments of the preset ``name``.
 
-    ``draw`` is the key, the shape, the dtype and the sharding.
+    ``draw`` holds the key, the shape, the dtype and the sharding.
     """
     scale, mode, distribution = _PRESETS[name]
     return draw_by_fans(
@@ -48,8 +48,8 @@ def draw_preset(
 
 
 @dataclass(frozen=True, repr=False)
-class _Preset(Initializer, abstract=True):
-    """The fields of every preset: the axes, and a seed."""
+class Preset(Initializer, abstract=True):
+    """Base of the presets: the fields for the axes and the seed."""
 
     in_axis: FanAxis = -2
     out_axis: FanAxis = -1
@@ -72,8 +72,8 @@ def lecun_normal(
 ) -> jax.Array:
     """Truncated normal of variance ``1 / fan_in``.
 
-    W_i ~ N(0, s^2) cut at two standard deviations, s chosen so that the
-    variance after the cut is 1 / fan_in.
+    W_i ~ N(0, s^2), cut at two standard deviations. s is set so that the variance
+    after the cut is 1 / fan_in.
     Arguments, result and errors are those of `variance_scaling`.
 
     Example:
@@ -88,19 +88,21 @@ def lecun_normal(
 
 
 @dataclass(frozen=True, repr=False)
-class LecunNormal(_Preset):
+class LecunNormal(Preset):
     """Truncated normal of variance ``1 / fan_in``: LeCun.
 
-    W_i ~ N(0, s^2) cut at two standard deviations, s chosen so that the
-    variance after the cut is 1 / fan_in.
+    W_i ~ N(0, s^2), cut at two standard deviations. s is set so that the variance
+    after the cut is 1 / fan_in.
     A linear layer then keeps the variance of its input.
 
     Attributes:
-        in_axis: Axis or axes of inputs, in a shape ``(*taps, in, out)`` by default.
-            fan_in is their size times the taps. None: Keras's rule (see `fans`).
+        in_axis: Axis or axes of inputs; the default is for shapes ``(*taps, in, out)``.
+            fan_in is their size times the number of taps. None: Keras's rule (see
+            `fans`).
         out_axis: Axis or axes of outputs.
-        batch_axis: Axis or axes of stacked weights, which no fan counts; or "rest".
-        seed: Seed of the key for calls that pass none.
+        batch_axis: Axis or axes of stacked weights, which no fan counts. ``"rest"``:
+            every axis that is neither input nor output.
+        seed: Seed for calls without a key.
 
     Example:
         >>> LecunNormal()(jax.random.key(0), (3, 4)).shape
@@ -126,8 +128,7 @@ def lecun_uniform(
 ) -> jax.Array:
     """Uniform of variance ``1 / fan_in``.
 
-    W_i ~ U[-L, L) with L = sqrt(3 / fan_in), so that the variance is
-    1 / fan_in.
+    W_i ~ U[-L, L) with L = sqrt(3 / fan_in); this has variance 1 / fan_in.
     Arguments, result and errors are those of `variance_scaling`.
 
     Example:
@@ -142,19 +143,20 @@ def lecun_uniform(
 
 
 @dataclass(frozen=True, repr=False)
-class LecunUniform(_Preset):
+class LecunUniform(Preset):
     """Uniform of variance ``1 / fan_in``: LeCun.
 
-    W_i ~ U[-L, L) with L = sqrt(3 / fan_in), so that the variance is
-    1 / fan_in.
+    W_i ~ U[-L, L) with L = sqrt(3 / fan_in); this has variance 1 / fan_in.
     A linear layer then keeps the variance of its input.
 
     Attributes:
-        in_axis: Axis or axes of inputs, in a shape ``(*taps, in, out)`` by default.
-            fan_in is their size times the taps. None: Keras's rule (see `fans`).
+        in_axis: Axis or axes of inputs; the default is for shapes ``(*taps, in, out)``.
+            fan_in is their size times the number of taps. None: Keras's rule (see
+            `fans`).
         out_axis: Axis or axes of outputs.
-        batch_axis: Axis or axes of stacked weights, which no fan counts; or "rest".
-        seed: Seed of the key for calls that pass none.
+        batch_axis: Axis or axes of stacked weights, which no fan counts. ``"rest"``:
+            every axis that is neither input nor output.
+        seed: Seed for calls without a key.
 
     Example:
         >>> LecunUniform()(jax.random.key(0), (3, 4)).shape
@@ -180,8 +182,8 @@ def glorot_normal(
 ) -> jax.Array:
     """Truncated normal of variance ``2 / (fan_in + fan_out)``.
 
-    W_i ~ N(0, s^2) cut at two standard deviations, s chosen so that the
-    variance after the cut is 2 / (fan_in + fan_out).
+    W_i ~ N(0, s^2), cut at two standard deviations. s is set so that the variance
+    after the cut is 2 / (fan_in + fan_out).
     Arguments, result and errors are those of `variance_scaling`.
 
     Example:
@@ -197,20 +199,22 @@ def glorot_normal(
 
 
 @dataclass(frozen=True, repr=False)
-class GlorotNormal(_Preset):
+class GlorotNormal(Preset):
     """Truncated normal of variance ``2 / (fan_in + fan_out)``: Glorot (Xavier).
 
-    W_i ~ N(0, s^2) cut at two standard deviations, s chosen so that the
-    variance after the cut is 2 / (fan_in + fan_out).
-    It is between 1 / fan_in, with which a linear layer keeps the variance of its
-    input, and 1 / fan_out, with which it keeps that of the gradient.
+    W_i ~ N(0, s^2), cut at two standard deviations. s is set so that the variance
+    after the cut is 2 / (fan_in + fan_out).
+    This is a compromise: with 1 / fan_in a linear layer keeps the variance of its
+    input, and with 1 / fan_out it keeps the variance of the gradient.
 
     Attributes:
-        in_axis: Axis or axes of inputs, in a shape ``(*taps, in, out)`` by default.
-            fan_in is their size times the taps. None: Keras's rule (see `fans`).
-        out_axis: Axis or axes of outputs, which fan_out counts likewise.
-        batch_axis: Axis or axes of stacked weights, which no fan counts; or "rest".
-        seed: Seed of the key for calls that pass none.
+        in_axis: Axis or axes of inputs; the default is for shapes ``(*taps, in, out)``.
+            fan_in is their size times the number of taps. None: Keras's rule (see
+            `fans`).
+        out_axis: Axis or axes of outputs. fan_out is their size times the taps.
+        batch_axis: Axis or axes of stacked weights, which no fan counts. ``"rest"``:
+            every axis that is neither input nor output.
+        seed: Seed for calls without a key.
 
     Example:
         >>> GlorotNormal()(jax.random.key(0), (3, 4)).shape
@@ -237,8 +241,7 @@ def glorot_uniform(
 ) -> jax.Array:
     """Uniform of variance ``2 / (fan_in + fan_out)``.
 
-    W_i ~ U[-L, L) with L = sqrt(6 / (fan_in + fan_out)), so that the variance is
-    2 / (fan_in + fan_out).
+    W_i ~ U[-L, L) with L = sqrt(6 / (fan_in + fan_out)).
     Arguments, result and errors are those of `variance_scaling`.
 
     Example:
@@ -254,20 +257,21 @@ def glorot_uniform(
 
 
 @dataclass(frozen=True, repr=False)
-class GlorotUniform(_Preset):
+class GlorotUniform(Preset):
     """Uniform of variance ``2 / (fan_in + fan_out)``: Glorot (Xavier).
 
-    W_i ~ U[-L, L) with L = sqrt(6 / (fan_in + fan_out)), so that the variance is
-    2 / (fan_in + fan_out).
-    It is between 1 / fan_in, with which a linear layer keeps the variance of its
-    input, and 1 / fan_out, with which it keeps that of the gradient.
+    W_i ~ U[-L, L) with L = sqrt(6 / (fan_in + fan_out)).
+    This is a compromise: with 1 / fan_in a linear layer keeps the variance of its
+    input, and with 1 / fan_out it keeps the variance of the gradient.
 
     Attributes:
-        in_axis: Axis or axes of inputs, in a shape ``(*taps, in, out)`` by default.
-            fan_in is their size times the taps. None: Keras's rule (see `fans`).
-        out_axis: Axis or axes of outputs, which fan_out counts likewise.
-        batch_axis: Axis or axes of stacked weights, which no fan counts; or "rest".
-        seed: Seed of the key for calls that pass none.
+        in_axis: Axis or axes of inputs; the default is for shapes ``(*taps, in, out)``.
+            fan_in is their size times the number of taps. None: Keras's rule (see
+            `fans`).
+        out_axis: Axis or axes of outputs. fan_out is their size times the taps.
+        batch_axis: Axis or axes of stacked weights, which no fan counts. ``"rest"``:
+            every axis that is neither input nor output.
+        seed: Seed for calls without a key.
 
     Example:
         >>> GlorotUniform()(jax.random.key(0), (3, 4)).shape
@@ -294,8 +298,8 @@ def he_normal(
 ) -> jax.Array:
     """Truncated normal of variance ``2 / fan_in``.
 
-    W_i ~ N(0, s^2) cut at two standard deviations, s chosen so that the
-    variance after the cut is 2 / fan_in.
+    W_i ~ N(0, s^2), cut at two standard deviations. s is set so that the variance
+    after the cut is 2 / fan_in.
     Arguments, result and errors are those of `variance_scaling`.
 
     Example:
@@ -310,19 +314,21 @@ def he_normal(
 
 
 @dataclass(frozen=True, repr=False)
-class HeNormal(_Preset):
+class HeNormal(Preset):
     """Truncated normal of variance ``2 / fan_in``: He (Kaiming).
 
-    W_i ~ N(0, s^2) cut at two standard deviations, s chosen so that the
-    variance after the cut is 2 / fan_in.
-    A layer after a ReLU then keeps the variance of the signal.
+    W_i ~ N(0, s^2), cut at two standard deviations. s is set so that the variance
+    after the cut is 2 / fan_in.
+    A layer after a ReLU then keeps the variance of the pre-activations.
 
     Attributes:
-        in_axis: Axis or axes of inputs, in a shape ``(*taps, in, out)`` by default.
-            fan_in is their size times the taps. None: Keras's rule (see `fans`).
+        in_axis: Axis or axes of inputs; the default is for shapes ``(*taps, in, out)``.
+            fan_in is their size times the number of taps. None: Keras's rule (see
+            `fans`).
         out_axis: Axis or axes of outputs.
-        batch_axis: Axis or axes of stacked weights, which no fan counts; or "rest".
-        seed: Seed of the key for calls that pass none.
+        batch_axis: Axis or axes of stacked weights, which no fan counts. ``"rest"``:
+            every axis that is neither input nor output.
+        seed: Seed for calls without a key.
 
     Example:
         >>> HeNormal()(jax.random.key(0), (3, 4)).shape
@@ -348,8 +354,7 @@ def he_uniform(
 ) -> jax.Array:
     """Uniform of variance ``2 / fan_in``.
 
-    W_i ~ U[-L, L) with L = sqrt(6 / fan_in), so that the variance is
-    2 / fan_in.
+    W_i ~ U[-L, L) with L = sqrt(6 / fan_in); this has variance 2 / fan_in.
     Arguments, result and errors are those of `variance_scaling`.
 
     Example:
@@ -364,19 +369,20 @@ def he_uniform(
 
 
 @dataclass(frozen=True, repr=False)
-class HeUniform(_Preset):
+class HeUniform(Preset):
     """Uniform of variance ``2 / fan_in``: He (Kaiming).
 
-    W_i ~ U[-L, L) with L = sqrt(6 / fan_in), so that the variance is
-    2 / fan_in.
-    A layer after a ReLU then keeps the variance of the signal.
+    W_i ~ U[-L, L) with L = sqrt(6 / fan_in); this has variance 2 / fan_in.
+    A layer after a ReLU then keeps the variance of the pre-activations.
 
     Attributes:
-        in_axis: Axis or axes of inputs, in a shape ``(*taps, in, out)`` by default.
-            fan_in is their size times the taps. None: Keras's rule (see `fans`).
+        in_axis: Axis or axes of inputs; the default is for shapes ``(*taps, in, out)``.
+            fan_in is their size times the number of taps. None: Keras's rule (see
+            `fans`).
         out_axis: Axis or axes of outputs.
-        batch_axis: Axis or axes of stacked weights, which no fan counts; or "rest".
-        seed: Seed of the key for calls that pass none.
+        batch_axis: Axis or axes of stacked weights, which no fan counts. ``"rest"``:
+            every axis that is neither input nor output.
+        seed: Seed for calls without a key.
 
     Example:
         >>> HeUniform()(jax.random.key(0), (3, 4)).shape

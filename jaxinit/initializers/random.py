@@ -1,4 +1,4 @@
-"""Normal, uniform and truncated normal with given mean and scale."""
+"""Normal, uniform and truncated normal distributions with given parameters."""
 
 import math
 from dataclasses import dataclass
@@ -70,24 +70,25 @@ def random_uniform(
 ) -> jax.Array:
     """Uniform on [minval, maxval).
 
-    W_i ~ U[minval, maxval). In a narrow dtype rounding can reach ``maxval`` itself.
-    In a complex dtype W_i is uniform on a disk with the same mean and variance, whose
-    radius is (maxval - minval) / sqrt(6).
+    W_i ~ U[minval, maxval). In a narrow dtype a value can be rounded to ``maxval``.
+    In a complex dtype W_i is uniform on a disk with the same mean and variance. The
+    disk has radius (maxval - minval) / sqrt(6).
 
     Args:
         key: PRNG key, typed or raw, never reused by this function.
         shape: Any shape.
         dtype: Floating or complex dtype.
-        minval: Lower end, included.
-        maxval: Upper end, at least ``minval``.
+        minval: Lower end of the interval, included.
+        maxval: Upper end of the interval, at least ``minval``.
         out_sharding: Sharding of the result.
 
     Returns:
         Array of ``shape`` and ``dtype``.
 
     Raises:
-        ValueError: If ``maxval < minval``, an argument is not finite, or the interval
-            is wider than the computing dtype (float32 for narrow ones) can hold.
+        ValueError: If ``maxval < minval``, if an argument is not finite, or if the
+            interval is too wide for the dtype of the computation, which is float32 for
+            narrower dtypes.
 
     Example:
         >>> w = random_uniform(jax.random.key(0), (100,), minval=0.0, maxval=2.0)
@@ -120,26 +121,25 @@ def truncated_normal(
     corrected: bool = False,
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """Normal, given that it lies between two bounds.
+    """Normal distribution cut at two bounds.
 
-    W_i ~ N(mean, s^2) given a <= W_i <= b. s is ``stddev`` or, if ``corrected``, the
-    value that gives W_i the standard deviation ``stddev``. Relative bounds mean
-    a = mean + lower * s and b = mean + upper * s; absolute bounds mean a = lower and
-    b = upper. No value has a probability of its own, whatever the bounds; where both
-    bounds lie beyond two standard deviations, log probabilities keep the digits.
+    W_i ~ N(mean, s^2) given a <= W_i <= b. s is ``stddev``; or, if ``corrected``, s is
+    set so that W_i has the standard deviation ``stddev``. Relative bounds mean
+    a = mean + lower * s and b = mean + upper * s. Absolute bounds mean a = lower and
+    b = upper. Values do not pile up at the bounds, not even in the far tails.
 
     In a complex dtype the normal is circular and its modulus is cut:
-    |W_i - mean| <= upper * s, which needs lower = -upper.
+    |W_i - mean| <= upper * s. Then lower must be -upper.
 
     Args:
         key: PRNG key, typed or raw, never reused by this function.
         shape: Any shape.
         dtype: Floating or complex dtype.
         mean: Mean before truncation.
-        stddev: Standard deviation before truncation, or after it if
-            ``corrected``; at least 0.
-        lower: Lower bound, may be -inf.
-        upper: Upper bound, may be inf.
+        stddev: Standard deviation before truncation, or after it if ``corrected``; at
+            least 0.
+        lower: Lower bound; it may be -inf.
+        upper: Upper bound; it may be inf.
         bounds: ``"relative"``, in standard deviations from the mean, as in JAX
             and Keras; or ``"absolute"``, in units of W, as in PyTorch.
         corrected: Whether ``stddev`` is the standard deviation after truncation.
@@ -149,8 +149,8 @@ def truncated_normal(
         Array of ``shape`` and ``dtype``.
 
     Raises:
-        ValueError: If ``lower >= upper``, the bounds hold no probability, or no
-            normal truncated to absolute bounds has the corrected ``stddev``.
+        ValueError: If ``lower >= upper``, if the bounds are too far in one tail, or if
+            no normal cut at absolute bounds has the corrected ``stddev``.
 
     Example:
         >>> w = truncated_normal(jax.random.key(0), (1000,), stddev=1.0, upper=0.5)
@@ -193,7 +193,7 @@ def _check_uniform(where: str, *, minval: Any, maxval: Any) -> dict[str, Any]:
                 ValueError, where, "maxval", f"at least minval={minval}", maxval
             )
         if not math.isfinite(maxval - minval):
-            rule = f"within the range of a float of minval={minval}"
+            rule = f"so near to minval={minval} that a float can hold the difference"
             raise error(ValueError, where, "maxval", rule, maxval)
     return {"minval": minval, "maxval": maxval}
 
@@ -230,7 +230,7 @@ def _standardize(
     bounds: str,
     corrected: bool,
 ) -> dict[str, float]:
-    """Returns mean and stddev before truncation, and the bounds in stddevs."""
+    """Returns mean and stddev before truncation, and bounds relative to them."""
     if not lower < upper:
         raise error(ValueError, where, "upper", f"greater than lower={lower}", upper)
     if bounds == "absolute":
@@ -248,7 +248,7 @@ def _standardize(
         lower, upper = (lower - mean) / stddev, (upper - mean) / stddev
     _draws.check_bounds(where, lower, upper)
     if on_complex and lower != -upper:
-        rule = f"-upper={-upper} for a complex dtype, as the bounds cut the modulus"
+        rule = f"-upper={-upper} for a complex dtype: the bounds limit the modulus"
         raise error(ValueError, where, "lower", rule, lower)
     if corrected and bounds == "relative":
         if on_complex:
@@ -261,10 +261,10 @@ def _standardize(
 def _uncorrected(
     where: str, mean: float, stddev: float, lower: float, upper: float
 ) -> float:
-    """Returns the s for which N(mean, s^2) cut to [lower, upper] has ``stddev``.
+    """Returns s such that N(mean, s^2) cut to [lower, upper] has ``stddev``.
 
-    The standard deviation after truncation grows with s, from 0 to that of the
-    uniform, so bisection on log s finds it.
+    The standard deviation after truncation grows with s, from 0 to the standard
+    deviation of the uniform distribution. So bisection on log s finds s.
     """
 
     def after(s: float) -> float:
@@ -272,15 +272,15 @@ def _uncorrected(
         return s * _draws.truncated_moments(a, b)[1]
 
     low, high = stddev, stddev
-    if not lower <= mean <= upper:  # start where the bounds hold some probability
+    if not lower <= mean <= upper:  # start with an s that reaches the bounds
         away = min(abs(lower - mean), abs(upper - mean))
         low = high = max(stddev, away / _draws.FARTHEST)
         if after(low) > stddev:
-            rule = f"at least {after(low):g}, the least that float64 can reach there"
+            rule = f"at least {after(low):g}, the least for these bounds in float64"
             raise error(ValueError, where, "stddev", rule, stddev)
     widest = (upper - lower) / math.sqrt(12)
     if stddev >= 0.999 * widest:
-        rule = f"below {widest:g}, the value of the uniform on [{lower}, {upper}]"
+        rule = f"below {widest:g}, that of the uniform on [{lower}, {upper}]"
         raise error(ValueError, where, "stddev", rule, stddev)
     while after(high) < stddev:
         high *= 2
@@ -300,7 +300,7 @@ class RandomNormal(Initializer):
     Attributes:
         mean: Mean.
         stddev: Standard deviation, at least 0.
-        seed: Seed of the key for calls that pass none.
+        seed: Seed for calls without a key.
 
     Raises:
         ValueError: If ``stddev`` is negative or an argument is not finite.
@@ -324,12 +324,12 @@ class RandomUniform(Initializer):
     """Uniform on [minval, maxval).
 
     W_i ~ U[minval, maxval), for any shape. In a complex dtype W_i is uniform on a disk
-    with the same mean and variance, whose radius is (maxval - minval) / sqrt(6).
+    with the same mean and variance. The disk has radius (maxval - minval) / sqrt(6).
 
     Attributes:
-        minval: Lower end, included.
-        maxval: Upper end, at least ``minval``.
-        seed: Seed of the key for calls that pass none.
+        minval: Lower end of the interval, included.
+        maxval: Upper end of the interval, at least ``minval``.
+        seed: Seed for calls without a key.
 
     Raises:
         ValueError: If ``maxval < minval`` or an argument is not finite.
@@ -350,26 +350,27 @@ class RandomUniform(Initializer):
 
 @dataclass(frozen=True, repr=False)
 class TruncatedNormal(Initializer):
-    """Normal, given that it lies between two bounds.
+    """Normal distribution cut at two bounds.
 
-    W_i ~ N(mean, s^2) given a <= W_i <= b, for any shape. s is ``stddev`` or, if
-    ``corrected``, the value that gives W_i the standard deviation ``stddev``. In a
-    complex dtype the modulus is cut: |W_i - mean| <= upper * s, and lower = -upper.
+    W_i ~ N(mean, s^2) given a <= W_i <= b, for any shape. s is ``stddev``; or, if
+    ``corrected``, s is set so that W_i has the standard deviation ``stddev``. In a
+    complex dtype the modulus is cut: |W_i - mean| <= upper * s, and lower must be
+    -upper.
 
     Attributes:
         mean: Mean before truncation.
         stddev: Standard deviation before truncation, or after it if ``corrected``.
-        lower: Lower bound, may be -inf.
-        upper: Upper bound, may be inf.
+        lower: Lower bound; it may be -inf.
+        upper: Upper bound; it may be inf.
         bounds: ``"relative"``, in standard deviations from the mean:
             a = mean + lower * s and b = mean + upper * s. Or ``"absolute"``:
             a = lower and b = upper.
         corrected: Whether ``stddev`` is the standard deviation after truncation.
-        seed: Seed of the key for calls that pass none.
+        seed: Seed for calls without a key.
 
     Raises:
-        ValueError: If ``lower >= upper``, the bounds hold no probability, or no
-            normal truncated to absolute bounds has the corrected ``stddev``.
+        ValueError: If ``lower >= upper``, if the bounds are too far in one tail, or if
+            no normal cut at absolute bounds has the corrected ``stddev``.
 
     Example:
         >>> TruncatedNormal(stddev=1.0)(jax.random.key(0), (2, 3)).shape

@@ -1,7 +1,7 @@
-"""Names and classes: get, serialize, deserialize, register.
+"""Registered names of classes: get, serialize, deserialize, register.
 
-Loading a config builds registered classes from plain data and does nothing
-else: no import, no evaluation, no unpickling, whatever the config says.
+Loading a config builds registered classes from plain data. It imports, evaluates and
+unpickles nothing, whatever the config says.
 """
 
 import dataclasses
@@ -18,29 +18,29 @@ from .._frozen import FrozenArray
 from . import keras_configs
 from .functions import check_signature
 
-_LONGEST = 1000  # characters of a key
-_DEPTH = 32  # nested initializers, axes and arrays stay far below
-_SIZE = 2_000_000  # values of one config, array elements included
+_LONGEST = 1000  # most characters of a key of a config
+_DEPTH = 32  # most levels of a config; those in use have far fewer
+_SIZE = 2_000_000  # most values of a config, array elements included
 _ENVELOPE = {"module", "class_name", "config", "registered_name"}
 
 _classes: dict[str, type] = {}
 
 
 def register(target: type | str | None = None, /, *, override: bool = False) -> Any:
-    """Gives a custom initializer class a name that configs can use.
+    """Registers your initializer class under a name that configs can use.
 
-    ``@register`` uses the name of the class. ``@register("package>Name")`` sets
-    another name, by convention with the package in front.
+    ``@register`` uses the name of the class. ``@register("package>Name")`` uses another
+    name, by convention with the name of the package first.
 
     Args:
         target: The class, or the name to register it under.
-        override: Replace a class registered under the same name.
+        override: Whether to replace a class registered under the same name.
 
     Returns:
         The class, or a decorator.
 
     Raises:
-        TypeError: If the class is not a frozen dataclass of its own.
+        TypeError: If the class itself is not decorated as a frozen dataclass.
         ValueError: If the name is taken or empty.
 
     Example:
@@ -88,7 +88,7 @@ def _add(cls: Any, name: str, override: bool) -> Any:
 
 
 def _is_built_in(cls: type) -> bool:
-    """Whether a class is one of the library's own, which a config of Keras may name."""
+    """True if a class is defined by jaxinit; a config of Keras may name only those."""
     return cls.__module__.startswith(f"{__package__}.")
 
 
@@ -98,21 +98,21 @@ def names() -> dict[str, type]:
 
 
 def get(identifier: Any) -> Any:
-    """Returns the initializer that an identifier names.
+    """Returns the initializer that an identifier stands for.
 
     Args:
         identifier: A registered name (``"he_normal"``, ``"HeNormal"``); a config
-            dict; a class (built with its defaults); an initializer or any callable
-            ``(key, shape, dtype)``, which is returned unchanged; an array, which
-            gives an initializer for its own shape only; or None.
+            dict; a class, which is built with its defaults; an initializer or any
+            callable ``(key, shape, dtype)``, which is returned unchanged; an array,
+            which becomes `FromArray`; or None.
 
     Returns:
         An initializer, the callable, or None for None.
 
     Raises:
         TypeError: If ``identifier`` is none of these.
-        ValueError: If the name is unknown, the config is wrong, or a field that has
-            no default is missing.
+        ValueError: If the name is unknown, if the config is invalid, or if a field
+            without a default is missing.
 
     Example:
         >>> get("he_normal")
@@ -138,17 +138,17 @@ def get(identifier: Any) -> Any:
 
 
 def serialize(initializer: Any) -> dict[str, Any]:
-    """Returns a registered initializer as a JSON-serializable dict.
+    """Returns an initializer as a JSON-serializable dict.
 
     Args:
         initializer: An instance of a registered class.
 
     Returns:
-        A dict of ``module``, ``class_name``, ``config`` and
-        ``registered_name`` (None for a class of jaxinit).
+        A dict of ``module``, ``class_name``, ``config`` and ``registered_name``, which
+        is None for a class of jaxinit.
 
     Raises:
-        TypeError: If its class is not registered.
+        TypeError: If the class is not registered.
 
     Example:
         >>> serialize(get("zeros"))["class_name"]
@@ -174,12 +174,13 @@ def serialize(initializer: Any) -> dict[str, Any]:
 def deserialize(config: str | Mapping[str, Any]) -> Any:
     """Builds the initializer that a config describes.
 
-    Reads what `serialize` writes, Keras 3's form, the legacy ``{"class_name",
-    "config"}`` and a bare name, with nested initializers. In a Keras config,
-    which is one without ``"module": "jaxinit"``, the distribution ``"normal"``
-    means truncated, ``input_axes`` and ``output_axes`` leave every other axis
-    out of the fans, and without them the fans are Keras's for any shape:
-    ``in_axis=None, out_axis=None``.
+    The config is the dict of `serialize`, the dict of Keras 3, the older
+    ``{"class_name", "config"}``, or a name. It may nest initializers.
+
+    A config without ``"module": "jaxinit"`` is read as one of Keras. There the
+    distribution ``"normal"`` is truncated. With ``input_axes`` and ``output_axes`` no
+    fan counts the other axes. Without them the fans follow Keras's rule
+    (``in_axis=None, out_axis=None``).
 
     Args:
         config: A dict of plain data, or a registered name.
@@ -189,8 +190,8 @@ def deserialize(config: str | Mapping[str, Any]) -> Any:
 
     Raises:
         TypeError: If the config or a field has a wrong type.
-        ValueError: If a name is unknown, a field unknown, missing or wrong, or
-            the config too deep or too large.
+        ValueError: If a name or a field is unknown, if a field is missing or invalid,
+            or if the config is too deep or too large.
 
     Example:
         >>> deserialize({"class_name": "HeNormal", "config": {"seed": 3}})
@@ -209,7 +210,7 @@ def deserialize(config: str | Mapping[str, Any]) -> Any:
 
 
 def is_foreign(config: Mapping[str, Any]) -> bool:
-    """True for the config of a function, or of a class of somebody else."""
+    """True for the config of a function, or of a class that is not jaxinit's."""
     if config.get("class_name") in keras_configs.FUNCTIONS:
         return True
     name = config.get("registered_name") or config.get("class_name")
@@ -226,7 +227,7 @@ def is_foreign(config: Mapping[str, Any]) -> bool:
 
 
 def decode(value: Any) -> Any:
-    """Builds every nested initializer and array of a config value."""
+    """Builds the initializers and arrays that are nested in a value of a config."""
     if isinstance(value, Mapping) and "class_name" in value:
         if value["class_name"] in keras_configs.ARRAYS:
             return FrozenArray.from_plain("deserialize", "config", value)
@@ -246,8 +247,8 @@ def _build(config: Mapping[str, Any]) -> Any:
     name = config.get("registered_name") or config["class_name"]
     if config["class_name"] in keras_configs.FUNCTIONS:
         raise ValueError(
-            f"{short(config.get('config') or name)} is a function. No config makes "
-            "jaxinit load a function; register a class with @jaxinit.register."
+            f"{short(config.get('config') or name)} is a function, and jaxinit loads "
+            "no functions from configs. Register a class with @jaxinit.register."
         )
     fields = config.get("config")
     fields = {} if fields is None else fields
@@ -278,16 +279,16 @@ def _check_module(module: str | None, name: str) -> None:
         return
     if not keras_configs.is_keras_module(module):
         raise ValueError(
-            f"config['module'] is {short(module)}, which is not read: no config makes "
-            "jaxinit import a module. Register the class with @jaxinit.register "
-            "and name it in 'registered_name'."
+            f"config['module'] is {short(module)}, and jaxinit imports no modules for "
+            "configs. Register the class with @jaxinit.register and name it in "
+            "'registered_name'."
         )
     if name not in keras_configs.CLASSES:
         raise ValueError(f"Keras, config['module'], has no initializer {name}.")
 
 
 def _unwrap(fields: Mapping[str, Any]) -> Any:
-    """Builds the initializer inside a config that `to_keras` made, with its seed."""
+    """Builds the initializer inside the config of a `to_keras` wrapper."""
     inner = fields.get("initializer")
     if not isinstance(inner, Mapping) or set(fields) - {"initializer", "seed"}:
         raise ValueError(
@@ -304,12 +305,12 @@ def _with_defaults(cls: Any) -> Any:
 
 @functools.cache
 def _default_of(cls: Any) -> Any:
-    """Builds a built-in initializer with its defaults; an error names what it lacks."""
+    """Builds a built-in initializer with its defaults, or names the missing fields."""
     return cls.from_config({})
 
 
 def with_seed(initializer: Any, seed: Any) -> Any:
-    """Returns the initializer with another seed, if both have one."""
+    """Returns the initializer with the seed, if it has one and the seed is not None."""
     if seed is None or not hasattr(initializer, "seed"):
         return initializer
     return dataclasses.replace(initializer, seed=seed)
@@ -323,14 +324,13 @@ def _find(name: Any) -> type:
     close = difflib.get_close_matches(name[:80], _classes, n=3, cutoff=0.6)
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     raise ValueError(
-        f"{short(name)} names no registered initializer.{hint} A class of your own "
-        "needs @jaxinit.register, in a module that is imported before the config is "
-        "loaded."
+        f"{short(name)} names no registered initializer.{hint} Decorate your own class "
+        "with @jaxinit.register, and import its module before the config is loaded."
     )
 
 
 def check_extent(config: Mapping[str, Any], depth: int = _DEPTH) -> None:
-    """Refuses a config that is too deep or too large, before any recursion."""
+    """Refuses a config that is too deep or too large; it does not recurse."""
     level: list[Any] = [config]
     size = 0
     for _ in range(depth):
@@ -353,7 +353,7 @@ def _children(value: Any) -> Sequence[Any]:
                 raise TypeError(f"Keys of a config must be str; got {short(key)}.")
             if len(key) > _LONGEST:
                 raise ValueError(
-                    f"Keys of a config must be of at most {_LONGEST} characters; got "
+                    f"Keys of a config must have at most {_LONGEST} characters; got "
                     f"{short(key)}."
                 )
         return list(value.values())

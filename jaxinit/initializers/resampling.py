@@ -1,4 +1,4 @@
-"""Kernels that interpolate linearly: upsampling and downsampling."""
+"""Kernels for upsampling and downsampling by linear interpolation."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,17 +24,17 @@ def bilinear_upsampling(
     """Kernel of a transposed convolution that interpolates linearly.
 
     W[t, i, j] = prod_a (1 - |t_a - c_a| / f_a) (i == j) over the spatial axes a, with
-    f = (k + 1) // 2 and c = (k - 1) / 2 for k taps. f is the stride s of kernels with
-    k = 2 s or k = 2 s - 1 taps. With strides f the weights of every output position
-    sum to 1, and a linear function of position stays one.
+    f = (k + 1) // 2 and c = (k - 1) / 2 for k taps. Use it with strides f: a stride s
+    needs 2 s or 2 s - 1 taps. Then the weights of every output position sum to 1, and a
+    linear function of the position stays linear.
 
-    With ``in`` of 1 the kernel is depthwise: every output has the filter, for
+    If in == 1 the kernel is depthwise: every output channel has the filter, for
     ``feature_group_count=out``.
 
     Args:
         key: Unused; may be None.
-        shape: ``(*taps, in, out)`` with in == out or in == 1, the form that
-            ``lax.conv_transpose`` and Flax take.
+        shape: ``(*taps, in, out)`` with in == out or in == 1, as for
+            ``lax.conv_transpose`` and Flax.
         dtype: Floating or complex dtype.
         out_sharding: Sharding of the result.
 
@@ -65,8 +65,8 @@ def linear_downsampling(
     """Kernel of a strided convolution that averages with linear weights.
 
     W is the kernel of `bilinear_upsampling` divided by the sum of its taps. With
-    strides (k + 1) // 2 a constant keeps its value, and a linear function of position
-    stays one.
+    strides (k + 1) // 2 a constant keeps its value, and a linear function of the
+    position stays linear.
 
     Args:
         key: Unused; may be None.

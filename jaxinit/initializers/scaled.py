@@ -1,8 +1,8 @@
 """Combinators that scale a draw: by a number, by depth, to a length.
 
-The inner initializer draws V in the dtype of the computation, with the values that
-the same key gives it alone. V is scaled there, and the result W is rounded to the
-requested dtype once.
+The inner initializer draws V from the key of the call, in the dtype of the computation.
+The combinator scales V in this dtype and rounds the result W to the requested dtype
+once.
 """
 
 from dataclasses import dataclass
@@ -86,9 +86,9 @@ def depth_scaled(
     """Scales down residual branches by the root of their number.
 
     Var W = Var V / (per_block * n), where V is the draw of ``initializer`` with the
-    same key. In mode "depth" n is the number of layers, so that the sum of all branches
-    has the variance of one of them (GPT-2). In mode "index" n is l + 1 in layer
-    l = 0, 1, ..., the number of layers up to it.
+    same key. In mode "depth" n is the number of layers: the sum of all branches then
+    has the variance of one unscaled branch (GPT-2). In mode "index" n is l + 1 in layer
+    l = 0, 1, ...
 
     Args:
         key: PRNG key, typed or raw, never reused by this function. May be None if
@@ -97,19 +97,19 @@ def depth_scaled(
         dtype: Floating or complex dtype.
         initializer: The initializer to wrap: an object, its name or its config.
         num_layers: Number of layers.
-        per_block: Residual branches of a layer: 2 in a transformer.
+        per_block: Number of residual branches in a layer: 2 in a transformer.
         mode: ``"depth"`` or ``"index"``.
-        index: In mode "index" the layer l, from 0. None if the array stacks the
-            layers along ``axis``, as a scan does: slice l is layer l.
-        axis: Axis of the layers where they are stacked.
+        index: In mode "index" the number l of the layer, from 0. None: the array
+            stacks all layers along ``axis``, as in a scan.
+        axis: Axis of stacked layers.
         out_sharding: Sharding of the result.
 
     Returns:
         Array of ``shape`` and ``dtype``.
 
     Raises:
-        ValueError: If ``index`` is not below ``num_layers``, or None in mode "index"
-            and ``shape`` has not ``num_layers`` along ``axis``.
+        ValueError: If ``index`` is not below ``num_layers``; or if layers are stacked
+            and the size of ``shape`` along ``axis`` is not ``num_layers``.
 
     Example:
         >>> of_layers = {"initializer": "ones", "num_layers": 4, "mode": "index"}
@@ -118,7 +118,7 @@ def depth_scaled(
 
     References:
         Radford et al., "Language models are unsupervised multitask learners", 2019,
-        section 2.3; Bao et al., "BEiT", 2021, whose code has the layer's index.
+        section 2.3; for mode "index" the code of Bao et al., "BEiT", 2021.
     """
     where = "depth_scaled"
     a = _check_depth_scaled(
@@ -140,8 +140,9 @@ def depth_scaled(
     else:
         (axis,) = resolve_axes(where, "axis", a["axis"], shape)
         if shape[axis] != n:
-            rule = f"of {n} layers along axis {axis}, or of one layer with index=l"
-            raise error(ValueError, where, "shape", rule, shape)
+            rule = f"a shape of {n} layers along axis {axis}"
+            cure = "For the shape of one layer l pass index=l."
+            raise error(ValueError, where, "shape", rule, shape, cure)
         factor = (a["per_block"] * np.arange(1.0, n + 1)) ** -0.5
         factor = factor.reshape(-1, *(1,) * (len(shape) - axis - 1))
     return _scaled(*args, factor, initializer=inner)
@@ -157,7 +158,7 @@ def normalized(
     norm: float = 1.0,
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """Vectors along ``axis``, scaled to one Euclidean length.
+    """Scales the vectors along ``axis`` to one Euclidean length.
 
     W = norm * V / |V| for each vector V along ``axis`` of the draw of ``initializer``,
     and zero where V is zero. The mean of |W_i|^2 over a vector of n entries is
@@ -171,8 +172,8 @@ def normalized(
         shape: A shape that ``initializer`` supports.
         dtype: Floating or complex dtype.
         initializer: The initializer to wrap: an object, its name or its config.
-        axis: Axis or axes that a vector extends along: -1 for the rows of an
-            embedding, -2 for the inputs of each unit of a kernel ``(in, out)``.
+        axis: Axis or axes of each vector: -1 for the vectors of an embedding, -2 for
+            the inputs of each output of a kernel ``(in, out)``.
         norm: Length of each vector, at least 0.
         out_sharding: Sharding of the result.
 
@@ -199,8 +200,8 @@ def normalized(
 @program
 def _scaled(key, shape, dtype, factor, *, initializer):
     values = draw(initializer, key, shape, dtype)
-    # Without the barrier XLA multiplies a constant factor with the factors of the draw
-    # inside jit, which rounds differently from an eager call.
+    # Without the barrier XLA multiplies, inside jit, a constant factor with the factors
+    # of the draw. That rounds differently from an eager call.
     factor = lax.optimization_barrier(jnp.asarray(factor, jnp.finfo(dtype).dtype))
     return values * factor.astype(dtype)
 
@@ -208,7 +209,7 @@ def _scaled(key, shape, dtype, factor, *, initializer):
 @program
 def _normalized(key, shape, dtype, norm, *, initializer, axes):
     values = draw(initializer, key, shape, dtype)
-    # The largest entry becomes 1 first, so that no square overflows or vanishes.
+    # First scale the largest entry to 1: then no square overflows or underflows.
     largest = jnp.max(jnp.abs(values), axes, keepdims=True, initial=0)
     values = values / jnp.where(largest > 0, largest, 1).astype(dtype)
     length = jnp.sqrt(jnp.sum(jnp.abs(values) ** 2, axes, keepdims=True))
@@ -238,7 +239,7 @@ def _check_depth_scaled(
     if index is not None:
         index = check_int(where, "index", index, minimum=0)
         if mode == "depth" or index >= num_layers:
-            rule = f"None in mode 'depth', below num_layers={num_layers} in 'index'"
+            rule = f"None in mode 'depth', or below num_layers={num_layers} in 'index'"
             raise error(ValueError, where, "index", rule, index)
     return {
         "initializer": check_initializer(where, "initializer", initializer),
@@ -261,12 +262,12 @@ def _check_normalized(
 
 
 def _depth_reads_layout(self: Any) -> bool:
-    """False for stacked layers, because ``axis`` names an axis of the array."""
+    """False for stacked layers, because ``axis`` is an axis of the stored array."""
     return not _scales_by_index(self) and inner_reads_layout(self)
 
 
 def _scales_by_index(self: Any) -> bool:
-    """True for stacked layers, each of which has a factor of its own."""
+    """True for stacked layers, which have different factors."""
     return self.mode == "index" and self.index is None
 
 
@@ -280,7 +281,7 @@ class Scaled(Initializer):
     Attributes:
         initializer: The initializer to wrap: an object, its name or its config.
         factor: Any real number.
-        seed: Seed of the key for calls that pass none.
+        seed: Seed for calls without a key.
 
     Example:
         >>> Scaled("he_normal", 0.1)(jax.random.key(0), (3, 4)).shape
@@ -303,22 +304,23 @@ class DepthScaled(Initializer):
     """Scales down residual branches by the root of their number.
 
     Var W = Var V / (per_block * n), where V is the draw of ``initializer`` with the
-    same key. In mode "depth" n is the number of layers, so that the sum of all branches
-    has the variance of one of them. In mode "index" n is l + 1 in layer l = 0, 1, ...
+    same key. In mode "depth" n is the number of layers: the sum of all branches then
+    has the variance of one unscaled branch (GPT-2). In mode "index" n is l + 1 in layer
+    l = 0, 1, ...
 
     Attributes:
         initializer: The initializer to wrap: an object, its name or its config.
         num_layers: Number of layers.
-        per_block: Residual branches of a layer: 2 in a transformer.
+        per_block: Number of residual branches in a layer: 2 in a transformer.
         mode: ``"depth"`` or ``"index"``.
-        index: In mode "index" the layer l, from 0. None if the array stacks the
-            layers along ``axis``, as a scan does: slice l is layer l.
-        axis: Axis of the layers where they are stacked.
-        seed: Seed of the key for calls that pass none.
+        index: In mode "index" the number l of the layer, from 0. None: the array
+            stacks all layers along ``axis``, as in a scan.
+        axis: Axis of stacked layers.
+        seed: Seed for calls without a key.
 
     Raises:
         ValueError: If ``index`` is not below ``num_layers``; in a call, if layers are
-            stacked and the shape has not ``num_layers`` along ``axis``.
+            stacked and the size of the shape along ``axis`` is not ``num_layers``.
 
     Example:
         >>> output = DepthScaled(jaxinit.RandomNormal(stddev=0.02), num_layers=12)
@@ -327,7 +329,7 @@ class DepthScaled(Initializer):
 
     References:
         Radford et al., "Language models are unsupervised multitask learners", 2019,
-        section 2.3; Bao et al., "BEiT", 2021, whose code has the layer's index.
+        section 2.3; for mode "index" the code of Bao et al., "BEiT", 2021.
     """
 
     initializer: Any
@@ -348,7 +350,7 @@ class DepthScaled(Initializer):
 
 @dataclass(frozen=True, repr=False)
 class Normalized(Initializer):
-    """Vectors along ``axis``, scaled to one Euclidean length.
+    """Scales the vectors along ``axis`` to one Euclidean length.
 
     W = norm * V / |V| for each vector V along ``axis`` of the draw of ``initializer``,
     and zero where V is zero. The mean of |W_i|^2 over a vector of n entries is
@@ -356,10 +358,10 @@ class Normalized(Initializer):
 
     Attributes:
         initializer: The initializer to wrap: an object, its name or its config.
-        axis: Axis or axes that a vector extends along: -1 for the rows of an
-            embedding, -2 for the inputs of each unit of a kernel ``(in, out)``.
+        axis: Axis or axes of each vector: -1 for the vectors of an embedding, -2 for
+            the inputs of each output of a kernel ``(in, out)``.
         norm: Length of each vector, at least 0.
-        seed: Seed of the key for calls that pass none.
+        seed: Seed for calls without a key.
 
     Raises:
         ValueError: In a call, if the shape has no such axis.

@@ -1,4 +1,4 @@
-"""Normal, with a fixed number of zeros in every vector along an axis."""
+"""Normal, with the same number of zeros in every vector along an axis."""
 
 import math
 from dataclasses import dataclass
@@ -30,14 +30,14 @@ def sparse(
 ) -> jax.Array:
     """Normal, with the same number of zeros in every vector along ``axis``.
 
-    Each vector has n entries along ``axis``. ceil(sparsity * n) of them are zero: every
-    such choice is equally likely, and the choices of two vectors are independent. The
-    others are N(0, stddev^2). So E|W_i|^2 = stddev^2 (1 - ceil(sparsity n) / n).
+    A vector has n entries, and ceil(sparsity * n) of them are zero. Every choice of
+    these entries is equally likely, and the choices of two vectors are independent. The
+    other entries are N(0, stddev^2). So E|W_i|^2 = stddev^2 (1 - ceil(sparsity n) / n).
 
-    In a kernel ``(in, out)`` the default axis=-2 zeros inputs of each output unit, so
-    that all units have the same number of connections. ``torch.nn.init.sparse_`` also
-    zeros along the first axis, but a ``torch.nn.Linear`` is ``(out, in)``: it drops
-    outputs of each input, which is axis=-1 here.
+    In a kernel ``(in, out)`` the default axis=-2 gives every output the same number of
+    nonzero inputs. ``torch.nn.init.sparse_`` also uses the first axis, but
+    ``torch.nn.Linear`` stores ``(out, in)``: it gives every input the same number of
+    nonzero outputs, which is axis=-1 here.
 
     Args:
         key: PRNG key, typed or raw, never reused by this function.
@@ -45,16 +45,16 @@ def sparse(
         dtype: Floating or complex dtype.
         sparsity: Fraction of zeros in each vector, from 0 to 1.
         stddev: Standard deviation of the other entries, at least 0.
-        axis: Axis or axes that a vector extends along; ``(0, 1, 2)`` for the
-            connections of an output of a kernel ``(height, width, in, out)``.
+        axis: Axis or axes of each vector: ``(0, 1, 2)`` for all connections of an
+            output in a kernel ``(height, width, in, out)``.
         out_sharding: Sharding of the result.
 
     Returns:
         Array of ``shape`` and ``dtype``.
 
     Raises:
-        ValueError: If ``sparsity`` is not from 0 to 1, ``stddev`` is negative, or
-            ``shape`` has no such ``axis``.
+        ValueError: If ``sparsity`` is not from 0 to 1, if ``stddev`` is negative, or
+            if ``shape`` has no such ``axis``.
 
     Example:
         >>> w = sparse(jax.random.key(0), (10, 3), sparsity=0.65)
@@ -82,11 +82,10 @@ def _sparse(key, shape, dtype, zeros, stddev, *, axes):
 
 
 def _least(bits: jax.Array, count: Any, axes: tuple[int, ...]) -> jax.Array:
-    """Returns where ``bits`` are among the ``count`` least along ``axes``.
+    """Returns a mask of the ``count`` smallest ``bits`` along ``axes``.
 
-    Of equal bits those of lower index come first. Bisection finds the largest bits that
-    are still chosen, bit by bit. It needs sums along ``axes`` and no sort, which suits
-    sharded arrays.
+    Equal bits are ordered by their index. Bisection finds the largest chosen value, bit
+    by bit. It needs sums along ``axes`` but no sort, which suits sharded arrays.
     """
     count = jnp.asarray(count, jnp.int32)
 
@@ -94,7 +93,7 @@ def _least(bits: jax.Array, count: Any, axes: tuple[int, ...]) -> jax.Array:
         return jnp.sum(where, axes, jnp.int32, keepdims=True)
 
     def last(width: int, below: Any, count: jax.Array) -> jax.Array:
-        """The largest number of ``width`` bits with fewer than ``count`` below it."""
+        """Returns the largest ``width``-bit number with fewer than ``count`` below."""
 
         def bit(i: jax.Array, found: jax.Array) -> jax.Array:
             larger = found | (np.uint32(1) << jnp.asarray(width - 1 - i, jnp.uint32))
@@ -126,16 +125,17 @@ def _check_sparse(
 class Sparse(Initializer):
     """Normal, with the same number of zeros in every vector along ``axis``.
 
-    ceil(sparsity * n) of the n entries of each vector are zero, at random places. The
-    others are N(0, stddev^2). So E|W_i|^2 = stddev^2 (1 - ceil(sparsity n) / n).
+    A vector has n entries, and ceil(sparsity * n) of them, at random places, are zero.
+    The other entries are N(0, stddev^2). So
+    E|W_i|^2 = stddev^2 (1 - ceil(sparsity n) / n).
 
     Attributes:
         sparsity: Fraction of zeros in each vector, from 0 to 1.
         stddev: Standard deviation of the other entries, at least 0.
-        axis: Axis or axes that a vector extends along. The default is the inputs of
-            each output in a shape ``(in, out)``; ``(0, 1, 2)`` is the same for
+        axis: Axis or axes of each vector. The default is the inputs of each output in a
+            shape ``(in, out)``; ``(0, 1, 2)`` is the same for
             ``(height, width, in, out)``.
-        seed: Seed of the key for calls that pass none.
+        seed: Seed for calls without a key.
 
     Raises:
         ValueError: If ``sparsity`` is not from 0 to 1 or ``stddev`` is negative; in a

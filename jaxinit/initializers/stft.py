@@ -14,8 +14,8 @@ from .._frozen import FrozenArray
 from .base import Initializer
 from .constant import fill
 
-# The windows of scipy.signal that need no parameter. A name is checked against these,
-# as SciPy loads only where a window is computed: loading a config imports nothing.
+# The windows of scipy.signal that need no parameter. Names are checked against this set
+# and not by SciPy, because loading a config must import nothing.
 WINDOWS = frozenset(
     """
     bart barthann bartlett bkh black blackharr blackman blackmanharris blk bman
@@ -47,11 +47,10 @@ def stft(
         key: Unused; may be None.
         shape: ``(T, 1, F // 2 + 1)``: window length, one channel, frequencies.
         dtype: Floating or complex dtype. The values are computed in float32, or in
-            float64 for a 64-bit dtype, with Keras's operations: the float32 values
-            are Keras's.
+            float64 for a 64-bit dtype. The float32 values equal those of Keras.
         side: ``"real"`` (cosines) or ``"imag"`` (sines).
-        window: Name of a window of ``scipy.signal``, T window values, or None
-            for no window, and then no scaling.
+        window: Name of a window of ``scipy.signal``; T window values; or None for no
+            window and no scaling.
         scaling: ``"density"``, ``"spectrum"`` or None.
         periodic: Whether the named window is periodic rather than symmetric.
         out_sharding: Sharding of the result.
@@ -61,8 +60,8 @@ def stft(
 
     Raises:
         ImportError: If ``window`` is a name and SciPy is not installed.
-        ValueError: If the shape is not ``(T, 1, 2 or more)``, or the window is
-            unknown or not of length T.
+        ValueError: If the shape is not ``(T, 1, 2 or more)``, or if the window is
+            unknown or does not have length T.
 
     Example:
         >>> stft(None, (4, 1, 3), window=None)[:, 0, 1].round(3) + 0.0
@@ -85,7 +84,7 @@ def stft(
             window = _named_window(where, window, shape[0], a["periodic"])
         window = np.asarray(window, np.float64)
         if window.shape != shape[:1]:
-            rule = f"of shape {shape[:1]}, as the first dimension of the kernel"
+            rule = f"an array of shape {shape[:1]}, the first dimension of the kernel"
             raise error(ValueError, where, "window", rule, f"shape {window.shape}")
         if a["scaling"] is not None and not window.any():
             cure = "Symmetric windows of length 2 or less vanish: use periodic=True."
@@ -104,7 +103,7 @@ def _waves(
     """Returns the values, rounded after each operation as Keras rounds them."""
     length, _, bins = shape
     wide = jnp.float64 if dtype in (np.float64, np.complex128) else jnp.float32
-    with jax.ensure_compile_time_eval():  # one by one inside jit as well
+    with jax.ensure_compile_time_eval():  # inside jit, too, one by one
         time = jnp.arange(length, dtype=wide).reshape(length, 1, 1)
         frequency = jnp.arange(bins, dtype=wide).reshape(1, 1, bins) / (2 * (bins - 1))
         angles = -2 * time * frequency * jnp.arccos(jnp.asarray(-1, wide))
@@ -124,8 +123,8 @@ def _named_window(where: str, name: str, length: int, periodic: bool) -> np.ndar
         from scipy import signal
     except ImportError:
         raise ImportError(
-            f"{where}(window={short(name)}): named windows need SciPy: pip install "
-            "scipy. Window values or None work without it."
+            f"{where}(window={short(name)}): a named window needs SciPy. Run pip "
+            "install scipy, or pass the window's values or None."
         ) from None
     try:
         return np.asarray(signal.get_window(name, length, fftbins=periodic))
@@ -142,7 +141,7 @@ def _check_stft(
     ):
         window = FrozenArray.from_plain(where, "window", window)
         if np.asarray(window).dtype.kind == "c":
-            raise error(TypeError, where, "window", "real", window)
+            raise error(TypeError, where, "window", "an array of real numbers", window)
     elif isinstance(window, str):
         name = window.removesuffix("_symmetric").removesuffix("_periodic")
         if name not in WINDOWS:
@@ -171,15 +170,15 @@ class STFT(Initializer):
 
     Attributes:
         side: ``"real"`` (cosines) or ``"imag"`` (sines).
-        window: Name of a window of ``scipy.signal``, T window values, or None
-            for no window, and then no scaling.
+        window: Name of a window of ``scipy.signal``; T window values; or None for no
+            window and no scaling.
         scaling: ``"density"``, ``"spectrum"`` or None.
         periodic: Whether the named window is periodic rather than symmetric.
 
     Raises:
         ImportError: If ``window`` is a name and SciPy is not installed.
         ValueError: If the window is unknown; in a call, if the shape is not
-            ``(T, 1, 2 or more)``, or the window is not of length T.
+            ``(T, 1, 2 or more)``, or if the window does not have length T.
 
     Example:
         >>> STFT("imag", window=None)(None, (4, 1, 3)).shape

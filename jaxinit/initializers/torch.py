@@ -1,4 +1,4 @@
-"""PyTorch's defaults: uniform between -1 / sqrt(fan_in) and 1 / sqrt(fan_in)."""
+"""The default initializers of PyTorch's layers: uniform, scaled by fan_in."""
 
 import math
 from dataclasses import dataclass
@@ -9,9 +9,8 @@ import jax
 from .. import _draws
 from .._checks import BatchAxes, FanAxis, check_draw, check_size
 from .._compat import OutSharding, Shape
-from .._fans import check_fan_axes
-from .base import Initializer, unless_axes_are_named
-from .presets import draw_preset
+from .base import Initializer
+from .presets import Preset, draw_preset
 
 
 def torch_kernel(
@@ -24,13 +23,13 @@ def torch_kernel(
     batch_axis: BatchAxes = (),
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """Uniform of variance ``1 / (3 fan_in)``, as PyTorch's layers draw kernels.
+    """Uniform of variance ``1 / (3 fan_in)``: the kernels of PyTorch's layers.
 
     W_i ~ U[-L, L) with L = 1 / sqrt(fan_in).
-    Arguments, result and errors are those of `variance_scaling`, and the default axes
-    are those of JAX, ``(*taps, in, out)``. PyTorch's own layout ``(out, in, *taps)``
-    needs ``in_axis=1, out_axis=0``. PyTorch scales its transposed convolutions by their
-    outputs, so their kernels ``(*taps, in, out)`` need ``in_axis=-1, out_axis=-2``.
+    Arguments, result and errors are those of `variance_scaling`. The default axes are
+    for JAX's layout ``(*taps, in, out)``. For PyTorch's layout ``(out, in, *taps)``
+    pass ``in_axis=1, out_axis=0``. PyTorch scales transposed convolutions by their
+    outputs: for their kernels in JAX's layout pass ``in_axis=-1, out_axis=-2``.
 
     Example:
         >>> w = torch_kernel(jax.random.key(0), (100, 300))
@@ -52,16 +51,16 @@ def torch_bias(
     fan_in: int,
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """Uniform of variance ``1 / (3 fan_in)``, as PyTorch's layers draw biases.
+    """Uniform of variance ``1 / (3 fan_in)``: the biases of PyTorch's layers.
 
-    b_i ~ U[-L, L) with L = 1 / sqrt(fan_in). The fan-in is that of the kernel of the
-    same layer, because the shape of a bias does not tell it.
+    b_i ~ U[-L, L) with L = 1 / sqrt(fan_in). ``fan_in`` is an argument, because the
+    shape of a bias does not contain it: it is the fan-in of the kernel of the layer.
 
     Args:
         key: PRNG key, typed or raw, never reused by this function.
         shape: Any shape.
         dtype: Floating or complex dtype.
-        fan_in: Fan-in of the kernel, as `jaxinit.fans` gives it, at least 1.
+        fan_in: Fan-in of the kernel of the layer (see `jaxinit.fans`), at least 1.
         out_sharding: Sharding of the result.
 
     Returns:
@@ -89,18 +88,20 @@ def _check_bias(where: str, *, fan_in: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, repr=False)
-class TorchKernel(Initializer):
-    """Uniform of variance ``1 / (3 fan_in)``, as PyTorch's layers draw kernels.
+class TorchKernel(Preset):
+    """Uniform of variance ``1 / (3 fan_in)``: the kernels of PyTorch's layers.
 
-    W_i ~ U[-L, L) with L = 1 / sqrt(fan_in). The shape is ``(*taps, in, out)`` by
-    default; PyTorch's own ``(out, in, *taps)`` needs ``in_axis=1, out_axis=0``.
+    W_i ~ U[-L, L) with L = 1 / sqrt(fan_in). For PyTorch's layout ``(out, in, *taps)``
+    pass ``in_axis=1, out_axis=0``.
 
     Attributes:
-        in_axis: Axis or axes of inputs. fan_in is their size times the taps. None:
-            Keras's rule (see `jaxinit.fans`).
+        in_axis: Axis or axes of inputs; the default is for shapes ``(*taps, in, out)``.
+            fan_in is their size times the number of taps. None: Keras's rule (see
+            `fans`).
         out_axis: Axis or axes of outputs.
-        batch_axis: Axis or axes of stacked weights, which no fan counts; or "rest".
-        seed: Seed of the key for calls that pass none.
+        batch_axis: Axis or axes of stacked weights, which no fan counts. ``"rest"``:
+            every axis that is neither input nor output.
+        seed: Seed for calls without a key.
 
     Example:
         >>> TorchKernel()(jax.random.key(0), (3, 4)).shape
@@ -110,26 +111,19 @@ class TorchKernel(Initializer):
         PyTorch, ``torch.nn.Linear`` and ``torch.nn.Conv2d``.
     """
 
-    in_axis: FanAxis = -2
-    out_axis: FanAxis = -1
-    batch_axis: BatchAxes = ()
-    seed: int | None = None
-
     function = staticmethod(torch_kernel)
-    check = staticmethod(check_fan_axes)
     identifiers = ("torch_kernel",)
-    reads_layout = unless_axes_are_named
 
 
 @dataclass(frozen=True, repr=False)
 class TorchBias(Initializer):
-    """Uniform of variance ``1 / (3 fan_in)``, as PyTorch's layers draw biases.
+    """Uniform of variance ``1 / (3 fan_in)``: the biases of PyTorch's layers.
 
-    b_i ~ U[-L, L) with L = 1 / sqrt(fan_in), for any shape.
+    b_i ~ U[-L, L) with L = 1 / sqrt(fan_in), for any shape of the bias.
 
     Attributes:
-        fan_in: Fan-in of the kernel of the same layer, at least 1.
-        seed: Seed of the key for calls that pass none.
+        fan_in: Fan-in of the kernel of the layer (see `jaxinit.fans`), at least 1.
+        seed: Seed for calls without a key.
 
     Example:
         >>> TorchBias(784)(jax.random.key(0), (256,)).shape

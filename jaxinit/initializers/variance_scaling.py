@@ -41,9 +41,8 @@ def variance_scaling(
     E|W_i|^2 = scale / n in every dtype. n is fan_in, fan_out, their mean or their
     geometric mean. "truncated_normal" is a normal cut at two of its standard
     deviations. "uniform" is U[-L, L) with L = sqrt(3 scale / n). In a complex dtype
-    the phase is uniform, and the modulus is that of a circular normal cut at 2
-    ("truncated_normal"), of a circular normal ("normal"), or of a point of a uniform
-    disk ("uniform").
+    "normal" is circular normal, "truncated_normal" is circular normal with its modulus
+    cut at 2 standard deviations, and "uniform" is uniform on a disk.
 
     Args:
         key: PRNG key, typed or raw, never reused by this function.
@@ -53,17 +52,17 @@ def variance_scaling(
         mode: ``"fan_in"``, ``"fan_out"``, ``"fan_avg"`` or ``"fan_geo_avg"``.
         distribution: ``"truncated_normal"``, ``"normal"`` (or its alias
             ``"untruncated_normal"``) or ``"uniform"``.
-        in_axis: Axis or axes of inputs. None: Keras's rule (see `jaxinit.fans`).
+        in_axis: Axis or axes of inputs. None: Keras's rule (see `fans`).
         out_axis: Axis or axes of outputs.
-        batch_axis: Axis or axes of stacked weights, which no fan counts; or
-            ``"rest"`` for every axis that is neither input nor output.
+        batch_axis: Axis or axes of stacked weights, which no fan counts. ``"rest"``:
+            every axis that is neither input nor output.
         out_sharding: Sharding of the result.
 
     Returns:
         Array of ``shape`` and ``dtype``.
 
     Raises:
-        ValueError: If the axes do not suit the shape, or ``mode`` or
+        ValueError: If the axes do not fit the shape, or ``mode`` or
             ``distribution`` is unknown.
 
     Example:
@@ -91,13 +90,13 @@ def variance_scaling(
 def draw_by_fans(
     where: str, draw: tuple[Any, Any, Any, Any], **arguments: Any
 ) -> jax.Array:
-    """`variance_scaling` for a caller of the name ``where``."""
+    """Draws by `variance_scaling`; error messages name the caller ``where``."""
     draw = check_draw(where, *draw)
     _, shape, dtype, _ = draw
     on_complex = dtype.kind == "c"
     try:
         sample, numbers = _cached_sampler(where, shape, on_complex, **arguments)
-    except TypeError:  # a list or a traced scale has no hash
+    except TypeError:  # not hashable: a list, or a traced scale
         sample, numbers = _sampler(where, shape, on_complex, **arguments)
     return sample(*draw, *numbers)
 
@@ -105,7 +104,7 @@ def draw_by_fans(
 def _sampler(
     where: str, shape: tuple[int, ...], on_complex: bool, **arguments: Any
 ) -> tuple[Callable[..., jax.Array], tuple[float, ...]]:
-    """Returns the function of `_draws` that draws, and its numeric arguments."""
+    """Returns a function of `_draws` and its numeric arguments."""
     a = _check_scaling(where, **arguments)
     axes = a["in_axis"], a["out_axis"], a["batch_axis"]
     fan = _MODES[a["mode"]](*compute_fans(where, shape, *axes))
@@ -123,8 +122,8 @@ def _sampler(
     return _draws.truncated_normal, (0.0, stddev / kept, -2.0, 2.0)
 
 
-# Without the cache these lines take half of the time of a small eager call. The
-# cache is typed, because True equals 1.0 and is refused.
+# Without the cache `_sampler` takes half of the time of a small eager call. The cache
+# is typed, because True equals 1.0 but must be refused.
 _cached_sampler = functools.lru_cache(maxsize=4096, typed=True)(_sampler)
 
 
@@ -146,24 +145,24 @@ def _check_scaling(
 class VarianceScaling(Initializer):
     """Mean 0 and variance ``scale / n``, where n is a fan of the shape.
 
-    E|W_i|^2 = scale / n, in complex dtypes too. For a shape ``(*taps, in, out)``
-    fan_in is in times the product of the taps, and fan_out is out times the same.
+    E|W_i|^2 = scale / n, in complex dtypes too. For a shape ``(*taps, in, out)`` fan_in
+    is ``in`` times the number of taps, and fan_out is ``out`` times the number of taps.
 
     Attributes:
         scale: Numerator of the variance, at least 0.
-        mode: What n is: ``"fan_in"``, ``"fan_out"``, ``"fan_avg"`` (their mean) or
+        mode: Choice of n: ``"fan_in"``, ``"fan_out"``, ``"fan_avg"`` (their mean) or
             ``"fan_geo_avg"`` (their geometric mean).
         distribution: ``"truncated_normal"`` (cut at two standard deviations),
             ``"normal"``, or ``"uniform"`` on [-L, L) with L = sqrt(3 scale / n).
-        in_axis: Axis or axes of inputs. None: Keras's rule (see `jaxinit.fans`).
+        in_axis: Axis or axes of inputs. None: Keras's rule (see `fans`).
         out_axis: Axis or axes of outputs.
-        batch_axis: Axis or axes of stacked weights, which no fan counts; or
-            ``"rest"`` for every axis that is neither input nor output.
-        seed: Seed of the key for calls that pass none.
+        batch_axis: Axis or axes of stacked weights, which no fan counts. ``"rest"``:
+            every axis that is neither input nor output.
+        seed: Seed for calls without a key.
 
     Raises:
-        ValueError: If ``mode`` or ``distribution`` is unknown or ``scale`` negative;
-            in a call, if the axes do not suit the shape.
+        ValueError: If ``mode`` or ``distribution`` is unknown or ``scale`` is negative;
+            in a call, if the axes do not fit the shape.
 
     Example:
         >>> VarianceScaling(2.0, "fan_out")(jax.random.key(0), (4, 3)).shape

@@ -1,4 +1,4 @@
-"""ZerO: partial identities and Hadamard matrices, nothing random."""
+"""ZerO: partial identities and Hadamard matrices, without random numbers."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,13 +22,13 @@ def zer_o(
     *,
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """Partial identity, or rows of a Hadamard matrix where out > in; nothing random.
+    """Partial identity, or rows of a Hadamard matrix if out > in; not random.
 
     W[i, j] = (i == j) if out <= in, else 2^(-m / 2) H[i, j] with m = ceil(log2 out)
-    and H[i, j] = (-1)^popcount(i & j), Sylvester's Hadamard matrix. The factor is
-    that of the authors' code. It makes the rows of W orthonormal if out is a power of
-    two. A convolution kernel has W at the tap (k - 1) // 2 of each spatial axis, and
-    zeros at the others.
+    and H[i, j] = (-1)^popcount(i & j), Sylvester's Hadamard matrix. The factor is from
+    the authors' code. It makes the rows of W orthonormal if out is a power of two. A
+    convolution kernel has W at the tap (k - 1) // 2 of each spatial axis, and zeros at
+    the other taps.
 
     Args:
         key: Unused; may be None.
@@ -74,11 +74,12 @@ def _zer_o(key, shape, dtype):
 
 @dataclass(frozen=True, repr=False)
 class ZerO(Initializer):
-    """Partial identity, or rows of a Hadamard matrix where out > in; nothing random.
+    """Partial identity, or rows of a Hadamard matrix if out > in; not random.
 
     W[i, j] = (i == j) if out <= in, else 2^(-m / 2) H[i, j] with m = ceil(log2 out)
-    and H[i, j] = (-1)^popcount(i & j). The shape is ``(*taps, in, out)``; a convolution
-    kernel has W at the tap (k - 1) // 2 of each spatial axis, and zeros at the others.
+    and H[i, j] = (-1)^popcount(i & j). The shape is ``(*taps, in, out)``. A convolution
+    kernel has W at the tap (k - 1) // 2 of each spatial axis, and zeros at the other
+    taps.
 
     Raises:
         ValueError: In a call, if the shape has fewer than two dimensions.
