@@ -1,9 +1,9 @@
 """Checks of arguments, shared by every function and class.
 
-Each check takes ``where``, the name of the function or class that the user called, and
-the name of the argument. It returns the value in its plain form. It raises a TypeError
-for a wrong type and a ValueError for a wrong value. The message names the argument, the
-rule and the value.
+Each check takes ``where``, which is the name of the function or class that the user
+called, and the name of the argument. It returns the value in plain form. It raises a
+TypeError for a wrong type and a ValueError for a wrong value. The message names the
+argument, the rule and the value.
 """
 
 import functools
@@ -36,34 +36,34 @@ _repr.maxstring = _repr.maxother = 60
 _repr.maxlevel = 3
 _MOST = 300  # characters of a value in a message
 _MOST_AXES = 64
-_MOST_SIZE = 2**59  # elements whose bytes 64 bits count, in any dtype
+_MOST_SIZE = 2**59  # elements: their bytes still fit in 64 bits, in any dtype
 
 
 def error(
     kind: type[Exception], where: str, name: str, rule: str, value: object, cure=""
 ) -> Exception:
-    """Makes an exception that names the call, the argument, rule, value and cure."""
+    """Makes an exception that names the call, argument, rule, value and cure."""
     message = f"{where}({name}=...) must be {rule}; got {short(value)}."
     return kind(f"{message} {cure}".rstrip())
 
 
 def short(value: object) -> str:
-    """Returns a repr of bounded length, for messages."""
+    """Returns a repr of bounded length for messages."""
     try:
         return clip(_repr.repr(value), _MOST)
-    except ValueError:  # an int of more digits than Python prints
+    except ValueError:  # an int with more digits than Python prints
         return f"a {type(value).__name__} too large to print"
 
 
 def clip(text: str, most: int) -> str:
-    """A text of at most ``most`` characters, what is too much cut from its middle."""
+    """Returns the text, shortened in the middle to at most ``most`` characters."""
     if len(text) <= most:
         return text
     return f"{text[: most // 2]}...{text[len(text) + 3 + most // 2 - most :]}"
 
 
 def printable(text: str, most: int = _MOST) -> str:
-    r"""A text of bounded length that a terminal shows and does not obey.
+    r"""Returns the text, shortened and with its control characters escaped.
 
     Example:
         >>> printable("a\x1b[2Jb")
@@ -78,13 +78,13 @@ def printable(text: str, most: int = _MOST) -> str:
 def check_number(
     where: str, name: str, value: Any, *, minimum: float = -math.inf
 ) -> float:
-    """Checks a finite real number, at least ``minimum``; traced scalars pass."""
+    """Checks a finite real number, at least ``minimum``; a traced scalar passes."""
     if is_traced(value) and value.ndim == 0:
         return value
     rule = "a finite real number"
     value = _unwrapped(value)
     if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
-        cure = "Text is no number. YAML reads 1e-3 as text and 1.0e-3 as a number."
+        cure = "Text is not a number. YAML reads 1e-3 as text, and 1.0e-3 as a number."
         cure = cure if isinstance(value, str) else ""
         raise error(TypeError, where, name, rule, value, cure)
     try:
@@ -99,7 +99,7 @@ def check_number(
 
 
 def check_fraction(where: str, name: str, value: Any) -> float:
-    """Checks a real number from 0 to 1; traced scalars pass."""
+    """Checks a real number from 0 to 1; a traced scalar passes."""
     fraction = check_number(where, name, value)
     if not (is_traced(fraction) or 0 <= fraction <= 1):
         raise error(ValueError, where, name, "a number from 0 to 1", value)
@@ -107,7 +107,7 @@ def check_fraction(where: str, name: str, value: Any) -> float:
 
 
 def check_int(where: str, name: str, value: Any, *, minimum: int | None = None) -> int:
-    """Checks an int of 64 bits, at least ``minimum``."""
+    """Checks an int that fits 64 bits, at least ``minimum``."""
     number = _as_int(value)
     if number is None:
         raise error(TypeError, where, name, "an int", value)
@@ -119,7 +119,7 @@ def check_int(where: str, name: str, value: Any, *, minimum: int | None = None) 
 
 
 def check_bound(where: str, name: str, value: Any) -> float:
-    """Checks a concrete real number or infinity; NaN is refused."""
+    """Checks a real number or an infinity, neither traced nor NaN."""
     rule = "a real number or an infinity"
     if is_traced(value):
         raise error(TypeError, where, name, f"{rule}, not traced", value)
@@ -140,7 +140,7 @@ def check_choice(where: str, name: str, value: Any, choices: Collection[Any]) ->
 
 
 def check_bool(where: str, name: str, value: Any) -> bool:
-    """Checks a bool, which may be NumPy's."""
+    """Checks a bool of Python or NumPy."""
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     raise error(TypeError, where, name, "True or False", value)
@@ -165,7 +165,7 @@ def check_size(where: str, name: str, value: Any) -> int:
 
 
 def check_axes(where: str, name: str, value: Any) -> Axes:
-    """Checks an int or a sequence of distinct ints, which becomes a tuple."""
+    """Checks an int or a sequence of distinct ints, and returns an int or a tuple."""
     rule = "an int or a tuple of ints"
     axis = _as_int(value)
     if axis is not None:
@@ -190,12 +190,12 @@ def check_batch_axes(where: str, name: str, value: Any) -> BatchAxes:
 def check_shape(where: str, shape: Any) -> tuple[int, ...]:
     """Returns a shape as a tuple of non-negative Python ints."""
     if type(shape) is tuple and all(type(d) is int and d >= 0 for d in shape):
-        return _within_limits(where, shape)  # the usual case costs little
+        return _within_limits(where, shape)  # keeps the usual case fast
     rule = "a sequence of non-negative ints"
     if isinstance(shape, (str, bytes)) or not isinstance(shape, Sequence | np.ndarray):
         cure = "" if _as_int(shape) is None else f"Write ({shape},) for one dimension."
         if is_dtype(shape):  # the call was init(shape, dtype)
-            cure = "Haiku passes no key: give it jaxinit.haiku.to_haiku(initializer)."
+            cure = "For Haiku, which passes no key, use jaxinit.haiku.to_haiku."
         raise error(TypeError, where, "shape", rule, shape, cure)
     dims = tuple(_as_int(d) for d in shape)
     if None in dims:
@@ -208,12 +208,12 @@ def check_shape(where: str, shape: Any) -> tuple[int, ...]:
 
 
 def _within_limits(where: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A shape that neither NumPy nor XLA, which would end the process, fails at."""
+    """Refuses a shape that is too large for NumPy, or at which XLA would crash."""
     if len(shape) > _MOST_AXES:
-        rule = f"of at most {_MOST_AXES} dimensions, as many as NumPy has"
+        rule = f"a shape of at most {_MOST_AXES} dimensions, the limit of NumPy"
         raise error(ValueError, where, "shape", rule, shape)
     if math.prod(shape) >= _MOST_SIZE or math.prod(d or 1 for d in shape) >= _MOST_SIZE:
-        rule = "of fewer than 2**59 elements, an empty dimension taken as 1"
+        rule = "a shape of fewer than 2**59 elements (an empty dimension counts as 1)"
         raise error(ValueError, where, "shape", rule, shape)
     return shape
 
@@ -231,7 +231,7 @@ def check_broadcastable(
 def check_dtype(
     where: str, dtype: Any, kinds: tuple[Any, ...] = (jnp.inexact,)
 ) -> np.dtype[Any]:
-    """Returns a NumPy dtype of one of ``kinds``; JAX's default float for None."""
+    """Returns a NumPy dtype of one of ``kinds``; None is JAX's default float."""
     if dtype is None:
         return jax.dtypes.canonicalize_dtype(float)
     rule = "a dtype of " + " or ".join(k.__name__ for k in kinds) + " kind"
@@ -249,7 +249,7 @@ def check_dtype(
     dtype = jax.dtypes.canonicalize_dtype(wanted)
     if dtype != wanted:
         warnings.warn(
-            f"{where}(dtype={wanted.name}) gives {dtype.name}: 64-bit types need "
+            f"{where}(dtype={wanted.name}) gives {dtype.name}. For 64-bit types call "
             "jax.config.update('jax_enable_x64', True).",
             stacklevel=4,
         )
@@ -257,23 +257,25 @@ def check_dtype(
 
 
 def read_dtype(dtype: Any) -> np.dtype[Any]:
-    """Reads a dtype, by name too; a text that NumPy would parse as code is none.
+    """Returns a dtype, which may be given by name.
+
+    NumPy also parses texts that are not names; they are refused.
 
     Raises:
-        TypeError, ValueError: If it is none.
+        TypeError, ValueError: If ``dtype`` is not a dtype.
     """
     if isinstance(dtype, str) and not dtype.lstrip("<>=|").isidentifier():
-        raise TypeError(f"{short(dtype)} is the name of no dtype.")
+        raise TypeError(f"{short(dtype)} is not the name of a dtype.")
     return jnp.dtype(dtype)
 
 
 def is_dtype(x: Any) -> bool:
-    """True for a dtype or a scalar type; False for a name, which may be anything."""
+    """True for a dtype or a scalar type; False for a name."""
     return isinstance(x, (type, np.dtype))
 
 
 def check_key(where: str, key: Any) -> jax.Array:
-    """Checks one PRNG key, typed or raw."""
+    """Checks one PRNG key, typed or raw, and returns it as an array."""
     rule = "one PRNG key"
     cure = "Make one with jax.random.key(0)."
     if isinstance(key, np.ndarray):
@@ -285,16 +287,16 @@ def check_key(where: str, key: Any) -> jax.Array:
         raise error(TypeError, where, "key", rule, key, cure)
     one = () if typed else _raw_key_shape(read_config("jax_default_prng_impl"))
     if key.shape != one:
-        cure = "For many draws map over the keys: jax.vmap(lambda k: init(k, shape))."
+        cure = "For many keys use jax.vmap(lambda key: init(key, shape))(keys)."
         if not typed and key.ndim == 1:
-            cure = "Name the implementation: jax.random.wrap_key_data(key, impl='rbg')."
+            cure = "Name its implementation: jax.random.wrap_key_data(key, impl='rbg')."
         got = f"keys of shape {key.shape}" if typed else f"uint32{list(key.shape)}"
         raise error(ValueError, where, "key", rule, got, cure)
     return key
 
 
 def check_out_sharding(where: str, out_sharding: Any, ndim: int) -> OutSharding:
-    """Checks None or a sharding for a result of ``ndim`` dimensions."""
+    """Checks a sharding of a result of ``ndim`` dimensions, or None."""
     spec = out_sharding
     if isinstance(out_sharding, NamedSharding):
         spec = out_sharding.spec
@@ -312,15 +314,15 @@ def check_out_sharding(where: str, out_sharding: Any, ndim: int) -> OutSharding:
 def check_draw(
     where: str, key: Any, shape: Any, dtype: Any, out_sharding: Any
 ) -> tuple[jax.Array, tuple[int, ...], np.dtype[Any], OutSharding]:
-    """Checks the arguments of every random function: key, shape, dtype, sharding."""
-    shape = check_shape(where, shape)  # first, because it recognizes a missing key
+    """Checks the arguments that every random function has."""
+    shape = check_shape(where, shape)  # first: its message tells of a missing key
     key = check_key(where, key)
     dtype = check_dtype(where, dtype)
     return key, shape, dtype, check_out_sharding(where, out_sharding, len(shape))
 
 
 def _unwrapped(value: Any) -> Any:
-    """Returns a Python number for an array without dimensions, else the value."""
+    """Returns an array without dimensions as a Python number, else the value."""
     if not isinstance(value, (np.generic, np.ndarray, jax.Array)) or value.ndim:
         return value
     is_key = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)

@@ -1,8 +1,8 @@
 """Uniform, normal and truncated normal tensors of any dtype, from any key.
 
-Values are drawn and scaled in float32 (float64 for float64, the matching pair
-for complex) and rounded to the requested dtype once. The callers check the
-arguments; ``mean``, ``stddev`` and the ends of a uniform may be traced.
+Values are drawn and scaled in float32 (float64 for float64, the matching pair for
+complex) and rounded to the requested dtype once. The callers check the arguments. The
+mean, the stddev and the ends of a uniform may be traced.
 """
 
 import functools
@@ -19,8 +19,8 @@ from ._checks import error
 from ._compat import OutSharding, is_traced
 from ._program import compute_dtype, elementwise_program
 
-# Where both bounds lie on one side, beyond this many standard deviations, erf is too
-# coarse in float32 to distinguish the values, and the draw uses log_ndtr.
+# If both bounds are beyond this many standard deviations on the same side, the draw
+# uses log_ndtr, because erf in float32 is too coarse there.
 _TAIL = 2.0
 # P(z > 38) is about the smallest probability that float64 holds.
 FARTHEST = 37.5
@@ -34,10 +34,10 @@ def uniform(
     minval: float,
     maxval: float,
 ) -> jax.Array:
-    """Uniform on [minval, maxval).
+    """Draws from the uniform distribution on [minval, maxval).
 
-    If complex, uniform on a disk with the same mean and the same E|w - mean|^2, whose
-    radius is (maxval - minval) / sqrt(6).
+    A complex dtype is uniform on a disk with the same mean and the same E|w - mean|^2.
+    The disk has radius (maxval - minval) / sqrt(6).
     """
     if jnp.issubdtype(dtype, jnp.complexfloating):
         mean = (minval + maxval) / 2
@@ -57,7 +57,7 @@ def normal(
     mean: float,
     stddev: float,
 ) -> jax.Array:
-    """Normal. If complex, circular with E|w - mean|^2 = stddev^2."""
+    """Draws normal values; complex ones are circular, E|w - mean|^2 = stddev^2."""
     if jnp.issubdtype(dtype, jnp.complexfloating):
         return _complex_normal(key, shape, dtype, out_sharding, mean, stddev)
     infinity = math.inf
@@ -76,9 +76,9 @@ def truncated_normal(
     lower: float,
     upper: float,
 ) -> jax.Array:
-    """Normal given that it lies ``lower`` to ``upper`` stddevs from the mean.
+    """Draws from the normal cut at ``lower`` and ``upper`` stddevs from the mean.
 
-    If complex, circular normal given that |w - mean| <= upper * stddev.
+    A complex dtype is circular normal, cut at |w - mean| <= upper * stddev.
     """
     if jnp.issubdtype(dtype, jnp.complexfloating):
         kept = -math.expm1(-(upper**2))
@@ -97,10 +97,10 @@ def truncated_normal(
 
 @functools.cache
 def truncated_moments(lower: float, upper: float) -> tuple[float, float]:
-    """Mean and standard deviation of N(0, 1) given ``lower <= x <= upper``.
+    """Returns mean and standard deviation of N(0, 1) cut to [lower, upper].
 
-    Gauss-Legendre quadrature keeps its digits in narrow intervals and far tails,
-    where the terms of the closed form cancel.
+    Gauss-Legendre quadrature is precise even in narrow intervals and far tails, where
+    the terms of the closed form cancel.
     """
     near = min(max(lower, 0.0), upper)  # the point of highest density
     reach = 40.0 / max(1.0, abs(near))
@@ -116,24 +116,24 @@ def truncated_moments(lower: float, upper: float) -> tuple[float, float]:
 
 
 def complex_truncated_stddev(upper: float) -> float:
-    """sqrt(E|z|^2) of a circular normal of E|z|^2 = 1 given |z| <= upper."""
+    """Returns sqrt(E|z|^2) of a circular normal with E|z|^2 = 1, cut at |z| = upper."""
     if upper > 20:
         return 1.0
     return math.sqrt(1 - upper**2 / math.expm1(upper**2))
 
 
 def check_bounds(where: str, lower: float, upper: float) -> None:
-    """Raises unless lower < upper, and some probability lies between them."""
+    """Raises unless lower < upper, with some probability between them."""
     if not lower < upper:
-        rule = "greater than lower"
-        raise error(ValueError, where, "upper", rule, (lower, upper))
+        rule = f"greater than lower={lower}"
+        raise error(ValueError, where, "upper", rule, upper)
     if lower > FARTHEST or upper < -FARTHEST:
         rule = f"bounds that include values within {FARTHEST} standard deviations"
         raise error(ValueError, where, "lower, upper", rule, (lower, upper))
 
 
 def _unit(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> jax.Array:
-    """Uniform on [0, 1): a float in [1, 2) of random mantissa bits, minus 1."""
+    """Draws from [0, 1): a float in [1, 2) with random mantissa bits, minus 1."""
     width, mantissa = (64, 52) if dtype == np.float64 else (32, 23)
     uint = np.dtype(f"uint{width}")
     one = np.ones((), dtype).view(uint)
@@ -144,8 +144,8 @@ def _unit(key: jax.Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> jax.A
 @elementwise_program
 def _symmetric(key, shape, dtype, maxval):
     (maxval,) = _as(dtype, maxval)
-    # 2 u - 1 is exact. The maximum changes no value, but it keeps XLA from multiplying
-    # both terms by maxval.
+    # 2 u - 1 is exact. The maximum changes no value, but without it XLA multiplies both
+    # terms by maxval.
     w = jnp.maximum(_unit(key, shape, dtype) * 2 - 1, -1)
     return w * maxval
 
@@ -160,7 +160,7 @@ def _uniform(key, shape, dtype, minval, span, maxval):
 @elementwise_program
 def _normal_center(key, shape, dtype, mean, stddev, a, b, lower, upper):
     mean, stddev, a, b, lower, upper = _as(dtype, mean, stddev, a, b, lower, upper)
-    # erf_inv is finite on (-1, 1) only, and erf of bounds beyond 5.4 rounds to -1 or 1.
+    # erf_inv is finite only on (-1, 1), but erf of a bound beyond 5.4 rounds to +-1.
     last = np.nextafter(dtype.type(1), dtype.type(0))
     a = jnp.maximum(a, -last)
     u = jnp.clip(_unit(key, shape, dtype) * (b - a) + a, a, last)

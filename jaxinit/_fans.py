@@ -1,4 +1,4 @@
-"""Computes fan-in and fan-out from a shape and its axes."""
+"""Fan-in and fan-out, from a shape and its axes."""
 
 import math
 from typing import Any
@@ -20,30 +20,29 @@ def fans(
     out_axis: FanAxis = -1,
     batch_axis: BatchAxes = (),
 ) -> tuple[int, int]:
-    """Number of inputs of an output unit, and of outputs of an input unit.
+    """Returns fan_in, the inputs of one output, and fan_out, the outputs of one input.
 
-    Axes that are neither input, output nor batch axes are taps (the receptive field
-    of a convolution), which both fans count:
+    Axes that are neither input, output nor batch axes are taps: the receptive field of
+    a convolution. Both fans count them:
 
         fan_in  = prod(shape[in_axis])  * prod(taps)
         fan_out = prod(shape[out_axis]) * prod(taps)
 
     Args:
         shape: Shape of the weight.
-        in_axis: Axis or axes of inputs. None for ``in_axis`` and ``out_axis`` is
-            Keras's rule: they are -2 and -1, but both fans of a shape of fewer than
-            two dimensions are its size.
+        in_axis: Axis or axes of inputs. Keras's rule, which is None for ``in_axis`` and
+            ``out_axis``: they are -2 and -1, and if the shape has fewer than two
+            dimensions both fans are its size.
         out_axis: Axis or axes of outputs.
-        batch_axis: Axis or axes of independent weights stacked in one tensor
-            (layers, experts), which no fan counts. ``"rest"``: every axis that is
-            neither in ``in_axis`` nor in ``out_axis``.
+        batch_axis: Axis or axes of stacked weights (layers, experts), which no fan
+            counts. ``"rest"``: every axis that is neither input nor output.
 
     Returns:
         ``(fan_in, fan_out)``, ints.
 
     Raises:
-        ValueError: If an axis is out of range, two arguments name the same
-            axis, or a shape of fewer than two dimensions has default axes.
+        ValueError: If an axis is out of range, if two arguments name the same axis, or
+            if the axes are the default and the shape has fewer than two dimensions.
 
     Example:
         >>> fans((3, 3, 64, 128))
@@ -64,7 +63,7 @@ def compute_fans(
     out_axis: FanAxis,
     batch_axis: BatchAxes,
 ) -> tuple[int, int]:
-    """Computes `fans` of a checked shape and axes, for a caller named ``where``."""
+    """Computes `fans` of checked arguments; error messages name ``where``."""
     if in_axis is None or out_axis is None:
         if len(shape) < 2:
             n = math.prod(shape)
@@ -74,7 +73,7 @@ def compute_fans(
         cure = "Pass in_axis=0, out_axis=() to count the only axis as inputs."
         if not shape:
             cure = "Pass in_axis=(), out_axis=() for fans of 1."
-        rule = "of two or more dimensions when in_axis and out_axis are the default"
+        rule = "of two or more dimensions if in_axis and out_axis are the default"
         raise error(ValueError, where, "shape", rule, shape, cure)
     inputs = resolve_axes(where, "in_axis", in_axis, shape)
     outputs = resolve_axes(where, "out_axis", out_axis, shape)
@@ -101,21 +100,21 @@ def compute_fans(
 
 
 def einsum_axes(equation: str, operand: int = 1) -> dict[str, Axes]:
-    """Axes of the kernel in an einsum, as keyword arguments of an initializer.
+    """Returns the axes of the kernel in an einsum, as arguments of an initializer.
 
-    A letter of the kernel names an input axis if the result lacks it, a batch axis if
-    the result and the data have it, and an output axis if only the result has it.
+    A kernel axis is an input axis if the result does not have its letter, a batch axis
+    if the result and the data have it, and an output axis if only the result has it.
 
     Args:
-        equation: An einsum with explicit result, such as ``"btd,dhk->bthk"``.
+        equation: An einsum with ``->`` and a result, such as ``"btd,dhk->bthk"``.
         operand: Index of the operand that is the kernel.
 
     Returns:
         A dict of ``in_axis``, ``out_axis`` and ``batch_axis``.
 
     Raises:
-        ValueError: If the equation has no ``->``, no such operand, or a kernel
-            with repeated letters or an ellipsis.
+        ValueError: If the equation has no ``->`` or no such operand, or if the kernel
+            has repeated letters or an ellipsis.
 
     Example:
         >>> einsum_axes("btd,dhk->bthk")
@@ -127,7 +126,7 @@ def einsum_axes(equation: str, operand: int = 1) -> dict[str, Axes]:
     left, arrow, result = equation.replace(" ", "").partition("->")
     operands = left.split(",")
     if not arrow or len(operands) < 2 or not set(result) <= set(left) - {","}:
-        rule = "an einsum of two or more operands with explicit result, 'ab,bc->ac'"
+        rule = "an einsum of two or more operands with a result, as 'ab,bc->ac'"
         raise error(ValueError, where, "equation", rule, equation)
     if isinstance(operand, bool) or not isinstance(operand, int):
         raise error(TypeError, where, "operand", "an int", operand)
@@ -136,7 +135,7 @@ def einsum_axes(equation: str, operand: int = 1) -> dict[str, Axes]:
         raise error(ValueError, where, "operand", rule, operand)
     kernel = operands.pop(operand)
     if len(set(kernel)) != len(kernel) or not kernel.isalpha():
-        rule = "an einsum whose kernel has distinct letters only"
+        rule = "an einsum with a kernel of distinct letters, without an ellipsis"
         raise error(ValueError, where, "equation", rule, equation)
     data = "".join(operands)
     axes: dict[str, Axes] = {}
@@ -153,10 +152,10 @@ def einsum_axes(equation: str, operand: int = 1) -> dict[str, Axes]:
 def check_fan_axes(
     where: str, *, in_axis: Any, out_axis: Any, batch_axis: Any
 ) -> dict[str, Any]:
-    """Returns the three axis arguments in plain form, checked without a shape."""
+    """Checks the three axis arguments without a shape."""
     if in_axis is None or out_axis is None:
         if in_axis is not out_axis:
-            rule = "None if in_axis is None, and only then"
+            rule = "None if in_axis is None, else axes"
             raise error(ValueError, where, "out_axis", rule, out_axis)
         if batch_axis != ():
             rule = "() if in_axis and out_axis are None"
@@ -170,7 +169,7 @@ def check_fan_axes(
 
 
 def resolve_axes(where: str, name: str, axes: Axes, shape: tuple[int, ...]) -> set[int]:
-    """Returns axes of a shape as a set of non-negative ints."""
+    """Returns the axes, checked against the shape, as a set of non-negative ints."""
     found: set[int] = set()
     for axis in axes if isinstance(axes, tuple) else (axes,):
         if not -len(shape) <= axis < len(shape):

@@ -1,4 +1,4 @@
-"""Plain data in JSON and YAML files, read and written without surprises."""
+"""Reads and writes plain data in JSON and YAML files."""
 
 import contextlib
 import errno
@@ -13,17 +13,17 @@ from typing import Any
 from . import _yaml
 from ._checks import printable, short
 
-_TEXT = 2**25  # characters of a file
-_DEPTH = 300  # levels of nesting; a model inside a Keras model takes four
+_TEXT = 2**25  # most characters of a file
+_DEPTH = 300  # most levels of nesting; a model inside a Keras model takes four
 
 
 def read(path: str | Path) -> Any:
-    """The plain data of a .json, .yaml or .yml file.
+    """Returns the plain data in a .json, .yaml or .yml file.
 
     Raises:
-        ValueError: If it is not valid, names a key twice, nests too deep, is too
-            long, or has another suffix. The message names the file and the place.
-        ImportError: If it is YAML and PyYAML is not installed.
+        ValueError: If the file is invalid, repeats a key, is too deep or too long, or
+            has another suffix. The message names the file and the place in it.
+        ImportError: If the file is YAML and PyYAML is not installed.
     """
     path = Path(path)
     parse = yaml_loads if _is_yaml(path) else loads
@@ -32,7 +32,7 @@ def read(path: str | Path) -> Any:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file in UTF-8, with any ends of lines."""
+    """Returns the text of a UTF-8 file, with any line endings."""
     try:
         return path.read_text("utf-8")
     except UnicodeDecodeError as e:
@@ -41,7 +41,7 @@ def read_text(path: Path) -> str:
 
 @contextlib.contextmanager
 def in_file(path: str | Path) -> Generator[None]:
-    """Puts the name of the file in front of a ValueError or TypeError."""
+    """Puts the name of the file in front of the text of a ValueError or TypeError."""
     try:
         yield
     except (ValueError, TypeError) as e:
@@ -52,11 +52,11 @@ def in_file(path: str | Path) -> Generator[None]:
 def write(path: str | Path, data: Any) -> None:
     """Writes plain data to a .json, .yaml or .yml file, whole or not at all.
 
-    An infinite number is ``Infinity`` in JSON, as Python writes and reads it.
+    JSON writes an infinite number as ``Infinity``, which Python can read.
 
     Raises:
-        ValueError: If `read` would not read it.
-        OSError: If it cannot be written; a file that is there stays as it is.
+        ValueError: If `read` would refuse the data.
+        OSError: If the file cannot be written. An existing file then stays unchanged.
     """
     path = Path(path)
     _check(data)
@@ -69,13 +69,13 @@ def write(path: str | Path, data: Any) -> None:
 
 
 def write_whole(path: str | Path, data: bytes) -> None:
-    """Writes a file so that no one ever finds half of it, even after a crash.
+    """Writes a file whole or not at all, even if the machine crashes.
 
-    The data is written to a file beside it, flushed to the disk, and renamed. The
-    mode of a file that is there is kept; of a symbolic link its target is replaced.
+    The data is written to another file in the same folder, flushed to the disk, and
+    renamed. An existing file keeps its mode. A symbolic link has its target replaced.
 
     Raises:
-        OSError: If it cannot be written; a file that is there stays as it is.
+        OSError: If the file cannot be written. An existing file then stays unchanged.
     """
     target = os.path.realpath(path)
     mode = None
@@ -104,11 +104,11 @@ def write_whole(path: str | Path, data: bytes) -> None:
 
 
 def loads(text: str) -> Any:
-    """The plain data of JSON text.
+    """Returns the plain data in a JSON text.
 
     Raises:
-        ValueError: If the text is no JSON, too long, nested too deep, holds half of
-            a surrogate pair, or an object in it names a key twice.
+        ValueError: If the text is not JSON, is too long or too deep, repeats a key, or
+            contains half of a surrogate pair.
     """
     _check_length(text)
     try:
@@ -122,7 +122,7 @@ def loads(text: str) -> Any:
 
 
 def yaml_loads(text: str) -> Any:
-    """The plain data of YAML text, refused where `loads` refuses JSON."""
+    """Returns the plain data in a YAML text; the limits are those of `loads`."""
     _check_length(text)
     data = _yaml.loads(text)
     _check(data)
@@ -153,8 +153,8 @@ def _check_length(text: str) -> None:
 
 
 def _check(data: Any) -> None:
-    """Bounds the depth, and refuses what no file holds."""
-    level: list[tuple[Any, Any]] = [(data, ())]  # values, and their names inside out
+    """Refuses data that is too deep, or has text that UTF-8 cannot encode."""
+    level: list[tuple[Any, Any]] = [(data, ())]  # values and places, last name first
     for _ in range(_DEPTH):
         below: list[tuple[Any, Any]] = []
         for value, place in level:
@@ -183,8 +183,8 @@ def _check_text(text: str, place: Any) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise ValueError(
-            f"{_name(place)}: {short(text)} holds half of a surrogate pair, which is "
-            "no character."
+            f"{_name(place)}: {short(text)} contains half of a surrogate pair, which "
+            "is not a character."
         ) from None
 
 
@@ -193,7 +193,7 @@ def _too_deep(what: str) -> str:
 
 
 def _name(place: Any) -> str:
-    """Where a value is, as "rules/0/glob"."""
+    """Returns the place of a value in the data, as "rules/0/glob"."""
     names: list[str] = []
     while place:
         name, place = place
@@ -202,7 +202,7 @@ def _name(place: Any) -> str:
 
 
 def _flush_folder(folder: str) -> None:
-    """Makes the new name last, where the system can."""
+    """Flushes the new name of a file to the disk, if the system can."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

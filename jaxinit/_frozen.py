@@ -1,4 +1,4 @@
-"""FrozenArray: an array for a field of a frozen dataclass."""
+"""FrozenArray: a hashable array for the fields of frozen dataclasses."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -9,7 +9,7 @@ import numpy as np
 from ._checks import error, read_dtype
 from ._compat import is_traced
 
-_MOST_AXES = 64  # of a NumPy array
+_MOST_AXES = 64  # the limit of NumPy
 
 
 class FrozenArray:
@@ -30,10 +30,10 @@ class FrozenArray:
 
     @classmethod
     def from_plain(cls, where: str, name: str, value: Any) -> Self:
-        """Reads numbers, nested lists, arrays, or the dict of `to_plain`."""
+        """Makes one of a number, nested lists, an array, or the dict of `to_plain`."""
         rule = "a number or an array of numbers"
         if is_traced(value):
-            cure = "Functions of jaxinit.functional take traced numbers."
+            cure = "For traced numbers use the function in jaxinit.functional."
             raise error(TypeError, where, name, rule, value, cure)
         dtype = shape = None
         try:
@@ -43,7 +43,7 @@ class FrozenArray:
                 shape = config.get("shape")
                 if isinstance(value, Mapping):
                     value = _complex(value["real"], value["imag"])
-            # NumPy would make an array of texts, as wide as the longest.
+            # NumPy would make an array of text, with entries as wide as the longest.
             array = np.array(None if _holds_text(value) else value)
             if shape is not None:
                 array = array.reshape(shape)
@@ -100,7 +100,7 @@ class FrozenArray:
 
 
 def _holds_text(value: Any) -> bool:
-    """True for nested lists, or a value, that hold a text."""
+    """True for a text, or for nested lists that contain one."""
     level = [value]
     for _ in range(_MOST_AXES):
         if any(isinstance(x, str | bytes) for x in level):
@@ -112,9 +112,9 @@ def _holds_text(value: Any) -> bool:
 
 
 def _complex(real: Any, imag: Any) -> np.ndarray:
-    """Joins real and imaginary parts; a sum would lose signs of zero and infinities."""
+    """Joins real and imaginary parts; a sum would lose infinities and signs of zero."""
     if _holds_text(real) or _holds_text(imag):
-        raise ValueError("a text is no number")
+        raise ValueError("text is not a number")
     array = np.empty(np.shape(real), np.complex128)
     array.real, array.imag = real, imag
     return array
@@ -125,9 +125,9 @@ def _is_numeric(dtype: np.dtype) -> bool:
 
 
 def _converted(array: np.ndarray, name: str) -> np.ndarray:
-    """Converts an array to the dtype of a name, or raises a ValueError."""
+    """Converts an array to the dtype called ``name``, or raises a ValueError."""
     dtype = read_dtype(name)
-    # NumPy takes other text, such as "S9999999", which is not the name of a dtype.
+    # NumPy also reads other texts as dtypes, such as "S9999999".
     if dtype.name != name or not _is_numeric(dtype):
         raise ValueError(name)
     if array.dtype.kind == "c" and not jnp.issubdtype(dtype, jnp.complexfloating):

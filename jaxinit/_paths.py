@@ -1,4 +1,4 @@
-"""Where a leaf is in a tree: the names that lead to it."""
+"""Paths of leaves: the names that lead to a leaf of a tree."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -8,8 +8,8 @@ import jax
 
 Parts: TypeAlias = tuple[str, ...]
 
-# Classes that are no level of a path, by the module that defines them; a module that
-# is not loaded has no instances.
+# Classes of boxes, which add no level to a path, and the modules that define them. A
+# module that is not loaded has no instances.
 _BOXES = (
     ("flax.core.meta", "AxisMetadata"),
     ("flax.nnx", "Variable"),
@@ -18,9 +18,9 @@ _BOXES = (
 
 
 def parts_of(tree: Any) -> list[Parts]:
-    """The path of every leaf, in the order of ``jax.tree.leaves``.
+    """Returns the path of every leaf, in the order of ``jax.tree.leaves``.
 
-    Boxes, as ``nn.Partitioned`` and ``nnx.Variable``, are no level of their own.
+    Boxes, such as ``nn.Partitioned`` and ``nnx.Variable``, add no level.
 
     Example:
         >>> parts_of({"head": {"bias": 1}, "layers": [2, 3]})
@@ -30,20 +30,20 @@ def parts_of(tree: Any) -> list[Parts]:
 
 
 def join(parts: Sequence[str]) -> str:
-    """A path as patterns see it: "head/bias"."""
+    """Returns a path as patterns see it: "head/bias"."""
     return "/".join(parts)
 
 
 def names_of(entries: Sequence[Any]) -> Parts:
-    """A path of `jax.tree_util` as names."""
+    """Returns the names of a path of `jax.tree_util`."""
     return tuple(jax.tree_util.keystr((entry,), simple=True) for entry in entries)
 
 
 def nodes_of(tree: Any, node_class: type) -> Iterator[tuple[Parts, Any]]:
-    """Every instance of a class in a tree, with its path; outer ones first.
+    """Yields the path and node of every instance of a class, outer ones first.
 
-    An instance at several places is given for each. One that is no pytree, as
-    ``class Model(nnx.Module, pytree=False)``, holds its attributes.
+    An instance at several places is yielded for each place. An instance that is not a
+    pytree, as of ``class Model(nnx.Module, pytree=False)``, is searched by attributes.
 
     Example:
         >>> [parts for parts, _ in nodes_of({"a": (1, [2])}, list)]
@@ -53,17 +53,17 @@ def nodes_of(tree: Any, node_class: type) -> Iterator[tuple[Parts, Any]]:
 
 
 def unique_paths(where: str, all_parts: Sequence[Parts]) -> list[str]:
-    """The joined paths, which must differ.
+    """Returns the joined paths.
 
     Raises:
-        ValueError: If two are equal, as where a name holds a "/".
+        ValueError: If two paths are equal, which happens if a name contains a "/".
     """
     paths = [join(parts) for parts in all_parts]
     if len(set(paths)) < len(paths):
         twice = next(path for path in paths if paths.count(path) > 1)
         raise ValueError(
-            f"{where}: two leaves of the tree have the path {twice!r}. Rename one, so "
-            "that a path names one leaf."
+            f"{where}: two leaves of the tree have the path {twice!r}. Rename one of "
+            "them."
         )
     return paths
 

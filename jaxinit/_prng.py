@@ -1,9 +1,9 @@
-"""Threefry-2x32 again, with its 20 rounds unrolled so that XLA fuses them.
+"""Threefry-2x32 with its 20 rounds unrolled, so that XLA fuses them.
 
-On a CPU JAX lowers ``threefry2x32`` to a loop that streams each group of rounds
-through memory. The key implementation of this file draws the same bits, with the same
-seed, split, fold_in and counters. It is straight-line code, which XLA fuses with the
-operations that consume the bits.
+On a CPU JAX lowers ``threefry2x32`` to a loop, which writes each group of rounds to
+memory. This file implements the same generator as straight-line code, which XLA fuses
+with the operations that consume the bits. Bits, seed, split, fold_in and counters are
+those of JAX.
 
 References:
     Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
@@ -33,8 +33,8 @@ def fused(key: jax.Array) -> jax.Array:
         key: One PRNG key, typed or raw.
 
     Returns:
-        A typed key of the fused implementation if ``key`` is a Threefry-2x32 key,
-        and else a typed key of its own implementation.
+        A typed key of the fused implementation if ``key`` is a Threefry-2x32 key, else
+        ``key`` itself as a typed key.
     """
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.wrap_key_data(key)
@@ -44,17 +44,17 @@ def fused(key: jax.Array) -> jax.Array:
 
 
 def is_fused(key: jax.Array) -> bool:
-    """Whether ``key`` is a key of the fused implementation."""
+    """True if ``key`` is a key of the fused implementation."""
     return str(key.dtype) == "key<jxi>"
 
 
 def is_threefry(aval: Any) -> bool:
-    """Whether an abstract value holds typed Threefry-2x32 keys, fused or JAX's own."""
+    """True if an abstract value is typed Threefry-2x32 keys, fused or JAX's own."""
     return str(aval.dtype) in ("key<fry>", "key<jxi>")
 
 
 def _hash(key: Any, counter: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Threefry-2x32 of the 64-bit counters ``(0, counter)``."""
+    """Returns the two words of Threefry-2x32 at the 64-bit counters (0, counter)."""
     schedule = (key[0], key[1], key[0] ^ key[1] ^ _PARITY)
     x0 = jnp.broadcast_to(schedule[0], counter.shape)
     x1 = counter + schedule[1]
@@ -78,7 +78,7 @@ def _four_rounds(
 
 
 def hash_words(key: tuple[Any, Any], counter: tuple[Any, Any]) -> tuple[Any, Any]:
-    """Hashes Python integers or uint64 arrays: split and fold_in on the host."""
+    """Computes Threefry-2x32 of Python ints or uint64 arrays, on the host."""
     mask = 0xFFFFFFFF
     schedule = (key[0], key[1], key[0] ^ key[1] ^ int(_PARITY))
     x0, x1 = (counter[0] + key[0]) & mask, (counter[1] + key[1]) & mask
@@ -94,14 +94,14 @@ def hash_words(key: tuple[Any, Any], counter: tuple[Any, Any]) -> tuple[Any, Any
 def row_major_index(
     shape: Sequence[int], axes: Sequence[int] | None = None
 ) -> jax.Array:
-    """Row-major index of each element of an array, as an array of the same shape.
+    """Returns the row-major index of each element of an array of ``shape``.
 
-    The index is a sum of one iota per axis and not a reshaped flat one, so that
-    each device of a partitioned program computes the part that it needs.
+    The index is a sum of one iota per axis. So each device of a partitioned program
+    computes only the part that it needs, which a reshaped flat iota would prevent.
 
     Args:
         shape: Shape of the array.
-        axes: Axes that are counted, the slowest first. None: all.
+        axes: Axes that the index counts, the slowest first. None: all axes.
     """
     axes = range(len(shape)) if axes is None else axes
     index = jnp.zeros(shape, jnp.uint32)
@@ -117,13 +117,13 @@ def row_major_index(
 def threefry_bits(
     words: jax.Array, bit_width: int, shape: tuple[int, ...], *, apart: bool = False
 ) -> jax.Array:
-    """Random bits of a whole array.
+    """Draws the random bits of a whole array.
 
     Args:
         words: The two words of a Threefry-2x32 key.
         bit_width: 8, 16, 32 or 64.
         shape: Shape of the array.
-        apart: Whether XLA keeps the bits out of the fusion that consumes them.
+        apart: Whether a barrier keeps the bits out of the fusion that consumes them.
     """
     size = math.prod(shape)
     if not read_config("jax_threefry_partitionable") or size >= 2**32:
@@ -138,13 +138,13 @@ def threefry_bits(
 def bits_at(
     words: tuple[Any, Any], index: jax.Array, bit_width: int, *, apart: bool = False
 ) -> jax.Array:
-    """Random bits of the elements of these row-major indices.
+    """Draws the random bits of the elements at some row-major indices.
 
     Args:
         words: The two words of a Threefry-2x32 key, or arrays of them.
         index: Row-major index of each element, ``uint32``.
         bit_width: 8, 16, 32 or 64.
-        apart: Whether XLA keeps the bits out of the fusion that consumes them.
+        apart: Whether a barrier keeps the bits out of the fusion that consumes them.
     """
     high, low = _hash(words, index)
     if apart:

@@ -1,4 +1,4 @@
-"""Compiles each kernel once per shape, dtype and sharding."""
+"""Programs of initializers: each is compiled once per shape, dtype and sharding."""
 
 import functools
 import math
@@ -19,14 +19,14 @@ from ._compat import (
 from ._prng import fused, is_fused
 
 Shape = tuple[int, ...]
-_LARGE = 2**28  # elements that may not fit in memory
-PROGRAM_PREFIX = "jaxinit_"  # of the names of compiled initializers
+_LARGE = 2**28  # number of elements from which memory is checked first
+PROGRAM_PREFIX = "jaxinit_"  # of the names of compiled programs
 
 
 def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Returns the dtype in which values are drawn and scaled, then rounded once.
+    """Returns the dtype in which values of ``dtype`` are drawn and scaled.
 
-    It is float32 for every narrower float, and ``dtype`` itself for all others.
+    It is float32 for every narrower float, else ``dtype`` itself.
     """
     narrow = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
     return np.dtype(np.float32) if narrow else dtype
@@ -42,20 +42,20 @@ def program(
 
     The result is called as ``run(key, shape, dtype, out_sharding, *operands,
     **static)``. Programs are cached by shape, dtype, sharding and static arguments.
-    Operands are traced, so calls that differ in them share an executable. ``body``
+    Operands are traced, so calls with other operands share an executable. ``body``
     receives the fused key (or None) and the dtype of the computation.
 
     Args:
         body: Function of a key, a shape, a dtype, operands and static keywords.
-        elementwise: Whether element i depends on the key and the flat index i
-            alone. Such a body runs over one flat axis if nothing is sharded,
-            because XLA's CPU backend vectorizes a flat axis for every shape.
-        parts: Name of the static keyword for the axes along which devices share
+        elementwise: Whether element i depends only on the key and the flat index i. If
+            nothing is sharded, such a body gets a flat shape, because XLA's CPU backend
+            vectorizes one flat axis always.
+        parts: Name of the static keyword that holds the axes along which devices share
             the work. None: all axes.
     """
 
-    # One jit object per signature, because a dictionary lookup is cheaper on each
-    # call than jit's own comparison of static arguments.
+    # One jit object per signature: a dictionary lookup costs less in each call than the
+    # comparison of static arguments by jit.
     @functools.lru_cache(maxsize=4096)
     def compiled(
         shape: Shape,
@@ -70,13 +70,13 @@ def program(
             x = body(key, inner, compute_dtype(dtype), *operands, **static)
             return x.astype(dtype).reshape(shape)
 
-        def placed(key: jax.Array | None, *operands: Any) -> jax.Array:
+        def sharded(key: jax.Array | None, *operands: Any) -> jax.Array:
             # Inside the trace a PartitionSpec refers to the mesh of the call.
             axes = None if parts is None else static[parts]
             return with_out_sharding(build, out_sharding, axes)(key, *operands)
 
-        placed.__name__ = PROGRAM_PREFIX + body.__name__.strip("_")
-        return jax.jit(placed)
+        sharded.__name__ = PROGRAM_PREFIX + body.__name__.strip("_")
+        return jax.jit(sharded)
 
     @functools.wraps(body)
     def run(
@@ -90,8 +90,8 @@ def program(
         traced = is_traced(key)
         flat = elementwise and out_sharding is None and not traced
         if key is not None and traced and is_fused(key):
-            # Inside another program the operands are constants. XLA would fold them
-            # into each other and round differently, but for this barrier.
+            # Inside another program the operands are constants. Without the barrier XLA
+            # would fold them and round differently.
             operands = jax.lax.optimization_barrier(operands)
         built = compiled(shape, dtype, out_sharding, flat, **static)
         mesh = None if traced else mesh_of_explicit(out_sharding)
@@ -111,7 +111,7 @@ def program(
 
 
 def _check_memory(shape: Shape, dtype: np.dtype[Any]) -> None:
-    """Refuses what the CPU's memory cannot hold, as an error of a draw comes late."""
+    """Raises before the draw if the CPU's memory cannot hold the array."""
     if is_staging() or jax.default_backend() != "cpu":
         return
     try:

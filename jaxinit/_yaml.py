@@ -1,7 +1,7 @@
-"""Plain data from YAML text: no tags but those of plain data, within bounds.
+"""Reads plain data from YAML text, within bounds and without other tags.
 
-PyYAML scans the text into events; what it would do with them next, which is to build
-whatever a tag or an alias asks for, is done here.
+PyYAML parses the text into events. This file builds the values from the events, because
+PyYAML would build any object that a tag names, and expand aliases without a bound.
 """
 
 from collections.abc import Iterator
@@ -9,16 +9,16 @@ from typing import Any
 
 from ._checks import printable, short
 
-_DEPTH = 100  # levels of nesting
-_NUMBER = 1000  # characters of a number
-_REPEATED = 100_000  # values that aliases may add to those that are written out
+_DEPTH = 100  # most levels of nesting
+_NUMBER = 1000  # most characters of a number
+_REPEATED = 100_000  # most values that aliases may add
 _TAG = "tag:yaml.org,2002:"
 _QUOTES = "Patterns need quotes: '**/bias': zeros."
 _SCALARS = ("null", "bool", "int", "float", "str")
 
 
 def import_yaml() -> Any:
-    """PyYAML, or an error that names the extra."""
+    """Returns the module of PyYAML, or raises an error that names the extra."""
     try:
         import yaml
     except ImportError as e:
@@ -29,14 +29,14 @@ def import_yaml() -> Any:
 
 
 def loads(text: str) -> Any:
-    """The plain data of YAML text that holds one document.
+    """Returns the plain data in a YAML text with one document.
 
-    Numbers, booleans and null are read as ``yaml.safe_load`` reads them; a date is
-    text. Aliases and merge keys (``<<``) work, up to a bound.
+    Numbers, booleans and null are read as by ``yaml.safe_load``. A date is text.
+    Aliases and merge keys (``<<``) may add a bounded number of values.
 
     Raises:
-        ValueError: If the text is no YAML, has a tag of anything else, names a key
-            twice, nests too deep, or repeats too much by aliases.
+        ValueError: If the text is not YAML, has another tag, repeats a key, is nested
+            too deep, or repeats too many values by aliases.
     """
     yaml = import_yaml()
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -47,13 +47,13 @@ def loads(text: str) -> Any:
 
 
 class _Reader:
-    """Builds the value of each event.
+    """Builds values from events.
 
     Attributes:
-        anchors: What each anchor stands for.
+        anchors: The value of each anchor.
         plain: The value of each plain scalar that was read.
-        sizes: Number of values in each mapping and list built, by its id.
-        repeated: Number of values that aliases have repeated.
+        sizes: The number of values in each mapping or list, by its id.
+        repeated: The number of values that aliases have added.
     """
 
     def __init__(self, yaml: Any, events: Iterator[Any]):
@@ -136,7 +136,7 @@ class _Reader:
                 continue
             name = self.value(inner)
             if not isinstance(name, str):
-                raise _wrong(inner, f"the key {short(name)} is no text: quote it.")
+                raise _wrong(inner, f"the key {short(name)} is not text: quote it.")
             if name in made:
                 raise _wrong(inner, f"the key {short(name)} is there twice.")
             made[name] = self.value(next(self.events))
@@ -176,7 +176,8 @@ class _Reader:
                 raise ValueError
             return read(self.yaml.ScalarNode(_TAG + kind, event.value))
         except (ValueError, LookupError, ArithmeticError):
-            raise _wrong(event, f"{short(event.value)} is no {kind}.") from None
+            what = f"{short(event.value)} is not a valid {kind}."
+            raise _wrong(event, what) from None
 
     def check_tag(self, event: Any, kind: str) -> None:
         if event.tag not in (None, "!", _TAG + kind):
@@ -189,7 +190,7 @@ def _wrong(event: Any, what: str) -> ValueError:
 
 
 def _said(e: Exception) -> str:
-    """What PyYAML says, in one line and without the lines of the text."""
+    """Returns the message of PyYAML in one line, without lines of the text."""
     mark = getattr(e, "problem_mark", None)
     place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
     parts = [getattr(e, name, None) for name in ("context", "problem")]

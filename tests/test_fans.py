@@ -35,7 +35,7 @@ def test_fans(shape, axes, expected):
 @pytest.mark.parametrize("shape", [(7, 5), (3, 3, 7, 5), (2, 3, 4, 5, 6)])
 @pytest.mark.parametrize("mode", ["fan_in", "fan_out"])
 def test_fans_agree_with_jax(shape, mode):
-    """Through the standard deviation that JAX derives from them."""
+    """Compares by the standard deviation that JAX derives from its fans."""
     key = jax.random.key(0)
     theirs = jax.nn.initializers.variance_scaling(1.0, mode, "uniform")(key, shape)
     ours = jaxinit.VarianceScaling(1.0, mode, "uniform")(key, shape)
@@ -87,7 +87,7 @@ def test_einsum_axes(equation, operand, expected):
 
 
 def test_einsum_axes_keep_the_variance_of_the_result():
-    """E y^2 = E x^2 with LeCun's scheme over the axes of the equation."""
+    """E y^2 = E x^2 with LeCun's scheme and the axes of the equation."""
     equation = "ebd,edhk->ebhk"
     kernel = jaxinit.LecunNormal(**einsum_axes(equation))
     w = kernel(jax.random.key(0), (4, 256, 8, 16))

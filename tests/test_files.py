@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and read as plain data alone."""
+"""Files are written whole or not at all, and are read as plain data only."""
 
 import os
 import resource
@@ -147,22 +147,22 @@ BOMB = "- &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"- &a{i} [{','.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 20)
 )
 BAD_YAML = {
-    "bool": ("a: !!bool x", "line 1, column 4: 'x' is no bool"),
-    "int": ("\na: !!int ''", "line 2, column 4: '' is no int"),
-    "sign": ("a: !!int '-'", "'-' is no int"),
-    "float": ("a: !!float ''", "'' is no float"),
-    "minutes": ("a: !!float 9" + ":59" * 300, "is no float"),
+    "bool": ("a: !!bool x", "line 1, column 4: 'x' is not a valid bool"),
+    "int": ("\na: !!int ''", "line 2, column 4: '' is not a valid int"),
+    "sign": ("a: !!int '-'", "'-' is not a valid int"),
+    "float": ("a: !!float ''", "'' is not a valid float"),
+    "minutes": ("a: !!float 9" + ":59" * 300, "is not a valid float"),
     "null": ("a: !!null [x]", "the tag"),
     "timestamp": ("a: !!timestamp x", "timestamp' is not read"),
     "binary": ("a: !!binary x", "binary' is not read"),
     "set": ("a: !!set {x}", "set' is not read"),
     "python": ("a: !!python/object/apply:os.system [id]", "os.system' is not read"),
     "own": ("!a b", "the tag '!a' is not read"),
-    "hex": ("a: 0x" + "f" * 6000, "line 1, column 4: '0xf.*f' is no int"),
-    "digits": ("a: " + "1" * 6000, "is no int"),
+    "hex": ("a: 0x" + "f" * 6000, "line 1, column 4: '0xf.*f' is not a valid int"),
+    "digits": ("a: " + "1" * 6000, "is not a valid int"),
     "twice": ("a: 1\nb: 2\na: 3", "line 3, column 1: the key 'a' is there twice"),
-    "number": ("1: a", "the key 1 is no text: quote it"),
-    "list": ("? [a]\n: b", "is no text"),
+    "number": ("1: a", "the key 1 is not text: quote it"),
+    "list": ("? [a]\n: b", "is not text"),
     "merge": ("<<: 3", "'<<' takes a mapping"),
     "two": ("--- 1\n--- 2", "line 2, column 1: a second document"),
     "alias": ("rules: {**/bias: zeros}", "column 10: .*alias.* Patterns need quotes"),

@@ -1,4 +1,4 @@
-"""Names, configs, custom classes."""
+"""Registered names, configs and custom classes."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ KEY = jax.random.key(0)
 
 @pytest.fixture
 def scratch(monkeypatch):
-    """A registry whose additions are forgotten after the test."""
+    """Restores the registry after the test."""
     monkeypatch.setattr(registry, "_classes", dict(registry._classes))
 
 
@@ -163,7 +163,7 @@ def test_accepted_configs(config, expected):
 
 
 def test_keras_axes_leave_other_axes_out_of_the_fans():
-    """As keras.initializers does when both are given: no receptive field."""
+    """keras.initializers has no receptive field, too, if both axes are given."""
     config = {"input_axes": [1], "output_axes": [2]}
     init = jaxinit.get({"class_name": "LecunUniform", "config": config})
     w = init(KEY, (5, 100, 300))

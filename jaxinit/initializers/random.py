@@ -193,7 +193,7 @@ def _check_uniform(where: str, *, minval: Any, maxval: Any) -> dict[str, Any]:
                 ValueError, where, "maxval", f"at least minval={minval}", maxval
             )
         if not math.isfinite(maxval - minval):
-            rule = f"so near to minval={minval} that a float can hold the difference"
+            rule = f"in the range of a float from minval={minval}"
             raise error(ValueError, where, "maxval", rule, maxval)
     return {"minval": minval, "maxval": maxval}
 
