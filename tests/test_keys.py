@@ -1,4 +1,4 @@
-"""Keys of leaves: a function of base key and path, the same everywhere."""
+"""Keys of leaves depend on the base key and the path, and on nothing else."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ from jaxinit._paths import parts_of
 from jaxinit.rules.leaf_keys import path_words
 
 KEY = jax.random.key(0)
-# What version 1 is, for ever.
+# The words of version 1, which must never change.
 GOLDEN = {
     (): (4023675865, 3954624901),
     ("",): (1219881458, 244853211),
@@ -34,7 +34,7 @@ def test_golden_words():
 
 
 def test_golden_words_in_another_process():
-    """Neither PYTHONHASHSEED nor the locale enters."""
+    """PYTHONHASHSEED and the locale have no effect."""
     code = "import sys; from jaxinit.rules.leaf_keys import path_words\n"
     code += f"print([path_words(p) for p in {list(GOLDEN)!a}])"
     env = os.environ | {"PYTHONHASHSEED": "7", "LC_ALL": "C", "PYTHONUTF8": "0"}
@@ -76,7 +76,7 @@ def test_any_implementation(impl):
 
 
 def test_names_that_hold_a_slash_need_a_sequence():
-    """As those of Haiku's modules."""
+    """The names of Haiku's modules contain slashes."""
     tree = {"mlp/~/linear_0": {"w": jax.ShapeDtypeStruct((8, 4), jnp.float32)}}
     made = jaxinit.init_tree(KEY, tree, {"**/w": "he_normal"})["mlp/~/linear_0"]["w"]
     key = jaxinit.leaf_key(KEY, ("mlp/~/linear_0", "w"))
@@ -164,9 +164,9 @@ def test_where_the_base_key_is_found():
     ]:
         made = jaxinit.init(init, *args, rules=rules)["w"]
         np.testing.assert_allclose(made, expected, rtol=1e-6)
-    with pytest.raises(TypeError, match=r"one base key.*got 2 keys"):
+    with pytest.raises(TypeError, match=r"one base key.*there are 2 keys"):
         jaxinit.init(init, {"a": KEY, "b": other}, rules=rules)
-    with pytest.raises(TypeError, match=r"one base key.*got 0 keys"):
+    with pytest.raises(TypeError, match=r"one base key.*there are 0 keys"):
         jaxinit.init(init, jnp.ones(3), rules=rules)
 
 

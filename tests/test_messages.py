@@ -1,4 +1,4 @@
-"""Mistakes that used to end as somebody else's error: what is said, and the cure."""
+"""Messages for mistakes that other libraries would report less clearly."""
 
 import types
 
@@ -23,7 +23,7 @@ def refused(make, kind, message):
     assert type(e.value) is kind and len(str(e.value)) < 1000
 
 
-# The seed of a call without a key.
+# Calls without a key use the seed.
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_without_a_key_and_a_seed_the_advice_is_right():
     refused(lambda: jaxinit.HeNormal()(None, (2, 3)), TypeError, both)
     refused(lambda: jaxinit.HeNormal(seed=1)(), TypeError, "a call needs a shape")
     refused(lambda: jaxinit.Zeros()(), TypeError, "a call needs a shape")
-    # A function and a combinator of a function have no seed to be given.
+    # A function has no seed, and neither has a combinator of a function.
     for make in (
         lambda: functional.he_normal(None, (2, 3)),
         lambda: functional.scaled(None, (2, 3), initializer="he_normal", factor=2),
@@ -53,7 +53,7 @@ def test_without_a_key_and_a_seed_the_advice_is_right():
         refused(make, TypeError, r"got None\. Make one with jax.random.key\(0\)\.$")
 
 
-# Names of jax.nn whose arguments mean something else.
+# Names that jax.nn also has, with other meanings of their arguments.
 
 
 @pytest.mark.parametrize(
@@ -70,12 +70,12 @@ def test_a_number_that_jax_reads_otherwise(make, message):
 
 
 def test_every_other_positional_argument_means_the_same_or_is_refused():
-    """Whoever adds a namesake of jax.nn, or jax.nn itself an argument, is told here."""
+    """This fails if jaxinit adds a name of jax.nn, or jax.nn adds an argument."""
     import inspect
 
     renamed = {"scale": "gain"}
     otherwise = {("truncated_normal", "mean"), ("delta_orthogonal", "batch_axis")}
-    # A dtype there, which no check here takes for a number, an axis or a seed.
+    # A dtype in jax.nn is no number, axis or seed, so a check here refuses it.
     for name in vars(jax_init):
         theirs, ours = getattr(jax_init, name), getattr(jaxinit, name, None)
         if ours is None or name in ("zeros", "ones") or name.startswith("_"):
@@ -104,7 +104,7 @@ def test_unknown_arguments_name_the_known_ones():
     refused(lambda: jaxinit.Zeros(**{"x" * 10**6: 1}), TypeError, "arguments are: none")
 
 
-# Factories and functions of PyTorch.
+# Factories, and functions of PyTorch.
 
 
 def own_factory(in_axis=0, out_axis=1, scale=2.0):
@@ -207,7 +207,7 @@ def test_out_of_memory_is_a_memory_error(init):
     assert jax.eval_shape(lambda key: init(key, shape), KEY).shape == shape
 
 
-# What is shown is bounded and harmless.
+# Texts in messages are bounded and harmless.
 
 
 def test_texts_are_bounded_and_escaped():
@@ -260,7 +260,7 @@ def test_paths_are_shown_without_control_characters(capsys):
 def test_many_idle_rules_are_summed_up():
     rules = jaxinit.Rules({f"a{i}": "zeros" for i in range(1000)})
     tree = {f"b{i}": LEAF for i in range(300)}
-    with pytest.raises(ValueError, match="and 990 rules more") as e:
+    with pytest.raises(ValueError, match="and 990 more rules") as e:
         rules.assign(tree).check()
     assert len(str(e.value)) < 2000
     one = jaxinit.Rules({"block_0/kernle": "zeros"})

@@ -1,4 +1,4 @@
-"""Rules: which leaf they match, what they refuse, and that they are data."""
+"""Rules: their matches, their errors, their files."""
 
 import copy
 import dataclasses
@@ -43,7 +43,7 @@ TREE = {
 
 
 def made_by(rules, tree=TREE):
-    """Number of the rule of each path; 0 for the default."""
+    """Returns the number of the rule of each path; 0 for the default."""
     return {row.path: row.rule for row in rules.assign(tree).rows}
 
 
@@ -56,7 +56,7 @@ def matched(pattern, *paths):
 
 
 def reference(pattern, names):
-    """What a glob means, word for word."""
+    """Matches a glob level by level, as its documentation defines it."""
     if not pattern:
         return not names
     if pattern[0] == "**":
@@ -308,7 +308,7 @@ def test_unmatched_leaves_keep_the_models_own():
 
 
 def test_rules_in_a_plan():
-    """One program draws all leaves, the model's own draws not among them."""
+    """One program draws all leaves, and the draws of the model are gone."""
     model, x = MODELS["gpt2"]
     fixed = {"**/bias": "zeros", "**/scale": "ones"}
     rules = jaxinit.Rules(fixed, default=jaxinit.RandomNormal())
@@ -532,7 +532,7 @@ BAD_FILES = {
     "escape.json": ('{"rules": {"\\u001b[2J**": "zeros"}}', r"'\\x1b\[2J\*\*'"),
     "glob.json": (
         '{"rules": [{"glob": "a", "flags": "i", "initializer": null}]}',
-        "a 'glob' has none",
+        "a 'glob' has no flags",
     ),
     "flags.json": (
         '{"rules": [{"regex": "a", "flags": "L", "initializer": null}]}',

@@ -1,4 +1,4 @@
-"""Rules give a layer the law of its own initializer, and maps that are orthogonal."""
+"""Rules draw as the layer's own initializer: same distribution, orthogonal maps."""
 
 import dataclasses
 import math
@@ -26,13 +26,13 @@ RULES = {"**/kernel*": "lecun_normal"}
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A layer whose kernels its framework draws by LeCun's law.
+    """A layer that draws its kernels by LeCun's scheme.
 
     Attributes:
         name: Its name.
-        init: From a key to its parameters.
-        fan_in: Inputs of one output, by the end of the kernel's path.
-        rules: Rules that ask for the same law.
+        init: Function from a key to the parameters.
+        fan_in: Number of inputs of one output, by the end of the kernel's path.
+        rules: Rules for LeCun's scheme.
     """
 
     name: str
@@ -217,7 +217,7 @@ def by_path(tree: Any) -> dict[str, np.ndarray]:
 
 
 def check_lecun(leaves: dict[str, np.ndarray], fan_in: dict[str, int]) -> None:
-    """Variance 1 / fan_in within five standard errors of a truncated normal's."""
+    """Asserts variance 1 / fan_in of a truncated normal, in five standard errors."""
     for end, fan in fan_in.items():
         found = [x for path, x in leaves.items() if path.endswith(end)]
         assert found, end
@@ -242,7 +242,7 @@ def test_the_law_of_the_layers_own_initializer(layer):
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
 def test_shapes_of_eval_shape_give_the_same_values(layer):
-    """From shapes, by rules for all leaves, and anew: the values of a ruled `init`."""
+    """`init` under rules, `init_tree` and `reinit` give the same values."""
     rules = jaxinit.Rules(layer.rules, default="zeros")
     shapes = jaxinit.eval_shape(layer.init, KEY)
     want = jaxinit.init(layer.init, KEY, rules=rules)
@@ -255,7 +255,7 @@ def test_shapes_of_eval_shape_give_the_same_values(layer):
 
 
 def test_layers_whose_fans_flax_counts_its_own_way():
-    """Flax counts batch axes and places as inputs: the rule has the same deviation."""
+    """Flax counts batch axes and positions as inputs, and the rule does, too."""
     batched = nn.DenseGeneral(64, axis=(-2, -1), batch_dims=(0,))
     local = nn.ConvLocal(16, (3,))
     for module, shape in ((batched, (4, 8, 6)), (local, (1, 9, 8))):
@@ -271,7 +271,7 @@ def is_orthogonal(matrix: np.ndarray) -> bool:
 
 
 def applied(layer: Callable[[jax.Array], jax.Array], count: int) -> np.ndarray:
-    """The matrix of a linear map on ``count`` features."""
+    """Returns the matrix of a linear map on ``count`` features."""
     return np.stack([np.asarray(layer(x)).ravel() for x in jnp.eye(count)])
 
 
@@ -347,7 +347,7 @@ def test_equinox_layers(make, fan_in):
 
 
 def test_axes_of_the_initializer_are_those_of_the_stored_kernel():
-    """In Equinox an initializer with axes of its own is asked for the stored shape."""
+    """In Equinox an initializer with named axes gets the stored shape."""
     init = jaxinit.HeNormal(in_axis=1, out_axis=0)
     made = jaxinit.reinit(KEY, eqx.nn.Linear(16, 64, key=KEY), {"weight": init})
     want = init(jaxinit.leaf_key(KEY, "weight"), (64, 16))
@@ -355,7 +355,7 @@ def test_axes_of_the_initializer_are_those_of_the_stored_kernel():
 
 
 def test_calls_and_keys():
-    """One call gets the key of the leaf; call i of several gets it with i folded in."""
+    """One call gets the key of the leaf; of several, call i has i folded in."""
     calls: list[tuple[int, ...]] = []
 
     def recorded(key: Any, shape: Any, dtype: Any) -> Any:
@@ -381,7 +381,7 @@ def test_calls_and_keys():
 
 
 def test_initializers_of_stacks_draw_all_layers_of_a_scan():
-    """Stacked, and factors by the index of a layer, get the whole stack in one call."""
+    """Stacked, and DepthScaled by index, get the whole stack in one call."""
     init = linen(layers(4)(), (1, 5, 24), None)
     by_index = jaxinit.DepthScaled("ones", 4, per_block=1, mode="index")
     rules = {
@@ -468,7 +468,7 @@ def test_optimizer_states_are_no_parameters():
         jaxinit.reinit(KEY, live_state, rules)
 
 
-# Where nothing is known
+# Shapes without a known draw
 
 
 @pytest.mark.parametrize("init", ["lecun_normal", "orthogonal", LECUN, "keras"])
@@ -608,7 +608,7 @@ def test_checkpoints_with_dicts_for_boxes_and_lists():
 
 
 def test_shapes_of_like_are_found_by_path():
-    """Layers 10 and 2 lie in another order in a list than in a dict of names."""
+    """Layers 2 and 10 have another order in a list than in a dict of names."""
 
     def init(key: Any) -> Any:
         keys = jax.random.split(key, 12)
@@ -622,7 +622,7 @@ def test_shapes_of_like_are_found_by_path():
 
 
 def test_a_draw_behind_arithmetic_is_refused():
-    """What was reshaped and then scaled may be a matrix."""
+    """A leaf that was reshaped and then scaled may come from a matrix."""
     shapes = jaxinit.eval_shape(
         lambda k: 0.5 * LECUN(k, (64, 64)).reshape(64, 4, 16), KEY
     )

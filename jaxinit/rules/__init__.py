@@ -1,1 +1,1 @@
-"""Initializers by path: patterns, keys of paths, trees."""
+"""Rules: patterns of paths, keys of leaves, and how models draw their leaves."""

@@ -1,4 +1,4 @@
-"""Which rule makes which leaf of a tree, how, and what is wrong with that."""
+"""The assignment of rules to the leaves of a tree, and its mistakes."""
 
 import dataclasses
 import difflib
@@ -22,27 +22,27 @@ from .parameters import Guard, guards_of, passes
 from .patterns import compile_pattern, describe
 from .readings import ambiguity, reads_layout
 
-_MOST = 10  # leaves, or rules, that an error lists
-_COMPARED = 300  # characters of a path that are compared to a pattern
+_MOST = 10  # most leaves, or rules, that an error lists
+_COMPARED = 300  # most characters of a path that are compared to a pattern
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One array of a tree and what makes it.
+    """An array of a tree, with its rule and its initializer.
 
     Attributes:
-        parts: Its path.
-        path: The same, "/"-joined.
-        index: Its position among all leaves of the tree.
-        shape: Its shape.
-        dtype: Its dtype.
-        guard: Names of which a pattern must hold one to reach it; None for a
-            parameter.
+        parts: Path of the array.
+        path: The path, joined by "/".
+        index: Position of the array among all leaves of the tree.
+        shape: Shape of the array.
+        dtype: Dtype of the array.
+        guard: None for a parameter. For another array, a set of names: only a pattern
+            with one of these names matches the array.
         rule: Number of the first rule that matches, from 1; 0 for the default.
-        initializer: What makes it; None for the model's own.
-        draw: The calls of the initializer that make it.
-        is_known: Whether the model or the class of its layer says how it is drawn.
-        sharding: The sharding that its type states on an Explicit mesh, or None.
+        initializer: The initializer; None keeps the array of the model.
+        draw: The calls of the initializer that make the array.
+        is_known: Whether ``draw`` is read from the model or from the class of a layer.
+        sharding: The sharding that the type states on an Explicit mesh, or None.
     """
 
     parts: Parts
@@ -63,11 +63,11 @@ class Assignment:
 
     Attributes:
         tree: The tree.
-        rows: One for each array, in order.
+        rows: A `Row` for each array, in order.
     """
 
     def __init__(self, rules: Any, tree: Any, layers: Any = None):
-        """Matches every rule with every array; nothing is raised for a bad match."""
+        """Matches every rule with every array; `check` raises for mistakes."""
         self.tree = tree
         self._rules = rules
         self._matchers = [compile_pattern(pattern) for pattern, _ in rules.rules]
@@ -80,8 +80,8 @@ class Assignment:
             guards_of(tree),
             known_draws(tree, tree if layers is None else layers),
         )
-        # For each rule: the number of its matches, the earlier rules that took some of
-        # them, and, also for the default, its matches that are no parameters.
+        # For each rule: the number of its matches, and the earlier rules that took some
+        # of them. For each rule and the default: the matches that are not parameters.
         self._matched = [0] * len(rules.rules)
         self._taken: list[set[int]] = [set() for _ in rules.rules]
         self._excluded: list[list[tuple[str, Guard]]] = [
@@ -136,7 +136,7 @@ class Assignment:
         )
 
     def idle(self) -> list[str]:
-        """What to say of each rule that makes no leaf: dead, or shadowed."""
+        """Returns a sentence for each rule that makes no leaf, with the reason."""
         used = {row.rule for row in self.rows}
         said: list[str] = []
         for i, count in enumerate(self._matched):
@@ -155,7 +155,7 @@ class Assignment:
         return said
 
     def excluded(self) -> list[str]:
-        """What to say of each rule that also matches what is no parameter."""
+        """Returns a sentence for each rule that also matches arrays but parameters."""
         used = {row.rule for row in self.rows}
         return [
             f"{self._name(i + 1)} {self._excludes(i)}"
@@ -164,7 +164,10 @@ class Assignment:
         ] + ([f"{self._name(0)} {self._excludes(-1)}"] if self._excluded[-1] else [])
 
     def unfit(self, rows: Sequence[Row] | None = None) -> dict[str, str]:
-        """Why an initializer cannot serve its leaf, by path; found by tracing alone."""
+        """Returns the reasons why initializers cannot make their leaves, by path.
+
+        Initializers are traced and not run.
+        """
         reasons: dict[Any, str | None] = {}
         found: dict[str, str] = {}
         for row in self.rows if rows is None else rows:
@@ -179,17 +182,17 @@ class Assignment:
         return found
 
     def check(self, rows: Sequence[Row] | None = None) -> None:
-        """Raises, or warns where the rules are not strict, of what is wrong.
+        """Raises for mistakes of the rules; warns for some if they are not strict.
 
         Args:
-            rows: Those whose initializers are going to be called; None for all.
+            rows: The rows of the initializers that will be called. None: all rows.
 
         Raises:
-            ValueError: If a rule makes nothing, or cannot make what it matches.
+            ValueError: If a rule makes no leaf, or cannot make a leaf that it matches.
         """
         idle = self.idle()
         if idle:
-            more = [f"and {len(idle) - _MOST} rules more"] if idle[_MOST:] else []
+            more = [f"and {len(idle) - _MOST} more rules"] if idle[_MOST:] else []
             message = "Rules: " + "; ".join([*idle[:_MOST], *more]) + "."
             if self._rules.strict:
                 raise ValueError(f"{message} Rules(..., strict=False) only warns.")
@@ -199,7 +202,7 @@ class Assignment:
             raise ValueError(f"Rules cannot make:{listed(misfits)}")
 
     def misfits(self, unfit: Mapping[str, str]) -> list[str]:
-        """A line for each reason of `unfit`, with the first leaf that it is about."""
+        """Returns a line for each reason of `unfit`, with the first of its leaves."""
         alike: dict[str, list[str]] = {}
         for row in self.rows:
             if row.path in unfit:
@@ -212,14 +215,14 @@ class Assignment:
         ]
 
     def draw(self, row: Row, key: jax.Array) -> jax.Array:
-        """The leaf, from the base key; traced once for each kind of leaf."""
+        """Draws the leaf from the base key; traces once for each kind of leaf."""
         kind = _kind(row)
         if kind not in self._draws:
             self._draws[kind] = _drawing(row)
         return self._draws[kind](key, *map(np.uint32, path_words(row.parts)))
 
     def rule_of(self, row: Row) -> str:
-        """Number and pattern of a row's rule, for a table."""
+        """Returns number and pattern of the rule of a row, for a table."""
         if row.rule:
             return f"{row.rule} {describe(self._rules.rules[row.rule - 1][0])}"
         return "-" if self._rules.default is None or row.guard else "default"
@@ -248,13 +251,14 @@ class Assignment:
         return f"rule {number} ({describe(self._rules.rules[number - 1][0])})"
 
     def _excludes(self, i: int) -> str:
-        """How many leaves a rule leaves alone, and which pattern would reach them."""
+        """Tells how many arrays a rule excludes, and which pattern would match them."""
         path, guard = self._excluded[i][0]
         names = [name for name in path.split("/") if name in (guard or ())]
         cure = f"; a pattern that names {names[0]!r} reaches it" if names else ""
         count, path = len(self._excluded[i]), printable(path)
-        first = path if count == 1 else f"{count} arrays, as {path},"
-        return f"leaves {first} as no parameter{cure}"
+        if count == 1:
+            return f"excludes {path}, which is not a parameter{cure}"
+        return f"excludes {count} arrays that are not parameters, as {path}{cure}"
 
     def _hint(self, i: int) -> str:
         pattern = describe(self._rules.rules[i][0])
@@ -263,20 +267,20 @@ class Assignment:
         return f" (there is {shown})" if close else " of an empty tree"
 
     def _likely_paths(self, pattern: str) -> list[str]:
-        """The paths that share most names with a pattern: few, to compare in time."""
+        """Returns the few paths that share most names with a pattern."""
         names = set(pattern.split("/"))
         paths = (row.path[:_COMPARED] for row in self.rows)
         return heapq.nlargest(_MOST, paths, lambda p: len(names & {*p.split("/")}))
 
 
 def listed(lines: Sequence[str]) -> str:
-    """The first of many lines, and how many more there are."""
+    """Returns the first lines as one text, with the number of the others."""
     more = [f"and {len(lines) - _MOST} more"] if len(lines) > _MOST else []
     return "".join(f"\n  {line}" for line in [*lines[:_MOST], *more])
 
 
 def _array(row: Row) -> str:
-    """Dtype and shape of a leaf, and the calls that make it where there are others."""
+    """Returns dtype and shape of a leaf, and its calls if they have other shapes."""
     shape = f"{row.dtype}[{', '.join(map(str, row.shape))}]"
     drawn = str(row.draw)
     return shape if drawn == str(row.shape) else f"{shape}, drawn as {drawn},"
@@ -292,7 +296,7 @@ def _drawing(row: Row) -> Callable[..., jax.Array]:
     def initialize(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         return check_made(initializer, initializer(key, shape, dtype))
 
-    # Stacked and its kind draw all layers of a stack in one call.
+    # Such an initializer, as Stacked, draws all layers of a stack in one call.
     stacks = getattr(initializer, "draws_stack", False) and not row.draw.is_one
     make = row.draw.draw_stack if stacks else row.draw.draw
 

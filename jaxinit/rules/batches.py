@@ -1,4 +1,4 @@
-"""Which axes of a value count draws with keys of their own, as under vmap."""
+"""Batch axes: axes of a value along which each draw has its own key, as in vmap."""
 
 import itertools
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ Axes = tuple[int, ...]
 
 
 def find_batches(program: Program) -> dict[Value, Axes]:
-    """The axes of each value along which its random bits have other keys.
+    """Returns the batch axes of each value that has some.
 
-    They begin at random bits that are drawn with an array of keys, and are followed
-    through the operations of an initializer. A value without such axes is absent.
+    Batch axes begin at random bits that are drawn with an array of keys. From there
+    they are followed through the operations of an initializer.
     """
     found: dict[Value, Axes] = {}
     for node in program.nodes:
@@ -38,7 +38,7 @@ def find_batches(program: Program) -> dict[Value, Axes]:
 def _follow(
     node: Node, shape: tuple[int, ...], program: Program, found: dict[Value, Axes]
 ) -> Axes:
-    """The batch axes of a result of ``shape``, from those of the operands."""
+    """Returns the batch axes of a result, from the batch axes of the operands."""
     union: set[int] = set()
     for atom in node.inputs:
         axes = () if is_literal(atom) else found.get(atom, ())
@@ -50,7 +50,7 @@ def _follow(
 
 
 def _in_place(params: Any, operand: Sequence[int], axes: Axes, shape: Sequence[int]):
-    """An elementwise operation keeps all axes; others keep leading ones, as vmap."""
+    """Returns all axes if the operation is elementwise, else unchanged leading ones."""
     if tuple(operand) == tuple(shape):
         return axes
     kept: list[int] = []
@@ -76,11 +76,12 @@ def _squeeze(params: Any, operand: Sequence[int], axes: Axes, shape: Sequence[in
 
 
 def _reshape(params: Any, operand: Sequence[int], axes: Axes, shape: Sequence[int]):
-    """Axes of the result that batch axes of the operand make up, and nothing else."""
+    """Returns the axes of the result that consist of batch axes only."""
     if 0 in operand:
         return _in_place(params, operand, axes, shape)
     kept = set(_in_place(params, operand, axes, shape))
-    # An axis covers the range between the products of the sizes before and with it.
+    # An axis covers the range from the product of the sizes before it to the product
+    # that includes it.
     old, new = ([*itertools.accumulate(x, mul, initial=1)] for x in (operand, shape))
     for i in axes:
         if old[i] in new and old[i + 1] in new:

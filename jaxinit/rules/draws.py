@@ -1,11 +1,11 @@
-"""How a function draws a leaf: the calls of its initializer, read from its graph.
+"""Draws: the initializer calls behind a leaf, read from the graph of a function.
 
-A model seldom stores what its initializer returns. Flax asks for a matrix
-(768, 768) and reshapes it to the heads (768, 12, 64); a scan or vmap over layers
-calls the initializer once for each layer and stacks the results. The walk starts at
-the leaf, passes operations that only move elements, and ends at the results of the
-calls. A rule's initializer is called with the shapes of these results, and what it
-returns is moved in the same way.
+A model seldom stores the array that its initializer returns. Flax asks for a matrix
+(768, 768) and reshapes it to heads (768, 12, 64). A scan or vmap over layers calls the
+initializer for each layer and stacks the results. `find_draws` walks from the leaf
+through operations that only move elements, to the results of the calls. The initializer
+of a rule is then called with the shapes of these results, and its results are moved in
+the same way.
 """
 
 import abc
@@ -25,7 +25,7 @@ from ..planning.ir import Node, Program, Value, params_signature
 from .batches import find_batches
 from .layout import Layout
 
-# Operations that move elements and leave each as it is.
+# Operations that move elements and do not change them.
 _MOVING = {
     "broadcast_in_dim",
     "concatenate",
@@ -34,7 +34,7 @@ _MOVING = {
     "stack",
     "transpose",
 }
-# Operations that return their operand, on another device or in another dtype.
+# Operations that return their operand, maybe on another device or in another dtype.
 _PASSING = {
     "convert_element_type",
     "copy",
@@ -47,14 +47,14 @@ _PASSING = {
     "sharding_constraint",
 }
 
-# Operations of initializers that draw orthogonal matrices.
+# Operations that show that an initializer draws orthogonal matrices.
 _FACTORING = {"eigh", "geqrf", "householder_product", "lu", "qr", "svd"}
 
 Initialize = Callable[[jax.Array, tuple[int, ...]], jax.Array]
 
 
 class Draw(abc.ABC):
-    """The calls of an initializer that make one array, in order.
+    """The calls of an initializer that make one array, in their order.
 
     Attributes:
         shape: Shape of the array.
@@ -64,33 +64,33 @@ class Draw(abc.ABC):
 
     @property
     def is_certain(self) -> bool:
-        """True if the shapes of all calls are known."""
+        """True if the shapes of all calls are known for certain."""
         return True
 
     @property
     @abc.abstractmethod
     def calls(self) -> list[tuple[int, ...]]:
-        """The shape that each call asks for."""
+        """The shape of each call."""
 
     @property
     def is_one(self) -> bool:
-        """Whether one call makes the whole array, and no layers are stacked."""
+        """True if one call makes the whole array, without stacked layers."""
         return False
 
     @abc.abstractmethod
     def make(self, initialize: Initialize, keys: jax.Array) -> jax.Array:
-        """The array.
+        """Makes the array.
 
         Args:
-            initialize: Makes the result of one call from its key and shape.
-            keys: One key for each call.
+            initialize: Function from a key and a shape to the result of one call.
+            keys: A key for each call.
         """
 
     def draw(self, initialize: Initialize, key: jax.Array) -> jax.Array:
-        """The array from one key, typed or raw.
+        """Makes the array from one key, typed or raw.
 
-        A single call gets the key itself. Call i of several gets the key with i
-        folded in, so it does not depend on how many calls follow.
+        A single call gets the key itself. Call i of several gets the key with i folded
+        in, so it does not depend on the number of calls.
         """
         if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
             typed = jax.random.wrap_key_data(key)
@@ -102,19 +102,21 @@ class Draw(abc.ABC):
         return self.make(initialize, keys)
 
     def draw_stack(self, initialize: Initialize, key: jax.Array) -> jax.Array:
-        """The array from one call that draws the results of all calls, stacked first.
+        """Makes the array from one call, which draws the results of all calls stacked.
 
         Raises:
-            ValueError: If the calls ask for several shapes.
+            ValueError: If the calls have several shapes.
         """
         shapes = set(self.calls)
         if len(shapes) != 1:
-            raise ValueError(f"it draws arrays of one shape; this leaf needs {self}.")
+            raise ValueError(
+                f"it draws arrays of one shape, but the leaf needs {self}."
+            )
         stack = initialize(key, (len(self.calls), *shapes.pop()))
         return self.make(lambda result, shape: result, stack)
 
     def __str__(self) -> str:
-        """The calls, as ``12 x (768, 64)``."""
+        """Returns the calls, as ``12 x (768, 64)``."""
         if self.is_one:
             return str(self.calls[0])
         counts = collections.Counter(self.calls)
@@ -129,8 +131,8 @@ class Call(Draw):
     Attributes:
         shape: Shape of the result.
         batch: Axes of the result that count calls.
-        is_certain: False if an operation that is no initializer's may have made the
-            result from a draw of another shape.
+        is_certain: False if the result may come from a call of another shape, reshaped
+            by an operation outside of the initializer.
     """
 
     shape: tuple[int, ...]
@@ -149,11 +151,11 @@ class Call(Draw):
 
     @property
     def is_one(self) -> bool:
-        """Whether no axis counts calls."""
+        """True if no axis counts calls."""
         return not self.batch
 
     def make(self, initialize: Initialize, keys: jax.Array) -> jax.Array:
-        """The results of all calls, each at its place along the batch axes."""
+        """Makes the results of all calls, each at its place along the batch axes."""
         if self.is_one:
             return initialize(keys[0], self.shape)
         sizes = [self.shape[i] for i in self.batch]
@@ -164,7 +166,7 @@ class Call(Draw):
 
 @dataclasses.dataclass(frozen=True)
 class Moved(Draw):
-    """Results of calls that an operation moves or joins.
+    """The result of an operation that moves or joins the results of calls.
 
     Attributes:
         shape: Shape of the result.
@@ -194,7 +196,7 @@ class Moved(Draw):
         return len(self.parts) == 1 and self.parts[0].is_one
 
     def make(self, initialize: Initialize, keys: jax.Array) -> jax.Array:
-        """The results of the operands' calls, moved."""
+        """Makes the operands, then moves or joins them."""
         ends = list(itertools.accumulate(len(part.calls) for part in self.parts))
         made = [
             part.make(initialize, keys[end - len(part.calls) : end])
@@ -209,7 +211,7 @@ class Stack(Draw):
 
     Attributes:
         count: Number of layers.
-        layer: How the array of one layer is made.
+        layer: The draw of one layer.
         axis: Axis of the array that counts layers.
     """
 
@@ -219,7 +221,7 @@ class Stack(Draw):
 
     @property
     def shape(self) -> tuple[int, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The shape of a layer, with the count at its axis."""
+        """The shape of a layer with ``count`` inserted at ``axis``."""
         inner = self.layer.shape
         return (*inner[: self.axis], self.count, *inner[self.axis :])
 
@@ -234,7 +236,7 @@ class Stack(Draw):
         return self.layer.calls * self.count
 
     def make(self, initialize: Initialize, keys: jax.Array) -> jax.Array:
-        """The arrays of all layers."""
+        """Makes the arrays of all layers, stacked."""
         keys = keys.reshape(self.count, len(self.layer.calls), *keys.shape[1:])
         make = jax.vmap(
             lambda keys: self.layer.make(initialize, keys), out_axes=self.axis
@@ -244,7 +246,7 @@ class Stack(Draw):
 
 @dataclasses.dataclass(frozen=True)
 class Arranged(Draw):
-    """One call whose result is reshaped and transposed, as a `Layout` says."""
+    """One call; a `Layout` reshapes and transposes its result."""
 
     layout: Layout
 
@@ -255,7 +257,7 @@ class Arranged(Draw):
 
     @property
     def calls(self) -> list[tuple[int, ...]]:
-        """The shape that the layer's class asks for."""
+        """The shape of the one call."""
         return [self.layout.shape]
 
     @property
@@ -264,13 +266,13 @@ class Arranged(Draw):
         return True
 
     def make(self, initialize: Initialize, keys: jax.Array) -> jax.Array:
-        """The result, in the axes of the stored array."""
+        """Makes the array as the layer stores it."""
         made = initialize(keys[0], self.layout.shape).reshape(self.layout.split)
         return made.transpose(self.layout.order)
 
 
 def from_layout(layout: Layout, shape: tuple[int, ...]) -> Draw:
-    """How a layer whose class is known draws an array of ``shape``."""
+    """Returns the draw of an array of ``shape`` in a layer of this layout."""
     draw: Draw = Arranged(layout)
     for count in reversed(shape[: layout.stacked]):
         draw = Stack(count, draw)
@@ -278,12 +280,12 @@ def from_layout(layout: Layout, shape: tuple[int, ...]) -> Draw:
 
 
 def find_draws(program: Program) -> list[Draw]:
-    """How each result of a program is drawn."""
+    """Returns the draw of each result of a program."""
     return _Finder(program).results()
 
 
 class _Finder:
-    """Walks a flat program from its results back to calls of initializers."""
+    """Walks from the results of a flat program back to the calls of initializers."""
 
     def __init__(self, program: Program):
         self._program = program
@@ -320,11 +322,11 @@ class _Finder:
         return _moved(node, [self._find(x) for x in node.inputs], shape)
 
     def _is_certain(self, atom: Value, shape: tuple[int, ...]) -> bool:
-        """True if all draws behind a value have its shape, or are of a matrix law.
+        """True if a value is the result of a call of its own shape.
 
-        ``0.5 * w.reshape(heads)`` ends the walk at a product: that ``w`` is a matrix
-        cannot be told from an initializer that reshapes. An orthogonal initializer,
-        which does, is known by its factorization.
+        This holds if all random bits behind the value have its shape. It cannot be told
+        for ``0.5 * w.reshape(heads)``: either the layer or the initializer reshaped the
+        matrix ``w``. Orthogonal initializers do reshape; their factorization shows it.
         """
         pending, seen = [atom], {atom}
         while pending:
@@ -344,10 +346,10 @@ class _Finder:
         return True
 
     def _broadcast(self, node: Node, shape: tuple[int, ...]) -> Draw | None:
-        """A result that new axes repeat: one call for each of their indices."""
+        """Returns the draw of a result with new axes: a call for each new index."""
         operand = _shape(node.inputs[0], self._program)
         if math.prod(operand) == 1 and math.prod(shape) != 1:
-            return None  # A constant: the initializer itself broadcasts it.
+            return None  # a constant, which the initializer itself broadcasts
         draw = self._find(node.inputs[0])
         if math.prod(operand) == math.prod(shape):
             return _moved(node, [draw], shape)
@@ -360,7 +362,7 @@ class _Finder:
         return draw
 
     def _scanned(self, node: Node, index: int) -> Draw | None:
-        """The results that a scan stacks: the calls of its body, for each step."""
+        """Returns the draw of a result that a scan stacks, by the body of the scan."""
         body = flatten(node.params["jaxpr"])
         _, carry, stacked = scan_parts(node.params, node.inputs)
         if index < len(carry):

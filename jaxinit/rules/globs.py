@@ -1,7 +1,7 @@
-"""Globs of names and of paths, matched in time linear in the glob.
+"""Globs of names and paths, parsed and matched without expensive cases.
 
-`fnmatch` takes quadratic time to translate some globs, and a rule may come from a
-file that somebody else wrote.
+For some globs `fnmatch` takes quadratic time, and a rule may come from a file that
+somebody else wrote.
 """
 
 import bisect
@@ -11,22 +11,22 @@ import re
 from collections.abc import Sequence
 from typing import TypeAlias
 
-# A star, a question mark, brackets (whose first character may be a "]"), or a text.
+# A star, a question mark, brackets (their first character may be a "]"), or text.
 _TOKEN = re.compile(r"[*?]|\[!?+.[^]]*]|\[|[^*?[]+", re.DOTALL)
 _PLAIN = re.compile(r"[*?]|[^*?]+")
 
-# One character of a name: itself, or the set that it is in.
+# A pattern for one character: the character, or a set of characters.
 Item: TypeAlias = "str | Charset"
 
 
 @dataclasses.dataclass(frozen=True)
 class Charset:
-    """What a pair of brackets stands for.
+    """The characters that a pair of brackets matches.
 
     Attributes:
-        starts: First characters of its ranges, ascending; the ranges are disjoint.
-        ends: Last characters of its ranges.
-        negated: Whether every other character is meant.
+        starts: First characters of the ranges, ascending; ranges are disjoint.
+        ends: Last characters of the ranges.
+        negated: Whether the brackets match the characters outside of the ranges.
     """
 
     starts: tuple[str, ...]
@@ -34,7 +34,7 @@ class Charset:
     negated: bool
 
     def __contains__(self, character: str) -> bool:
-        """Whether the brackets stand for a character."""
+        """True if the brackets match a character."""
         i = bisect.bisect_right(self.starts, character) - 1
         return (i >= 0 and character <= self.ends[i]) != self.negated
 
@@ -44,14 +44,14 @@ class Name:
     """A glob of one level of a path.
 
     Attributes:
-        parts: What lies between its stars. A part is a text, or a list of items
-            where it has a "?" or brackets.
+        parts: The parts between stars. A part is a text, or a list of items if it has
+            a "?" or brackets.
     """
 
     parts: tuple[str | list[Item], ...]
 
     def matches(self, name: str) -> bool:
-        """Whether it means this name."""
+        """True if the glob matches a name."""
         first, *middle = self.parts
         if not middle:
             return len(first) == len(name) and _is_at(first, name, 0)
@@ -60,7 +60,7 @@ class Name:
         start = len(first)
         if start > end or not (_is_at(first, name, 0) and _is_at(last, name, end)):
             return False
-        # A part has one length, so that its leftmost place leaves most to the rest.
+        # A part has a fixed length. So its leftmost place leaves most to the rest.
         for part in middle:
             at = _find(part, name, start, end)
             if at < 0:
@@ -70,7 +70,7 @@ class Name:
 
 
 def parse_name(text: str) -> Name:
-    """The glob of a name: ``*``, ``?``, ``[a-z]`` and ``[!a-z]``, as in `fnmatch`.
+    """Parses a glob of a name: ``*``, ``?``, ``[a-z]`` and ``[!a-z]``, as in `fnmatch`.
 
     Example:
         >>> parse_name("block_[0-9]*").matches("block_12")
@@ -78,7 +78,7 @@ def parse_name(text: str) -> Name:
     """
     if "*" not in text and "?" not in text and "[" not in text:
         return Name((text,))
-    # Behind the last "]" every "[" is itself; looking for its end would cost each time.
+    # After the last "]" a "[" is plain text. So no search for its end is needed.
     end = text.rfind("]") + 1
     parts: list[str | list[Item]] = []
     part: list[Item] = []
@@ -96,14 +96,14 @@ def parse_name(text: str) -> Name:
 
 
 def match_levels(levels: Sequence[Name | None], names: Sequence[str]) -> bool:
-    """Whether globs of levels mean a path; None stands for any number of levels.
+    """True if globs match the levels of a path; None matches any number of levels.
 
     Example:
         >>> match_levels([None, parse_name("kernel")], ["block", "mlp", "kernel"])
         True
     """
     i = j = 0
-    retry: tuple[int, int] | None = None  # after the last None, and what it took
+    retry: tuple[int, int] | None = None  # positions after the last None
     while j < len(names):
         level = levels[i] if i < len(levels) else _END
         if level is None:
@@ -146,7 +146,7 @@ def _charset(text: str) -> Charset:
 
 
 def _joined(part: list[Item]) -> str | list[Item]:
-    """The text of a part that has no "?" and no brackets."""
+    """Returns a part as one text if it has no "?" and no brackets, else as items."""
     texts = [item for item in part if isinstance(item, str)]
     if len(texts) == len(part):
         return "".join(texts)
@@ -160,7 +160,7 @@ def _is_at(part: str | list[Item], name: str, at: int) -> bool:
 
 
 def _find(part: str | list[Item], name: str, start: int, end: int) -> int:
-    """The leftmost place of a part between two positions, or -1."""
+    """Returns the leftmost place of a part between two positions, or -1."""
     if isinstance(part, str):
         return name.find(part, start, end)
     places = range(start, end - len(part) + 1)
@@ -168,4 +168,4 @@ def _find(part: str | list[Item], name: str, start: int, end: int) -> int:
 
 
 _ANY = Charset((), (), negated=True)
-_END = Name(("/",))  # no name of a path holds a slash
+_END = Name(("/",))  # matches no name, because names have no slash

@@ -1,4 +1,4 @@
-"""How a leaf is drawn, as its model or the class of its layer tells."""
+"""Known draws of leaves, from the traced model or the class of a layer."""
 
 import dataclasses
 import importlib
@@ -13,40 +13,39 @@ from .draws import Draw, from_layout
 from .layout import Layout
 from .trace import Drawn
 
-# Modules that know the layers of a framework.
+# Module of a framework, and of our file that knows its layers.
 _EQUINOX = "equinox", "jaxinit.equinox"
 _NNX = "flax.nnx", "jaxinit._nnx_layers"
 
 
 @dataclasses.dataclass(frozen=True)
 class Known:
-    """How a leaf is drawn.
+    """The draw of a leaf, for two kinds of initializers.
 
     Attributes:
-        draw: The calls of an initializer that reads a kernel as (..., in, out).
-        with_axes: The calls of an initializer with axes of its own. They count the
-            axes of the array that the model draws.
+        draw: For an initializer that reads a kernel as (..., in, out).
+        with_axes: For an initializer with arguments that name axes. These are axes of
+            the stored array.
     """
 
     draw: Draw
     with_axes: Draw
 
     def draw_by(self, initializer: Any) -> Draw:
-        """The calls of ``initializer``."""
+        """Returns the draw for ``initializer``."""
         has_axes = getattr(initializer, "reads_layout", True) is False
         return self.with_axes if has_axes else self.draw
 
 
 def known_draws(tree: Any, layers: Any) -> list[Known | None]:
-    """What is known of each leaf of a tree, in order; None where nothing is.
+    """Returns the known draw of each leaf of a tree, in order, or None.
 
-    The layers of Equinox are known by their classes, which store kernels as (out, in).
-    Other leaves are known where `jaxinit.eval_shape` has seen how they are drawn, or
-    where they are in a live layer of NNX.
+    A draw is known for the leaves of an Equinox layer (by its class), for the leaves
+    that `jaxinit.eval_shape` returns, and for the leaves of a live NNX layer.
 
     Args:
         tree: The tree.
-        layers: The same tree with its layers, if those of ``tree`` are gone.
+        layers: The same tree with its layers, if ``tree`` has lost them.
     """
     equinox, nnx = _layouts(layers, *_EQUINOX), _layouts(layers, *_NNX)
 
@@ -66,14 +65,17 @@ def known_draws(tree: Any, layers: Any) -> list[Known | None]:
 
 
 def split_nnx(model: Any) -> tuple[Any, Callable[[Any], Any]] | None:
-    """The state of a live NNX model and what makes a model of it, or None."""
+    """Splits a live NNX model into its state and a function from states to models.
+
+    Returns None for any other tree.
+    """
     if _NNX[0] not in sys.modules:
         return None
     return importlib.import_module(_NNX[1]).split(model)
 
 
 def _layouts(tree: Any, framework: str, adapter: str) -> dict[Parts, Layout]:
-    """The layouts of the layers of a framework, if it is loaded."""
+    """Returns the layouts of the layers of a framework; none if it is not loaded."""
     if framework not in sys.modules:
         return {}
     return importlib.import_module(adapter).layouts(tree)

@@ -1,4 +1,4 @@
-"""How a layer reads one of its arrays, where the class of the layer says so."""
+"""Layouts: how the class of a layer calls an initializer and stores the result."""
 
 import dataclasses
 import math
@@ -10,19 +10,19 @@ from .._paths import Parts, nodes_of
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """The initializer calls that make an array, and where their results go.
+    """The initializer call behind an array of a layer, and how the layer stores it.
 
-    An initializer reads a kernel as ``(*taps, in, out)``. A layer may store the axes
-    in another order, split features over several axes, or stack the kernels of
-    several layers. The stored array is, for each of the stacked layers, the result
-    of one call, reshaped and transposed.
+    An initializer reads a kernel as ``(*taps, in, out)``. A layer may store the axes in
+    another order, split features over several axes, or stack the kernels of several
+    layers. For each stacked layer the stored array is the result of one call, reshaped
+    to ``split`` and transposed by ``order``.
 
     Attributes:
-        shape: Shape that the initializer is asked for: ``(768, 768)``.
+        shape: Shape of the call: ``(768, 768)``.
         split: Shape to which the result is reshaped: ``(768, 12, 64)``.
-        order: Axis of the reshaped result that each stored axis is: ``(1, 0)`` for
-            a kernel that is stored as (out, in).
-        stacked: Number of leading axes of the array that count stacked layers.
+        order: For each stored axis, the axis of the reshaped result: ``(1, 0)`` for a
+            kernel that is stored as (out, in).
+        stacked: Number of leading axes that count stacked layers.
     """
 
     shape: tuple[int, ...]
@@ -32,38 +32,38 @@ class Layout:
 
     @classmethod
     def plain(cls, shape: tuple[int, ...], stacked: int = 0) -> "Layout":
-        """The layout of an array that is stored as its initializer returns it."""
+        """Returns the layout of an array that the layer stores as it is drawn."""
         return cls(shape, shape, tuple(range(len(shape))), stacked)
 
     @classmethod
     def flat(cls, *sides: tuple[int, ...]) -> "Layout":
-        """The layout of a matrix or a vector each of whose sides has several axes.
+        """Returns the layout of a matrix or vector that is stored with more axes.
 
-        ``flat((768,), (12, 64))`` is a (768, 768) kernel that is stored with a head
-        axis, ``flat((64, 1, 1))`` a vector that is stored with two more axes.
+        Each side is one axis of the call. ``flat((768,), (12, 64))`` is a (768, 768)
+        kernel stored as (768, 12, 64). ``flat((64, 1, 1))`` is a vector of size 64.
         """
         split = tuple(size for side in sides for size in side)
         return cls(tuple(map(math.prod, sides)), split, tuple(range(len(split))))
 
     @property
     def stored(self) -> tuple[int, ...]:
-        """Shape of the array of one layer, as the layer stores it."""
+        """Shape of the stored array of one layer."""
         return tuple(self.split[axis] for axis in self.order)
 
 
 def layouts_of(
     tree: Any, layer_class: type, declare: Callable[[Any], Mapping[str, Layout]]
 ) -> dict[Parts, Layout]:
-    """The layouts of all layers of a tree, by the paths of their arrays.
+    """Returns the layouts of all layers of a tree, by the paths of their arrays.
 
     Args:
-        tree: Pytree that holds layers, whose arrays may be abstract.
+        tree: Pytree that contains layers. Their arrays may be abstract.
         layer_class: Class of the layers.
-        declare: The layouts that the fields of one layer declare for its arrays, by
-            attribute. The axes that an array has before the declared ones are stacked.
+        declare: Function from a layer to the layouts of its arrays, by attribute. If an
+            array has more axes, the leading ones count stacked layers.
 
     Returns:
-        A dict without the layers whose arrays are not as declared.
+        A dict. Layers with arrays of other shapes than declared are absent.
     """
     found: dict[Parts, Layout] = {}
     for parts, layer in nodes_of(tree, layer_class):
@@ -73,10 +73,10 @@ def layouts_of(
 
 
 def _stacked(layer: Any, declared: Mapping[str, Layout]) -> dict[str, Layout]:
-    """Layouts with the number of stacked axes; none where one array does not fit.
+    """Returns layouts with their number of stacked axes; none if any array is unfit.
 
-    A layer that vmap stacked along a later axis is left out so: its kernel may have a
-    shape that fits, and its bias tells.
+    So a layer is left out if vmap stacked it along a later axis. Its kernel may fit by
+    chance, but then its bias does not.
     """
     found: dict[str, Layout] = {}
     for name, layout in declared.items():

@@ -1,14 +1,14 @@
-"""The key of a leaf: a function of the base key and the leaf's path alone.
+"""The key of a leaf, a function of the base key and the leaf's path alone.
 
-Version 1. A path is a sequence of names. Each is written as its length in bytes
-(8 bytes, little-endian) and its UTF-8, so that ("a", "bc") and ("ab", "c")
-differ; the SHA-256 of "jaxinit path 1", a zero byte and all names gives, in its
-first 8 bytes, two little-endian uint32 words, which are folded into the base key
-one after the other. Nothing else enters: not the order of leaves, not their
-number, not the process, the platform or the version of Python.
+Version 1. A path is a sequence of names. A name is written as its length in bytes (8
+bytes, little-endian) and its UTF-8. So ("a", "bc") and ("ab", "c") differ. Take the
+SHA-256 of "jaxinit path 1", a zero byte and all names. Its first 8 bytes are two
+little-endian uint32 words. The first word is folded into the base key, then the second.
+The key does not depend on the order or number of leaves, on the process, on the
+platform or on the version of Python.
 
-An initializer that is called once for a leaf gets this key. Of several calls, as for
-the stacked layers of a scan, call i gets this key with i folded in.
+If a leaf needs one call of its initializer, the call gets this key. If it needs several
+calls, as the stacked layers of a scan do, call i gets this key with i folded in.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ _PREFIX = f"jaxinit path {VERSION}".encode() + b"\0"
 
 
 def path_words(parts: Sequence[str]) -> tuple[int, int]:
-    """The two words that a path folds into a key.
+    """Returns the two words that are folded into the key for a path.
 
     Example:
         >>> path_words(("head", "kernel"))
@@ -42,12 +42,12 @@ def path_words(parts: Sequence[str]) -> tuple[int, int]:
 
 
 def leaf_key(key: jax.Array, path: str | Sequence[str]) -> jax.Array:
-    """The key that a rule's initializer gets for the leaf at ``path``.
+    """Returns the key that the initializer of a rule gets for the leaf at ``path``.
 
     Args:
         key: Base key, typed or raw, of any implementation.
-        path: Path of the leaf: names joined with "/", or a sequence of names, which
-            it has to be where a name holds a "/", as those of Haiku's modules do.
+        path: Path of the leaf: names joined with "/", or a sequence of names. If a name
+            contains a "/", as the names of Haiku's modules do, pass a sequence.
 
     Returns:
         A key of the same kind.
@@ -71,17 +71,18 @@ def leaf_key(key: jax.Array, path: str | Sequence[str]) -> jax.Array:
 
 
 def fold_words(key: jax.Array, words: Iterable[Any]) -> jax.Array:
-    """The key with each word folded in, in order."""
+    """Folds each word into the key, in order."""
     for word in words:
         key = jax.random.fold_in(key, word)
     return key
 
 
 def base_key(args: Sequence[Any], kwargs: Mapping[str, Any]) -> jax.Array:
-    """The key that paths are folded into, among the arguments of a function.
+    """Returns the base key among the arguments of a function.
 
-    The first argument if it is a key; its entry "params" (or "default") if it is
-    a dict of keys, as Flax takes; else the only typed key of all arguments.
+    It is the first argument, if that is a key. It is the entry "params" (or "default")
+    of the first argument, if that is a dict of keys, as for Flax. Else it is the only
+    typed key among all arguments.
 
     Raises:
         TypeError: If there is no such key.
@@ -92,19 +93,20 @@ def base_key(args: Sequence[Any], kwargs: Mapping[str, Any]) -> jax.Array:
     typed = [x for x in jax.tree.leaves((args, kwargs)) if _is_key(x)]
     if len(typed) != 1:
         raise TypeError(
-            "rules need one base key: make the function's first argument a PRNG key, "
-            f"or a dict with a key 'params'; got {len(typed)} keys among the others."
+            "rules need one base key: make the first argument of the function a PRNG "
+            "key, or a dict with a key 'params'. It is neither, and there are "
+            f"{len(typed)} keys among all arguments."
         )
     return typed[0]
 
 
 def base_key_of(x: Any) -> Any:
-    """The entry "params" (or "default") of a dict of keys; anything else as it is."""
+    """Returns the entry "params" (or "default") of a dict; anything else unchanged."""
     return x.get("params", x.get("default")) if isinstance(x, Mapping) else x
 
 
 def is_key_like(x: Any) -> bool:
-    """True for a typed key, or what may be a raw one."""
+    """True for a typed key, or an array that may be a raw key."""
     return _is_key(x) or _is_raw(x)
 
 

@@ -1,4 +1,4 @@
-"""Whole models, with rules: what `jaxinit.plan` and `jaxinit.init` are."""
+"""Whole models with rules: `jaxinit.plan`, `jaxinit.init`, `jaxinit.eval_shape`."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -14,21 +14,21 @@ from .trace import trace, values
 
 
 def eval_shape(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """The shapes of the result of ``fn``, and how ``fn`` draws each leaf.
+    """Returns the shapes of the result of ``fn``, with the draw of each leaf.
 
-    As ``jax.eval_shape``: nothing is computed. The structs know with which shapes
-    ``fn`` calls its initializers, so rules that are given them read each leaf as its
-    layer does: the heads (768, 12, 64) of an attention layer as the matrix
-    (768, 768) that they come from, the kernels of scanned layers one by one.
+    Like ``jax.eval_shape`` it computes nothing. The returned structs also store the
+    shapes with which ``fn`` calls its initializers. So rules that get these structs
+    draw as the layers do: the heads (768, 12, 64) of an attention layer as one matrix
+    (768, 768), and the kernels of scanned layers one by one.
 
     Args:
-        fn: Function of keys and arrays to a pytree, as a model's ``init``.
-        *args: Its arguments. Arrays may be ``jax.ShapeDtypeStruct``.
+        fn: Function from keys and arrays to a pytree, such as a model's ``init``.
+        *args: Arguments of ``fn``. Arrays may be ``jax.ShapeDtypeStruct``.
         **kwargs: Keyword arguments of ``fn``.
 
     Returns:
-        The result of ``fn`` with a ``jax.ShapeDtypeStruct`` for each array, for
-        `init_tree`, `reinit`, `fill_missing` and ``Rules.explain``.
+        The result of ``fn`` with a ``jax.ShapeDtypeStruct`` in place of each array.
+        Pass it to `init_tree`, `reinit`, `fill_missing` or ``Rules.explain``.
 
     Example:
         >>> def init(key):
@@ -45,9 +45,9 @@ def eval_shape(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def ruled(fn: Callable[..., Any], rules: Any) -> Callable[..., Any]:
-    """``fn`` with the leaves that rules match made by their initializers.
+    """Returns ``fn`` with the leaves that rules match drawn by the rules.
 
-    What ``fn`` computes for those alone is dead code to whoever traces it.
+    If the result is traced, the draws of ``fn`` for these leaves are dead code.
     """
     rules = as_rules(rules)
 
@@ -60,16 +60,16 @@ def ruled(fn: Callable[..., Any], rules: Any) -> Callable[..., Any]:
 
 
 def redraw(key: jax.Array, shapes: Any, tree: Any, rules: Rules) -> Any:
-    """A tree with the leaves that rules match drawn anew, one operation at a time.
+    """Returns a tree with the leaves that rules match drawn anew.
 
     Args:
         key: Base key.
-        shapes: The tree with a shape for each array, as `eval_shape` gives it.
-        tree: The arrays.
+        shapes: The tree with a struct of `eval_shape` in place of each array.
+        tree: The tree of arrays.
         rules: The rules.
 
     Raises:
-        ValueError: If the rules do not suit the tree.
+        ValueError: If the rules do not fit the tree.
     """
     assignment = rules.assign(shapes)
     assignment.check()
@@ -89,39 +89,40 @@ def plan(
     progress: Progress | None = None,
     **kwargs: Any,
 ) -> Plan:
-    """Plans to compile each distinct program of ``fn`` once.
+    """Returns a `Plan` of ``fn``, which compiles each distinct program of ``fn`` once.
 
-    ``fn`` is traced; its graph is cut at its PRNG keys; what remains falls into
-    components, most of them one parameter each; components that are the same
-    program with another key form a group, which is compiled once and run for
-    each member. Values are those of ``jax.jit(fn)(*args)``. Without ``out_shardings``
-    they lie on the mesh of ``jax.set_mesh``, or else on JAX's default device, wherever
-    the arguments are.
+    ``fn`` is traced, and its graph is cut at its PRNG keys. The rest falls into
+    components, most of which make one parameter. Components that differ only in their
+    keys form a group. Each group is compiled once and run for each of its members. The
+    values are those of ``jax.jit(fn)(*args)``.
 
-    On the CPU, leaves that differ in shape and scale alone share a program too. JAX
-    copies them when they are first donated.
+    Without ``out_shardings`` the results are on the mesh of ``jax.set_mesh``, or else
+    on JAX's default device, wherever the arguments are. On the CPU, leaves that differ
+    only in shape and scale share a program, too. JAX copies such leaves when they are
+    first donated.
 
     Args:
-        fn: Function of keys and arrays to a pytree, as a model's ``init``.
-        *args: Its arguments. Arrays may be ``jax.ShapeDtypeStruct`` here; what is
-            not an array (a bool, a string, a number) is fixed by its value.
-        rules: `Rules`, or what they are built of: the parameters that they match
-            are made by their initializers, from `leaf_key` of the first argument (a
-            key, or a dict of keys with "params"); the others by ``fn``. A rule's
-            initializer is called with the shapes with which ``fn`` calls its own.
-        out_shardings: None; a sharding; a pytree prefix of shardings; or a
-            function of (path, ShapeDtypeStruct) to a sharding.
-        donate: Positions of arguments whose arrays a call may consume: they are
-            deleted when it is done.
-        progress: Called as progress(done, total, what) while compiling.
+        fn: Function from keys and arrays to a pytree, such as a model's ``init``.
+        *args: Arguments of ``fn``. Arrays may be ``jax.ShapeDtypeStruct`` here. The
+            value of any other argument (a bool, a string, a number) is fixed.
+        rules: `Rules`, or the argument to build them. Parameters that a rule matches
+            are drawn by its initializer, with their `leaf_key`; the base key is the
+            first argument (a key, or a dict of keys with "params"). ``fn`` draws the
+            others. The initializer of a rule is called with the shapes with which
+            ``fn`` calls its own initializer.
+        out_shardings: None; a sharding; a pytree prefix of shardings; or a function
+            from (path, ShapeDtypeStruct) to a sharding.
+        donate: Positions of arguments whose arrays a call may reuse. The call deletes
+            these arrays.
+        progress: Function that is called as progress(done, total, what) while
+            compiling.
         **kwargs: Keyword arguments of ``fn``.
 
     Returns:
-        A `Plan`: call it with arguments of the same shapes.
+        A `Plan`, to be called with arguments of the same shapes.
 
     Raises:
-        TypeError, ValueError: If ``out_shardings`` or ``rules`` do not suit the
-            result.
+        TypeError, ValueError: If ``out_shardings`` or ``rules`` do not fit the result.
 
     Example:
         >>> def init(key):
@@ -144,7 +145,7 @@ def init(
     progress: Progress | None = None,
     **kwargs: Any,
 ) -> Any:
-    """The result of ``fn(*args)``, planned and made in one call; see `plan`.
+    """Returns ``fn(*args)``, planned and run in one call; see `plan`.
 
     Example:
         >>> init(lambda key: jaxinit.Ones()(key, (2,)), jax.random.key(0))

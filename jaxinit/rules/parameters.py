@@ -1,9 +1,9 @@
-"""Tells parameters from other arrays; a pattern must name what holds the others.
+"""Guards: they keep rules for parameters from matching other arrays.
 
-Rules are about parameters. Running statistics, caches, PRNG keys and counters, and
-the moments of an optimizer lie in the same trees, under the same names: "kernel" is
-a parameter and its two moments in Adam. A pattern reaches such an array only if it
-names what holds it.
+Rules are about parameters. But trees also contain running statistics, caches, PRNG
+keys, counters and optimizer states, often under the same names: "kernel" is a parameter
+and two moments of Adam. A pattern matches such an array only if it contains one of the
+names of its guard, which are the names around the array, as "opt_state".
 """
 
 import re
@@ -18,17 +18,17 @@ from .._paths import Parts, parts_of
 from ..planning.arguments import is_array
 from .patterns import Pattern
 
-# Names of which a pattern must hold one to reach an array; None for a parameter.
+# A pattern must contain one of these names to match an array; None for a parameter.
 Guard: TypeAlias = frozenset[str] | None
 
 
 def guards_of(tree: Any) -> list[Guard]:
-    """For every leaf of a tree, in order: None for a parameter, else its guard.
+    """Returns the guard of every leaf of a tree, in order; None for a parameter.
 
-    Parameters are the entry "params" of a tree that has one (the variables of Flax
-    Linen, a ``TrainState``), the ``nnx.Param`` of NNX, the floating arrays of an
-    Equinox module; in any other tree all arrays. The states of Optax and PRNG
-    keys never are.
+    Parameters are the arrays below "params" in a tree that has this entry (the
+    variables of Flax Linen, a ``TrainState``), the ``nnx.Param`` of NNX, and the
+    floating arrays of an Equinox module. In any other tree all arrays are parameters,
+    except states of Optax and PRNG keys.
 
     Example:
         >>> guards_of({"params": {"w": 1}, "batch_stats": {"mean": 2}})
@@ -56,7 +56,7 @@ def guards_of(tree: Any) -> list[Guard]:
 
 
 def passes(pattern: Pattern, guard: Guard) -> bool:
-    """True where there is no guard, or the pattern holds one of its names."""
+    """True if there is no guard, or the pattern contains one of its names."""
     if guard is None:
         return True
     if isinstance(pattern, str):
@@ -67,16 +67,16 @@ def passes(pattern: Pattern, guard: Guard) -> bool:
     return False
 
 
-_COLLECTIONS = {"batch_stats", "opt_state"}  # never parameters, whatever is beside them
+_COLLECTIONS = {"batch_stats", "opt_state"}  # never parameters, even without "params"
 _OF_OPTIMIZER = frozenset({"opt_state", "step"})
 
 
 def _by_name(path: Parts, with_params: set[Parts]) -> Guard:
-    """The guard of an array that lies beside an entry "params"."""
+    """Returns the guard of an array that is beside an entry "params", else None."""
     for depth, name in enumerate(path):
         outer = path[:depth]
         if "params" in outer and set(outer) != {"params"}:
-            return None  # below "params" names are those of modules
+            return None  # below "params" all names are names of modules
         beside = outer in with_params and name != "params"
         if beside or name in _COLLECTIONS:
             return frozenset({name})
@@ -84,11 +84,11 @@ def _by_name(path: Parts, with_params: set[Parts]) -> Guard:
 
 
 def _by_class(node: Any, path: Parts, depth: int) -> Guard:
-    """The guard of the arrays of a node that is marked by its class.
+    """Returns the guard of an array in a node whose class has no parameters.
 
     Args:
-        node: A subtree or an array, whose class marks it as no parameter.
-        path: Path of one of its arrays.
+        node: A subtree or an array for which `_is_special` is True.
+        path: Path of an array in the node.
         depth: Number of names that lead to the node.
     """
     module = type(node).__module__
@@ -100,7 +100,7 @@ def _by_class(node: Any, path: Parts, depth: int) -> Guard:
 
 
 def _is_special(x: Any) -> bool:
-    """Whether a subtree, or array, holds no parameters by its class."""
+    """True if the class of a subtree or array shows that it has no parameters."""
     if isinstance(x, _loaded("flax.nnx", "Variable")):
         return not isinstance(x, _loaded("flax.nnx", "Param"))
     if type(x).__module__.partition(".")[0] == "optax":
@@ -111,12 +111,12 @@ def _is_special(x: Any) -> bool:
 
 
 def _loaded(module: str, name: str) -> type | tuple[()]:
-    """A class of a module that may not be loaded, in a form that isinstance takes."""
+    """Returns a class for isinstance; () if its module is not loaded."""
     return getattr(sys.modules.get(module), name, ())
 
 
 def _not_trained(tree: Any) -> Iterator[int]:
-    """Positions of arrays that NNX and Equinox do not train."""
+    """Yields the positions of the leaves that NNX and Equinox do not train."""
     kinds = _loaded("flax.nnx", "Variable"), _loaded("equinox", "Module")
     variable, module = kinds
     nodes = jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, kinds))

@@ -1,4 +1,4 @@
-"""Patterns of paths: globs, regular expressions, predicates."""
+"""Patterns of paths: globs, regular expressions and predicates."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -9,17 +9,17 @@ import jax
 from .._checks import printable, short
 from .globs import Name, match_levels, parse_name
 
-# What a rule may start with, and what decides it: matches(path, abstract array).
+# The pattern of a rule, and its compiled form: matches(path, abstract array) -> bool.
 Pattern: TypeAlias = Any
 Matches: TypeAlias = Callable[[str, jax.ShapeDtypeStruct], bool]
 
-_MOST = 120  # characters of a pattern that are shown
-_LONGEST = 1000  # characters of a regular expression in a config
+_MOST = 120  # most characters of a pattern that are shown
+_LONGEST = 1000  # most characters of a regular expression in a config
 _FLAGS = {"a": re.A, "i": re.I, "m": re.M, "s": re.S, "x": re.X}
 
 
 def compile_pattern(pattern: Pattern) -> Matches:
-    """What decides whether a leaf is meant.
+    """Returns the function that tells whether the pattern matches a leaf.
 
     Raises:
         TypeError: If the pattern is no glob, compiled regex of text or callable.
@@ -38,7 +38,7 @@ def compile_pattern(pattern: Pattern) -> Matches:
 
 
 def describe(pattern: Pattern) -> str:
-    """A pattern as tables and errors show it."""
+    """Returns a pattern as tables and errors show it."""
     if isinstance(pattern, re.Pattern):
         return f"/{printable(pattern.pattern, _MOST)}/"
     if isinstance(pattern, str):
@@ -47,10 +47,10 @@ def describe(pattern: Pattern) -> str:
 
 
 def pattern_config(pattern: Pattern) -> dict[str, Any]:
-    """A glob or regular expression as plain data.
+    """Returns a glob or regular expression as plain data.
 
     Raises:
-        TypeError: If it is a predicate, which is code.
+        TypeError: If the pattern is a predicate, which is code.
     """
     if isinstance(pattern, str):
         return {"glob": pattern}
@@ -65,10 +65,10 @@ def pattern_config(pattern: Pattern) -> dict[str, Any]:
 
 
 def pattern_from_config(config: Mapping[str, Any]) -> Pattern:
-    """The pattern that `pattern_config` wrote.
+    """Returns the pattern of a config that `pattern_config` wrote.
 
     Raises:
-        TypeError, ValueError: If it is none.
+        TypeError, ValueError: If the config is invalid.
     """
     kinds = [kind for kind in ("glob", "regex") if kind in config]
     if len(kinds) != 1 or not isinstance(config[kinds[0]], str):
@@ -78,7 +78,7 @@ def pattern_from_config(config: Mapping[str, Any]) -> Pattern:
         )
     if "glob" in config:
         if "flags" in config:
-            raise ValueError("'flags' are of a 'regex'; a 'glob' has none.")
+            raise ValueError("'flags' belong to a 'regex'; a 'glob' has no flags.")
         return config["glob"]
     flags = config.get("flags", "")
     if not isinstance(flags, str) or set(flags) - set(_FLAGS):
@@ -90,7 +90,7 @@ def pattern_from_config(config: Mapping[str, Any]) -> Pattern:
     regex = config["regex"]
     if len(regex) > _LONGEST:
         raise ValueError(
-            f"A 'regex' must be of at most {_LONGEST} characters; got {short(regex)}."
+            f"A 'regex' must have at most {_LONGEST} characters; got {short(regex)}."
         )
     try:
         return re.compile(regex, combined)
@@ -110,12 +110,12 @@ def _glob(pattern: str) -> Matches:
 
 
 def _level(name: str) -> Name | None:
-    """What decides whether a name of a path is meant; None for "**"."""
+    """Returns the glob of one level of a path; None for "**"."""
     if name == "**":
         return None
     if "**" in name:
         raise ValueError(
-            f"The glob part {short(name)} holds '**', which stands for whole levels: "
+            f"The glob part {short(name)} contains '**', which means whole levels: "
             "write it between slashes, as in 'head/**' or '**/kernel'."
         )
     return parse_name(name)

@@ -1,4 +1,4 @@
-"""Which axes of an array an initializer takes for inputs and outputs."""
+"""Readings of a shape: the axes that an initializer counts as inputs and outputs."""
 
 import inspect
 import math
@@ -14,20 +14,19 @@ _WINDOWS = {8, 14, 16, 32}  # sides of the square patches of vision models
 
 
 def reads_layout(initializer: Any) -> bool:
-    """True where the values depend on which axes are inputs and which outputs.
+    """True if the values depend on which axes are inputs and which are outputs.
 
-    False for an initializer that was given its axes, and for one of unknown kind.
+    False for an initializer with axes named by arguments, and for an unknown function.
     """
     known = getattr(initializer, "reads_layout", None)
     return bool(_closure_axes(initializer)) if known is None else known
 
 
 def fans_of(initializer: Any, shape: Shape) -> tuple[int, int] | None:
-    """Fan-in and fan-out as an initializer counts them; None where it counts none.
+    """Returns fan-in and fan-out as an initializer counts them, or None.
 
     Args:
-        initializer: The initializer; None for the model's own, of which nothing is
-            known.
+        initializer: The initializer; None for the unknown initializer of the model.
         shape: Shape of one call.
     """
     default = _DEFAULT if initializer is None or reads_layout(initializer) else None
@@ -41,9 +40,9 @@ def fans_of(initializer: Any, shape: Shape) -> tuple[int, int] | None:
 
 
 def ambiguity(shape: Shape) -> str | None:
-    """The two readings of a shape, for a leaf whose draw is not known, and the cure.
+    """Returns a message if a shape can be one kernel or a stack of kernels, else None.
 
-    None where there is one reading: a matrix, or a convolution kernel by its sides.
+    A matrix has one reading, and so has a shape with the window of a convolution.
     """
     if len(shape) < 3 or 0 in shape or (len(shape) > 3 and _is_window(shape[:-2])):
         return None
@@ -55,20 +54,20 @@ def ambiguity(shape: Shape) -> str | None:
         f"its shape has two readings: one kernel of {math.prod(stacked)} taps, with "
         f"fan_in {fans[0]} and fan_out {fans[1]}; or {math.prod(stacked)} stacked "
         f"kernels {shape[-2:]}, with fan_in {inner[0]} and fan_out {inner[1]}. Pass "
-        "the shapes of jaxinit.eval_shape(fn, ...), which know how the model draws; "
-        f"or give the initializer its axes: in_axis={len(shape) - 2}, "
+        "the shapes of jaxinit.eval_shape(fn, ...), which know how the model draws. "
+        f"Or give the initializer its axes: in_axis={len(shape) - 2}, "
         f"out_axis={len(shape) - 1} for the first, batch_axis={axes} for the second."
     )
 
 
 def _is_window(sides: Shape) -> bool:
-    """Whether leading sizes are those of a convolution window."""
+    """True if leading sizes look like the window of a convolution."""
     small = all(n <= 5 or (n <= 11 and n % 2) for n in sides)
     return small or (len(set(sides)) == 1 and sides[0] in _WINDOWS)
 
 
 def _axes(initializer: Any) -> Iterator[tuple[Any, Any, Any]]:
-    """The axes of the initializer, or of those that it holds."""
+    """Yields the axes of the initializer, or of its inner initializers."""
     if hasattr(initializer, "in_axis"):
         yield tuple(getattr(initializer, name) for name in _AXES)  # pyright: ignore
         return
@@ -82,7 +81,7 @@ def _axes(initializer: Any) -> Iterator[tuple[Any, Any, Any]]:
 
 
 def _closure_axes(initializer: Any) -> tuple[Any, Any, Any] | None:
-    """The axes of an initializer of jax.nn, if it counts fans by default ones."""
+    """Returns the axes of an initializer of jax.nn if they are default, else None."""
     if not inspect.isfunction(initializer):
         return None
     held = inspect.getclosurevars(initializer).nonlocals

@@ -1,4 +1,4 @@
-"""Rules: path patterns to initializers, as data."""
+"""Rules: initializers by patterns of paths, as data."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -13,34 +13,35 @@ from .patterns import Pattern, compile_pattern, pattern_config, pattern_from_con
 from .table import render
 
 _FIELDS = ("rules", "default", "strict")
-_SHOWN = 100  # rules in a repr
-_MOST = 300  # characters of a pattern in a repr
+_SHOWN = 100  # most rules in a repr
+_MOST = 300  # most characters of a pattern in a repr
 
 
 @dataclasses.dataclass(frozen=True, init=False, repr=False)
 class Rules:
-    """Which initializer makes which leaf of a tree; the first match wins.
+    """Initializers for the leaves of a tree, by path; the first match wins.
 
-    A leaf's path is the names that lead to it, joined with "/":
+    The path of a leaf is the names that lead to it, joined with "/":
     "params/block_0/mlp/kernel". A pattern is
 
-    - a glob of the whole path: ``*``, ``?`` and ``[a-z]`` within a level, ``**``
-      for any number of levels, none included;
-    - ``re.compile(...)``, searched for in the path;
+    - a glob of the whole path: ``*``, ``?`` and ``[a-z]`` match within a level, and
+      ``**`` matches any number of levels, or none;
+    - ``re.compile(...)``, which is searched for in the path;
     - a predicate ``(path, ShapeDtypeStruct) -> bool``.
 
     The key of a leaf is `jaxinit.leaf_key` of the base key and its path.
 
     Args:
-        rules: A dict from pattern to initializer, or pairs of them. Initializer:
-            whatever `jaxinit.get` takes; None keeps the model's own.
-        default: Initializer of every leaf that no rule matches; None keeps the
-            model's own.
-        strict: Whether a rule that makes no leaf, because it matches none or
-            earlier ones take them all, is an error. False: a warning.
+        rules: A dict from patterns to initializers, or a sequence of such pairs. An
+            initializer is any argument of `jaxinit.get`; None keeps the leaf of the
+            model.
+        default: Initializer of all parameters that no rule matches; None keeps the
+            leaves of the model.
+        strict: Whether it is an error or only a warning if a rule makes no leaf: it
+            matches none, or earlier rules take them all.
 
     Raises:
-        TypeError, ValueError: If a pattern or an initializer is none.
+        TypeError, ValueError: If a pattern or an initializer is invalid.
 
     Example:
         >>> rules = Rules({"bias": "zeros", "kernel": None}, default="he_normal")
@@ -65,8 +66,8 @@ class Rules:
         """Compiles the patterns and builds the initializers."""
         if isinstance(rules, str) or not isinstance(rules, Iterable):
             raise TypeError(
-                "Rules(rules=...) must be a dict from pattern to initializer, or pairs "
-                f"of them; got {short(rules)}."
+                "Rules(rules=...) must be a dict from pattern to initializer, or a "
+                f"sequence of such pairs; got {short(rules)}."
             )
         pairs = rules.items() if isinstance(rules, Mapping) else rules
         made = tuple(_rule(i, pair) for i, pair in enumerate(pairs, 1))
@@ -75,23 +76,23 @@ class Rules:
         object.__setattr__(self, "strict", check_bool("Rules", "strict", strict))
 
     def assign(self, tree: Any, layers: Any = None) -> Assignment:
-        """Which rule makes which array of a tree; nothing is raised or drawn.
+        """Returns the rule of each array of a tree; nothing is drawn or raised.
 
         Args:
             tree: Pytree of arrays, or of ``jax.ShapeDtypeStruct``.
-            layers: The same tree with its layers, where ``tree`` holds none, as the
-                state of a model.
+            layers: The same tree with its layers, if ``tree`` has lost them, as the
+                state of a model has.
         """
         return Assignment(self, tree, layers)
 
     def explain(self, tree: Any) -> None:
-        """Prints what makes each leaf of a tree, and what is wrong.
+        """Prints the rule of each leaf of a tree, and the mistakes of the rules.
 
-        One row stands for all leaves whose paths differ by numbers alone. Columns:
-        path; stored shape; the calls of the initializer, where they are known; rule;
-        initializer; the fans of one call; the standard deviation that the rule gives,
-        and the model's own, measured on up to 2**22 entries and marked where they
-        differ by more than a factor of 1.5.
+        Leaves whose paths differ only in numbers share a row. The columns are: path;
+        stored shape; calls of the initializer, if known; rule; initializer; fans of one
+        call; standard deviation under the rule and in the model, measured on up to
+        2**22 entries. A "!" marks two deviations that differ by more than a factor of
+        1.5.
 
         Args:
             tree: As for `assign`. The shapes of `jaxinit.eval_shape` know how the
@@ -100,11 +101,11 @@ class Rules:
         print(render(self.assign(tree)))
 
     def get_config(self) -> dict[str, Any]:
-        """The rules as JSON-serializable plain data.
+        """Returns the rules as JSON-serializable plain data.
 
         Raises:
-            TypeError: If a pattern is a predicate, or an initializer is of no
-                registered class.
+            TypeError: If a pattern is a predicate, or the class of an initializer is
+                not registered.
         """
         rules = [
             {**pattern_config(pattern), "initializer": _config(initializer)}
@@ -117,19 +118,19 @@ class Rules:
     def from_config(
         cls, config: Mapping[str, Any], *, allow_regex: bool = True
     ) -> Self:
-        """The rules of a config, as `get_config` gives, or shorter.
+        """Builds the rules of a config, without any import or evaluation.
 
-        ``{"rules": {"**/bias": "zeros"}}`` will do: a dict from glob to a name or
-        the config of an initializer. Nothing is imported or evaluated.
+        The config is the dict of `get_config`, or a shorter form: a dict from globs to
+        names or configs of initializers, as ``{"rules": {"**/bias": "zeros"}}``.
 
         Args:
             config: Plain data.
-            allow_regex: Whether a rule may be a regular expression. Some take hours
-                on one path: pass False for a config from a source that you do not
-                trust. `load` does.
+            allow_regex: Whether a rule may be a regular expression. Matching one can
+                take hours: pass False for a config from a source that you do not
+                trust. `load` passes False.
 
         Raises:
-            TypeError, ValueError: If it is no such config.
+            TypeError, ValueError: If the config is invalid.
         """
         if not isinstance(config, Mapping) or "rules" not in config:
             cure = " Pass its to_dict()." if hasattr(config, "to_dict") else ""
@@ -159,23 +160,23 @@ class Rules:
 
     @classmethod
     def load(cls, path: str | Path, *, allow_regex: bool = False) -> Self:
-        """The rules of a .json, .yaml or .yml file.
+        """Builds the rules in a .json, .yaml or .yml file.
 
         Args:
             path: The file.
-            allow_regex: Whether a rule may be a regular expression. Some take hours
-                on one path: pass True for files that you trust.
+            allow_regex: Whether a rule may be a regular expression. Matching one can
+                take hours: pass True only for files that you trust.
 
         Raises:
-            TypeError, ValueError: If it holds no rules, or names one twice, or has a
-                regular expression that ``allow_regex`` does not allow.
+            TypeError, ValueError: If the file has no valid rules, repeats a key, or has
+                a regular expression and ``allow_regex`` is False.
         """
         config = _files.read(path)
         with _files.in_file(path):
             return cls.from_config(config, allow_regex=allow_regex)
 
     def __repr__(self) -> str:
-        """The call that builds it, the middle of many rules left out."""
+        """Returns the call that builds the rules, without the middle of many rules."""
         shown = [
             f"({_pattern_repr(pattern)}, {initializer!r})"
             for pattern, initializer in (*self.rules[:_SHOWN], *self.rules[-1:])
@@ -192,7 +193,7 @@ class Rules:
 
 
 def as_rules(rules: Any) -> Rules:
-    """Rules from themselves, or from what they are built of."""
+    """Returns ``rules`` if they are `Rules`, else builds `Rules` of them."""
     return rules if isinstance(rules, Rules) else Rules(rules)
 
 
@@ -237,9 +238,9 @@ def _pair(rule: Any, allow_regex: bool) -> tuple[Pattern, Any]:
         )
     if "regex" in rule and "glob" not in rule and not allow_regex:
         raise ValueError(
-            f"{short(rule['regex'])} is a regular expression, which can take hours on "
-            "one path. If you trust the file, load it with allow_regex=True "
-            "(--allow-regex on the command line); else write a glob."
+            f"{short(rule['regex'])} is a regular expression; matching one can take "
+            "hours. If you trust the file, load it with allow_regex=True "
+            "(--allow-regex on the command line). Else write a glob."
         )
     return pattern_from_config(rule), _initializer(rule["initializer"])
 
@@ -249,7 +250,7 @@ def _pattern_repr(pattern: Pattern) -> str:
 
 
 def _located(e: Exception, where: str) -> Exception:
-    """The same error, with its place in front."""
+    """Returns the error with its place in front of the message."""
     kind = TypeError if isinstance(e, TypeError) else ValueError
     return kind(f"{where}: {e}")
 
@@ -259,5 +260,5 @@ def _config(initializer: Any) -> Any:
 
 
 def _initializer(config: Any) -> Any:
-    """From plain data alone: a name, a config or None."""
+    """Builds an initializer from a name or a config; None stays None."""
     return None if config is None else registry.deserialize(config)

@@ -1,4 +1,4 @@
-"""The table of ``Rules.explain``: what makes each leaf, with fans and deviations."""
+"""The table of ``Rules.explain``: rules, initializers, fans, standard deviations."""
 
 import re
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from .readings import fans_of
 from .trace import Drawn, Source
 
 _HEAD = ("leaf", "array", "drawn as", "rule", "initializer", "fan_in", "fan_out", "std")
-_SAMPLE = 2**22  # entries of a leaf that are drawn to measure it
-_MEASURED = 8  # leaves of a row of the table
-_FACTOR = 1.5  # between two standard deviations that the table marks
-_ALIKE = 1.25  # between those of one row that the table gives as one
+_SAMPLE = 2**22  # most entries of a leaf that are measured
+_MEASURED = 8  # most leaves of a row that are measured
+_FACTOR = 1.5  # ratio of rule and model from which a deviation is marked
+_ALIKE = 1.25  # ratio up to which the deviations of a row are shown as one
 
 
 def render(assignment: Assignment) -> str:
-    """One line for all leaves that differ by numbers in their paths alone."""
+    """Returns the table; leaves whose paths differ only in numbers share a line."""
     unfit = assignment.unfit()
     groups: dict[Any, list[Row]] = {}
     for row in assignment.rows:
@@ -64,12 +64,12 @@ def _fans(row: Row) -> tuple[str, str]:
 
 
 def _some(rows: Sequence[Row]) -> Sequence[Row]:
-    """The rows of a group that are measured: all, or some from first to last."""
+    """Returns the rows of a group that are measured: all, or evenly spaced ones."""
     return rows[:: -(-len(rows) // _MEASURED)]
 
 
 def _stddevs(given: float | None, own: Sequence[float]) -> str:
-    """The standard deviation that a rule gives, and the model's own."""
+    """Returns the cell with the standard deviations of the rule and of the model."""
     low, high = min(own, default=0.0), max(own, default=0.0)
     words = [] if given is None else [f"{given:.3g}"]
     if own:
@@ -88,7 +88,7 @@ def _stddevs(given: float | None, own: Sequence[float]) -> str:
 def _measure(
     assignment: Assignment, rows: Sequence[Row]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Standard deviations by path: what the rules give, and what the model has."""
+    """Returns the standard deviations by path, under the rules and in the model."""
     leaves = jax.tree.leaves(assignment.tree)
     given = [row for row in rows if row.initializer is not None]
     drawn = [row for row in rows if _is_drawn(leaves[row.index])]
@@ -118,12 +118,12 @@ def _measure(
 
 
 def _is_drawn(leaf: Any) -> bool:
-    """True for numbers that a function draws, whatever its data are."""
+    """True for a leaf of numbers that a function draws independent of its data."""
     return isinstance(leaf, Drawn) and not _is_key(leaf) and leaf.is_independent
 
 
 def _is_held(leaf: Any) -> bool:
-    """True for an array of numbers that is there."""
+    """True for a concrete array of numbers that this process can read."""
     if isinstance(leaf, jax.ShapeDtypeStruct) or is_traced(leaf) or _is_key(leaf):
         return False
     return getattr(leaf, "is_fully_addressable", True)

@@ -1,4 +1,4 @@
-"""A function traced once: the shapes of its result, and how each leaf is drawn."""
+"""Traces a function for the shapes of its result and the draw of each leaf."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -19,15 +19,15 @@ class Source:
     """A traced function and its arguments.
 
     Attributes:
-        call: From the arrays among the arguments to the arrays of the result.
-        arguments: Those arrays, or what stands for them.
+        call: Function from the arrays in the arguments to the arrays in the result.
+        arguments: The arrays in the arguments, or structs in place of them.
     """
 
     call: Callable[[Sequence[Any]], list[jax.Array]]
     arguments: list[Any]
 
     def stand_in(self) -> list[jax.Array]:
-        """The arguments, with zeros, or a key of zeros, where there are no values."""
+        """Returns the arguments, with zeros (or keys of zeros) in place of structs."""
         return [
             jnp.zeros(x.shape, x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else x
             for x in self.arguments
@@ -35,13 +35,13 @@ class Source:
 
 
 class Drawn(jax.ShapeDtypeStruct):
-    """Shape and dtype of a leaf, with how its function draws it.
+    """Shape and dtype of a leaf, with its draw and its function.
 
     Attributes:
         draw: The calls of an initializer that make the leaf.
-        source: The function.
+        source: The function that draws the leaf.
         index: Position of the leaf among the arrays of the result.
-        is_independent: False where the leaf depends on data that have no values.
+        is_independent: False if the leaf depends on data for which there is a struct.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Drawn(jax.ShapeDtypeStruct):
         self.is_independent = is_independent
 
     def of_dtype(self, dtype: Any) -> "Drawn":
-        """The same leaf in another dtype."""
+        """Returns the same leaf with another dtype."""
         known = self.draw, self.source, self.index, self.is_independent
         return Drawn(self.shape, dtype, *known, self.sharding)
 
@@ -68,19 +68,20 @@ class Drawn(jax.ShapeDtypeStruct):
 def trace(
     fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[Any, Source]:
-    """The result of ``fn`` with a `Drawn` for each array; nothing is computed.
+    """Traces ``fn``; nothing is computed.
 
     Args:
-        fn: Function of arrays and other values to a pytree.
-        args: Its arguments; a ``jax.ShapeDtypeStruct`` stands for an array.
-        kwargs: Its keyword arguments.
+        fn: Function from arrays and other values to a pytree.
+        args: Arguments of ``fn``. Arrays may be ``jax.ShapeDtypeStruct``.
+        kwargs: Keyword arguments of ``fn``.
 
     Returns:
-        The result, and the function as `values` evaluates it.
+        The result of ``fn`` with a `Drawn` in place of each array, and the `Source`
+        that `values` evaluates.
     """
     leaves, structure = jax.tree.flatten((tuple(args), dict(kwargs)))
     places = [i for i, x in enumerate(leaves) if is_array(x)]
-    traced: list[Any] = []  # the result, as the trace leaves it
+    traced: list[Any] = []  # the result, with tracers
 
     def call(arrays: Sequence[Any]) -> list[jax.Array]:
         filled = dict(enumerate(leaves)) | dict(zip(places, arrays, strict=True))
@@ -107,13 +108,13 @@ def trace(
 
 
 def values(shapes: Any, source: Source) -> Any:
-    """The result itself; inside a transformation its operations are recorded."""
+    """Evaluates the result of a traced function, also inside a transformation."""
     made = source.call(source.arguments)
     return jax.tree.map(lambda x: made[x.index] if isinstance(x, Drawn) else x, shapes)
 
 
 def _needs(program: Program) -> list[frozenset[int]]:
-    """Positions of the arguments on which each result depends."""
+    """Returns the positions of the arguments on which each result depends."""
     found = {v: frozenset([i]) for i, v in enumerate(program.inputs)}
     none = frozenset[int]()
     for node in program.nodes:
