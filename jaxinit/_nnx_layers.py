@@ -1,4 +1,4 @@
-"""How the layers of Flax NNX read their arrays."""
+"""Layouts of the layers of Flax NNX."""
 
 import functools
 from collections.abc import Callable
@@ -11,20 +11,20 @@ from .rules.layout import Layout, layouts_of
 
 
 def layouts(model: Any) -> dict[Parts, Layout]:
-    """The layouts of the parameters of a live model.
+    """Returns the layouts of the parameters of a live model.
 
-    They are the calls that Flax makes: `nnx.LinearGeneral`, and so attention, asks
-    its initializer for a matrix and reshapes it. Layers that `nnx.vmap` or `nnx.scan`
-    stacked are so many layers.
+    A layout tells how Flax calls the initializer. For instance `nnx.LinearGeneral`, and
+    so attention, asks its initializer for a matrix and reshapes it. Layers stacked by
+    `nnx.vmap` or `nnx.scan` count as separate layers.
 
     Args:
         model: A module, or a pytree of modules, of arrays, tracers or
             ``jax.ShapeDtypeStruct``.
 
     Returns:
-        A dict from the path of an array to its `Layout`, a path for each place of a
-        shared layer. Arrays of other modules, and of layers whose arrays do not have
-        the shapes of their attributes, are absent.
+        A dict from the path of an array to its `Layout`. A shared layer has one entry
+        for each of its places. Arrays of unknown modules are absent, and so are layers
+        with arrays that do not have the shapes of their attributes.
 
     Example:
         >>> layer = nnx.LinearGeneral(6, (3, 2), rngs=nnx.Rngs(0))
@@ -35,7 +35,7 @@ def layouts(model: Any) -> dict[Parts, Layout]:
 
 
 def split(model: Any) -> tuple[Any, Callable[[Any], Any]] | None:
-    """The state of a live model, and what makes a model of it; None of another tree."""
+    """Splits a live model into its state and a function from states to models."""
     if not isinstance(model, nnx.Module):
         return None
     graph, state = nnx.split(model)
@@ -47,7 +47,7 @@ def _declare(layer: Any) -> dict[str, Layout]:
         if isinstance(layer, classes):
             try:
                 return declare(layer)
-            except (AttributeError, TypeError):  # a subclass with attributes of its own
+            except (AttributeError, TypeError):  # a subclass with other attributes
                 return {}
     return {}
 

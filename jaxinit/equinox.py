@@ -1,4 +1,4 @@
-"""Equinox: how its layers read their arrays."""
+"""Equinox: layouts of its layers."""
 
 import dataclasses
 import re
@@ -12,30 +12,32 @@ from .rules.layout import Layout, layouts_of
 
 Fields: TypeAlias = Mapping[str, Any]
 
-# Names of the two factors of a low-rank update: that of the inputs of the layer, and
-# that of its outputs. Bare names, as a and b, have no agreed meaning.
+# Names of the two factors of a low-rank update: one multiplies the inputs of the layer,
+# the other gives its outputs. Short names like a and b are ambiguous.
 _INPUT_FACTOR = re.compile(r"lora_?(a|down)", re.IGNORECASE)
 _OUTPUT_FACTOR = re.compile(r"lora_?(b|up)", re.IGNORECASE)
 
 
 def layouts(module: Any) -> dict[Parts, Layout]:
-    """How the layers of a module read their arrays.
+    """Returns the layouts of the layers in a module.
 
-    Equinox stores a kernel as (out, in, taps...). Layers are told by their fields, so
-    classes of your own that have the fields of ``eqx.nn.Linear`` or ``eqx.nn.Conv``
-    are read as those are. Layers that ``eqx.filter_vmap`` stacked are so many layers.
+    Equinox stores a kernel as (out, in, taps...). Layers are recognized by their
+    fields. So your own class is read like ``eqx.nn.Linear`` or ``eqx.nn.Conv`` if it
+    has the fields of that class. Layers stacked by ``eqx.filter_vmap`` count as
+    separate layers.
 
-    The gates of ``GRUCell`` and ``LSTMCell`` lie side by side in one (in, 3 hidden)
-    or (in, 4 hidden) kernel: the fan-in is that of each gate, the fan-out counts all
-    gates. `jaxinit.Blocks` draws each gate by itself.
+    ``GRUCell`` and ``LSTMCell`` store all gates in one kernel, (in, 3 hidden) or
+    (in, 4 hidden). Its fan-in is that of each gate, but its fan-out counts all gates.
+    `jaxinit.Blocks` draws each gate by itself.
 
     Args:
         module: A module, or a pytree of modules, of arrays, tracers or
             ``jax.ShapeDtypeStruct``.
 
     Returns:
-        A dict from the path of an array to its `Layout`. Arrays of other modules,
-        and of layers whose arrays do not have the shapes of their fields, are absent.
+        A dict from the path of an array to its `Layout`. Arrays of unknown modules are
+        absent, and so are layers with arrays that do not have the shapes of their
+        fields.
 
     Example:
         >>> layer = eqx.nn.Linear(16, 64, key=jax.random.key(0))
@@ -46,7 +48,7 @@ def layouts(module: Any) -> dict[Parts, Layout]:
 
 
 def _declare(layer: Any) -> dict[str, Layout]:
-    """The layouts that the fields of a layer declare for its arrays."""
+    """Returns the layouts of the arrays of a layer, by the sizes in its fields."""
     names = [field.name for field in dataclasses.fields(layer)]
     fields = {name: getattr(layer, name, None) for name in names}
     found = _low_rank(fields)
@@ -68,7 +70,7 @@ def _linear(inputs: int | str, outputs: int | str) -> dict[str, Layout]:
 def _conv(
     inputs: int, outputs: int, groups: int, taps: tuple[int, ...]
 ) -> dict[str, Layout]:
-    """Of Conv and of ConvTranspose, which store their kernels alike."""
+    """Returns the layouts of Conv and ConvTranspose, which store kernels alike."""
     bias = Layout.flat((outputs, *(1 for _ in taps)))
     return {"weight": _kernel(inputs // groups, outputs, taps), "bias": bias}
 
@@ -98,8 +100,8 @@ def _norm(shape: int | tuple[int, ...]) -> dict[str, Layout]:
     return {"weight": layout, "bias": layout}
 
 
-# The fields that hold the sizes of a layer, fields of its arrays that tell it from
-# others, and its reader. The first row that fits is taken.
+# For each kind of layer: the fields with its sizes, other fields that identify it, and
+# a function from the sizes to layouts. The first entry that fits a layer is used.
 _LAYERS: tuple[tuple[tuple[str, ...], tuple[str, ...], Callable[..., Any]], ...] = (
     (("in_channels", "out_channels", "groups", "kernel_size"), ("weight",), _conv),
     (("in_features", "out_features"), ("weight",), _linear),
@@ -111,7 +113,7 @@ _LAYERS: tuple[tuple[tuple[str, ...], tuple[str, ...], Callable[..., Any]], ...]
     (("input_size",), ("weight", "eps"), _norm),  # BatchNorm
 )
 
-# Arrays whose shapes no field declares, and whose elements are numbers by themselves.
+# Arrays that have no field for their shape, and no inputs or outputs.
 _ELEMENTWISE: dict[type, str] = {
     eqx.nn.PReLU: "negative_slope",
     eqx.nn.WeightNorm: "g",
@@ -119,7 +121,7 @@ _ELEMENTWISE: dict[type, str] = {
 
 
 def _low_rank(fields: Fields) -> dict[str, Layout]:
-    """Of ``lora_a`` and ``lora_b``, both stored as (out, in) or both as (in, out)."""
+    """Returns the layouts of ``lora_a`` and ``lora_b``, in either storage order."""
     inner = [name for name in fields if _INPUT_FACTOR.fullmatch(name)]
     outer = [name for name in fields if _OUTPUT_FACTOR.fullmatch(name)]
     if len(inner) != 1 or len(outer) != 1:
@@ -128,7 +130,7 @@ def _low_rank(fields: Fields) -> dict[str, Layout]:
     if len(first) < 2 or len(second) < 2:
         return {}
     (p, q), (s, t) = first[-2:], second[-2:]
-    # The size that both factors have is the rank; if both sizes are, the smaller is.
+    # The rank is the size that both factors have. Of two such sizes it is the smaller.
     if p == t and (q != s or p <= q):
         kernels = _kernel(q, p), _kernel(t, s)
     elif q == s:
@@ -139,7 +141,7 @@ def _low_rank(fields: Fields) -> dict[str, Layout]:
 
 
 def _kernel(inputs: Any, outputs: Any, taps: tuple[int, ...] = ()) -> Layout:
-    """Of a kernel that is stored as (out, in, taps...)."""
+    """Returns the layout of a kernel that is stored as (out, in, taps...)."""
     shape = (*taps, inputs, outputs)
     n = len(taps)
     return Layout(shape, shape, (n + 1, n, *range(n)))
@@ -150,7 +152,7 @@ def _shape(x: Any) -> tuple[int, ...]:
 
 
 def _is_size(x: Any) -> bool:
-    """True for what a field can hold as sizes; tracers and None are none."""
+    """True for a size or sizes in a field; False for tracers and None."""
     if isinstance(x, tuple):
         return all(isinstance(n, int) for n in x)
     return x == "scalar" if isinstance(x, str) else isinstance(x, int)

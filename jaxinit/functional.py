@@ -1,4 +1,4 @@
-"""Every initializer as a function ``f(key, shape, dtype=None, *, ...)``."""
+"""The initializers as functions ``f(key, shape, dtype=None, *, ...)``."""
 
 from .initializers.blocks import blocks as blocks
 from .initializers.blocks import concatenate as concatenate

@@ -1,4 +1,4 @@
-"""Haiku: initializers that its modules call as init(shape, dtype)."""
+"""Haiku: initializers that are called as init(shape, dtype)."""
 
 import dataclasses
 from typing import Any
@@ -12,23 +12,24 @@ from .initializers import registry
 
 
 def to_haiku(initializer: Any) -> "HaikuInitializer":
-    """An initializer as Haiku calls one, for ``w_init`` and ``b_init``.
+    """Wraps an initializer for Haiku's arguments ``w_init`` and ``b_init``.
 
-    Its key comes from ``hk.next_rng_key()``, as those of Haiku's own initializers do.
-    A deterministic initializer takes no key.
+    The key of a draw is ``hk.next_rng_key()``, as for Haiku's own initializers. A
+    deterministic initializer takes no key.
 
-    Haiku stores kernels as (taps..., in, out), which is the order of the defaults, but
-    those of ``hk.Conv2DTranspose`` and its kin as (taps..., out, in): write
-    ``to_haiku(jaxinit.HeNormal(in_axis=-1, out_axis=-2))`` there.
+    Haiku stores kernels as (taps..., in, out), which is the default order. But
+    ``hk.Conv2DTranspose`` and the other transposed convolutions store them as
+    (taps..., out, in): there pass
+    ``to_haiku(jaxinit.HeNormal(in_axis=-1, out_axis=-2))``.
 
     Args:
-        initializer: An initializer of the library, or what `jaxinit.get` makes one of.
+        initializer: The initializer: any argument of `jaxinit.get`.
 
     Returns:
-        A function of a shape and a dtype, to be called inside ``hk.transform``.
+        A function of a shape and a dtype, which Haiku calls inside ``hk.transform``.
 
     Raises:
-        TypeError: If ``initializer`` is None or no initializer.
+        TypeError: If ``initializer`` is None or not an initializer.
 
     Example:
         >>> w_init = to_haiku(jaxinit.HeNormal())
@@ -45,16 +46,16 @@ def to_haiku(initializer: Any) -> "HaikuInitializer":
 
 @dataclasses.dataclass(frozen=True)
 class HaikuInitializer:
-    """A jaxinit initializer as Haiku calls one; see `to_haiku`.
+    """A wrapped initializer, which Haiku calls; see `to_haiku`.
 
     Attributes:
-        initializer: What draws.
+        initializer: The wrapped initializer.
     """
 
     initializer: Any
 
     def __call__(self, shape: Shape, dtype: Any) -> jax.Array:
-        """Draws an array, with the next key of Haiku where it needs one."""
+        """Draws an array with Haiku's next key; a deterministic one takes no key."""
         keyless = getattr(self.initializer, "deterministic", False)
         key = None if keyless else hk.next_rng_key()
         return self.initializer(key, tuple(shape), dtype)

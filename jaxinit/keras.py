@@ -1,4 +1,4 @@
-"""Reads the initializers and configs of Keras, and puts ours into its layers."""
+"""Keras: translates its initializers and configs, and wraps ours for its layers."""
 
 import contextlib
 import inspect
@@ -18,47 +18,46 @@ from ._compat import is_traced, x64_for
 from .initializers import keras_axes, keras_configs, registry
 
 _NO_MESH = jax.sharding.AbstractMesh((), ())
-# Parts of the names of Keras's modules that have layers and models.
+# Parts of the names of Keras modules that define layers and models.
 _LAYER_MODULES = ("layers", "models", "engine")
-_DEPTH = 256  # of the config of a model; each model inside one takes four
+_DEPTH = 256  # most levels of a model's config; each nested model takes four
 
 
 def from_keras(x: Any) -> Any:
-    """Translates an initializer of Keras, or those of a layer or model.
+    """Translates an initializer of Keras, or all initializers of a layer or model.
 
-    The result has the law of Keras's initializer for every shape. Keras draws from
-    its seed; the result draws from the key of the call.
+    The result has the distribution of Keras's initializer, for every shape. Keras draws
+    from its seed; the result draws from the key of the call.
 
     Args:
-        x: A Keras initializer, its class, its name or its config, of Keras 2 or 3;
-            an array, for its own shape only; None; or the ``get_config()`` or
-            ``to_json()`` of a layer or model, as a dict or as JSON text (str or
-            UTF-8 bytes).
+        x: An initializer of Keras 2 or 3: the object, class, name or config. Or an
+            array, which becomes `FromArray`; or None. Or the ``get_config()`` or
+            ``to_json()`` of a layer or model, as a dict or as JSON text (str or UTF-8
+            bytes).
 
     Returns:
-        An initializer, or None for None. For a layer or model a dict of path and
-        initializer. A path has the names of the layers and the name of the argument:
+        An initializer, or None for None. For a layer or model, a dict from paths to
+        initializers. A path has the names of the layers and of the argument:
         ``"block/dense/kernel_initializer"``. A layer without initializers gives
         ``{}``.
 
-        The kernel of an ``EinsumDense`` has the fan axes that Keras reads from the
-        equation, unless its initializer has axes of its own. An attention layer
-        (``MultiHeadAttention``, ``GroupQueryAttention``) uses its two initializers
-        in several ``EinsumDense`` layers with different axes; the dict has an entry
-        for each, under the name of its variable:
-        ``"attention/query/kernel_initializer"``, and so for ``key``, ``value``,
-        ``gate`` (with ``use_gate``) and ``attention_output``.
+        The kernel of an ``EinsumDense`` gets the fan axes that Keras reads from the
+        equation, unless the user set the axes of its initializer. An attention layer
+        (``MultiHeadAttention``, ``GroupQueryAttention``) uses its two initializers in
+        several ``EinsumDense`` layers with different axes. The dict has an entry for
+        each of these layers: ``"attention/query/kernel_initializer"``, and so for
+        ``key``, ``value``, ``gate`` (with ``use_gate``) and ``attention_output``.
 
     Warns:
-        UserWarning: If an initializer of a layer or model is a function, a class that
-            jaxinit does not know, or an argument of Keras 1. The warning names its
-            path. The dict has no entry for it and has all the others.
+        UserWarning: If an initializer of a layer or model is a function, an unknown
+            class, or an argument of Keras 1. The warning names its path. The dict lacks
+            this initializer and has all others.
 
     Raises:
         TypeError: If ``x`` is something else, such as a function.
-        ValueError: If the initializer is not one of Keras's, or has an argument
-            that jaxinit cannot translate exactly; if a layer or model has no other
-            initializers than those that the warning is for.
+        ValueError: If the initializer is not one of Keras's, or has an argument that
+            jaxinit cannot translate exactly; or if no initializer of a layer or model
+            can be translated.
 
     Example:
         >>> from_keras(keras.initializers.RandomNormal(stddev=0.02, seed=3))
@@ -95,24 +94,24 @@ def from_keras(x: Any) -> Any:
 def to_keras(initializer: Any, seed: Any = None) -> "KerasInitializer":
     """Wraps an initializer for layers of Keras.
 
-    Each use draws other values, from a key that advances like a Keras
-    ``SeedGenerator``. With an integer seed each use draws the same values: those
-    that Keras's own initializer draws from this seed on the JAX backend, wherever it
-    has the same law in float32 (orthogonal ones with ``method="qr"``). Models with
-    wrapped initializers are saved, loaded and cloned with them; loading needs
+    Without a seed each use draws other values, as with a Keras ``SeedGenerator``. With
+    an integer seed each use draws the same values. On the JAX backend and in float32
+    these are the values of Keras's initializer with this seed, if Keras has one of the
+    same distribution (for orthogonal ones with ``method="qr"``). Models with wrapped
+    initializers can be saved, loaded and cloned; loading needs
     ``import jaxinit.keras``.
 
-    An initializer that scales by a fan (`jaxinit.VarianceScaling` and its kin, also
-    inside `jaxinit.Scaled` and other combinators that keep the shape) becomes an
-    instance of Keras's ``VarianceScaling`` too, so that ``EinsumDense`` and the
-    attention layers give it the axes of their kernels. Axes other than the default
-    ones win over those of the layer; ``in_axis=(-2,), out_axis=(-1,)`` are the
-    default axes as the user's own.
+    The wrapper of an initializer that scales by a fan is also an instance of Keras's
+    ``VarianceScaling``. (Such are `jaxinit.VarianceScaling` and its presets, also
+    inside combinators that keep the shape, as `jaxinit.Scaled`.) So ``EinsumDense`` and
+    the attention layers pass it the axes of their kernels. Axes that the user set win
+    over the axes of the layer; to set the default axes, pass
+    ``in_axis=(-2,), out_axis=(-1,)``.
 
     Args:
-        initializer: An initializer, or what `jaxinit.get` makes one of.
-        seed: An int, a ``keras.random.SeedGenerator``, or None for the seed of
-            ``initializer`` if it has one, else an advancing key.
+        initializer: The initializer: any argument of `jaxinit.get`.
+        seed: An int, or a ``keras.random.SeedGenerator``. None: the seed of
+            ``initializer``, if it has one.
 
     Returns:
         A ``keras.initializers.Initializer``.
@@ -131,18 +130,17 @@ def to_keras(initializer: Any, seed: Any = None) -> "KerasInitializer":
 
 
 def to_config(initializer: Any) -> dict[str, Any]:
-    """Writes a config that Keras loads without jaxinit, as its own initializer.
+    """Returns the config of Keras's own initializer, which loads without jaxinit.
 
-    ``from_keras(to_config(x))`` is ``x`` for every ``x`` that `from_keras`
-    returns. Default axes are written as the default axes of Keras, whose fans are
-    the same for two and more dimensions; read back, they are ``in_axis=None``.
+    ``from_keras(to_config(x))`` equals ``x`` for every ``x`` that `from_keras` returns.
+    Default axes become the default of Keras, which gives the same fans for shapes of
+    two or more dimensions. `from_keras` reads them as ``in_axis=None``.
 
     Args:
-        initializer: An initializer of the library, or what `jaxinit.get` makes
-            one of.
+        initializer: The initializer: any argument of `jaxinit.get`.
 
     Returns:
-        A dict as ``keras.initializers.serialize`` gives.
+        A dict like that of ``keras.initializers.serialize``.
 
     Raises:
         TypeError: If the class is not registered.
@@ -155,17 +153,17 @@ def to_config(initializer: Any) -> dict[str, Any]:
     initializer = registry.get(initializer)
     if registry.serialize(initializer)["module"] != "jaxinit":
         raise ValueError(
-            f"to_config({initializer!r}): Keras knows initializers of its own only; "
-            "jaxinit.keras.to_keras makes one of any other."
+            f"to_config({initializer!r}): Keras has no such initializer. Wrap it by "
+            "jaxinit.keras.to_keras instead."
         )
     return keras_configs.write(initializer)
 
 
 def scope() -> contextlib.AbstractContextManager[Any]:
-    """Returns a context in which the names of Keras's initializers mean ours.
+    """Returns a context in which the names of Keras's initializers stand for ours.
 
-    The defaults of layers are names, and so the context reaches models whose code is
-    not yours.
+    The default initializers of layers are names. So the context also works for models
+    whose code you cannot change.
 
     Example:
         >>> with scope():
@@ -179,7 +177,7 @@ def scope() -> contextlib.AbstractContextManager[Any]:
 
 
 class _Named:
-    """Stands for a Keras class under one of its names."""
+    """Replaces a Keras class under one of its names."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -189,10 +187,10 @@ class _Named:
 
 
 class KerasInitializer(keras.initializers.Initializer):
-    """A jaxinit initializer with the interface of Keras; made by `to_keras`.
+    """A wrapped initializer with the interface of Keras; see `to_keras`.
 
     Attributes:
-        initializer: The jaxinit initializer, which draws.
+        initializer: The wrapped initializer.
         seed: An int, a ``keras.random.SeedGenerator``, or None.
     """
 
@@ -207,7 +205,7 @@ class KerasInitializer(keras.initializers.Initializer):
             if seed is None:
                 seed = getattr(self.initializer, "seed", None)
             self.seed = check_seed("to_keras", "seed", seed)
-        # Where there is no seed: as Keras's, repeated by keras.utils.set_random_seed.
+        # For calls without a seed; as in Keras, keras.utils.set_random_seed repeats it.
         self._start = random.randint(1, 10**9) if self.seed is None else 0
         self._uses = 0
 
@@ -215,8 +213,8 @@ class KerasInitializer(keras.initializers.Initializer):
         """Draws a tensor.
 
         Args:
-            shape: Its shape.
-            dtype: Its dtype; None for ``keras.config.floatx()``.
+            shape: Shape of the tensor.
+            dtype: Dtype of the tensor. None: ``keras.config.floatx()``.
             layout: A ``keras.distribution.TensorLayout``, or a sharding.
 
         Returns:
@@ -235,7 +233,7 @@ class KerasInitializer(keras.initializers.Initializer):
         return keras.distribution.distribute_tensor(tensor, layout)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the configs of initializer and seed, plain data."""
+        """Returns the configs of the initializer and the seed as plain data."""
         return {
             "initializer": registry.serialize(self.initializer),
             "seed": keras.saving.serialize_keras_object(self.seed),
@@ -243,14 +241,14 @@ class KerasInitializer(keras.initializers.Initializer):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "KerasInitializer":
-        """Makes the initializer of a config.
+        """Builds the wrapper from a config.
 
         Args:
-            config: A dict as `get_config` returns; ``EinsumDense`` adds its
-                ``input_axes`` and ``output_axes`` to it.
+            config: The dict of `get_config`, to which ``EinsumDense`` adds its
+                ``input_axes`` and ``output_axes``.
 
         Returns:
-            An initializer as `to_keras` returns.
+            A wrapper, as of `to_keras`.
         """
         fields = dict(config)
         axes = [fields.pop(name, None) for name in ("input_axes", "output_axes")]
@@ -266,13 +264,13 @@ class KerasInitializer(keras.initializers.Initializer):
         return to_keras(found, seed)
 
     def _key(self) -> jax.Array | None:
-        """Makes the key of this use from an integer and a counter, as Keras does."""
+        """Returns the key of the next draw, made from the seed as Keras makes it."""
         if getattr(self.initializer, "deterministic", False):
             return None
         seed = self.seed
         if isinstance(seed, keras.random.SeedGenerator):
-            # Keras calls initializers in the mesh of their layout; its seeds have
-            # another mesh.
+            # Keras calls initializers under the mesh of their layout, but the state of
+            # a SeedGenerator has another mesh.
             with jax.sharding.use_abstract_mesh(_NO_MESH):
                 data = seed.next()
             if not is_traced(data):
@@ -286,26 +284,26 @@ class KerasInitializer(keras.initializers.Initializer):
 
 
 class KerasVarianceScaling(KerasInitializer, keras.initializers.VarianceScaling):
-    """A `KerasInitializer` that scales by a fan.
+    """A `KerasInitializer` of an initializer that scales by a fan.
 
-    Keras passes the axes of a kernel to instances of its ``VarianceScaling``. Scale,
-    mode and distribution are those of ``initializer``.
+    Keras passes the axes of a kernel only to instances of its ``VarianceScaling``. The
+    attributes scale, mode and distribution of this base class are not used.
     """
 
     @property
     def input_axes(self) -> list[int] | None:
-        """The axes that the user counts as inputs; None for those of the layer."""
+        """The input axes that the user set; None for those of the layer."""
         axes = keras_axes.explicit_axes(self.initializer)
         return axes and list(axes.inputs)
 
     @property
     def output_axes(self) -> list[int] | None:
-        """The axes that the user counts as outputs; None for those of the layer."""
+        """The output axes that the user set; None for those of the layer."""
         axes = keras_axes.explicit_axes(self.initializer)
         return axes and list(axes.outputs)
 
 
-# Both classes have one name in configs; KerasInitializer reads it.
+# Both classes have the same name in configs. KerasInitializer, the last, loads them.
 _register = keras.saving.register_keras_serializable(*keras_configs.WRAPPER.split(">"))
 _register(KerasVarianceScaling)
 _register(KerasInitializer)
@@ -326,15 +324,15 @@ def _decode(text: bytes) -> str:
 
 
 def _read(config: Mapping[str, Any]) -> Any:
-    """Reads the config of an initializer, a layer or a model."""
+    """Translates the config of an initializer, a layer or a model."""
     found = [] if _is_initializer(config) else keras_configs.initializers(config)
     if not found and not _is_bare_layer(config):
-        return registry.deserialize(config)  # or an error that says what is wrong
+        return registry.deserialize(config)  # or raises, with the reason
     made: dict[str, Any] = {}
     foreign: dict[str, str] = {}
     for path, value, axes in found:
         if path.rpartition("/")[2] in keras_configs.KERAS_1:
-            foreign[path] = "initializers of Keras 1 had other laws."
+            foreign[path] = "initializers of Keras 1 have other distributions."
             continue
         value = _named(value) if isinstance(value, str) else value
         try:
@@ -362,7 +360,7 @@ def _is_initializer(config: Mapping[str, Any]) -> bool:
 
 
 def _is_bare_layer(config: Mapping[str, Any]) -> bool:
-    """True if the config, which has no initializer, is that of a layer or model."""
+    """True if a config without initializers is the config of a layer or model."""
     if "class_name" not in config:
         return "name" in config  # layer.get_config()
     module, fields = config.get("module"), config.get("config")
@@ -375,7 +373,7 @@ def _is_bare_layer(config: Mapping[str, Any]) -> bool:
         is_layer = any(part in _LAYER_MODULES for part in parts)
     else:  # keras.Sequential, a config of Keras 2, or a class of the user
         is_layer = "layers" in fields or isinstance(fields.get("name"), str)
-    # A Dense without the argument is incomplete; with None for it, it is not.
+    # The config of a Dense must have the argument, which may be None.
     is_complete = any(key.endswith("initializer") for key in fields)
     return is_layer and (is_complete or not _takes_initializers(config["class_name"]))
 

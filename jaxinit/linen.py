@@ -1,4 +1,4 @@
-"""Flax Linen: variables onto the shardings that the modules name."""
+"""Flax Linen: plans of modules, with the shardings that modules name."""
 
 import functools
 from collections.abc import Callable
@@ -32,14 +32,14 @@ def plan(
         model: The module.
         rngs: Key, or dict of keys by name, as for ``model.init``.
         *args: Inputs of the module, arrays or ``jax.ShapeDtypeStruct``.
-        mesh: Mesh to place the variables on, by the names that
-            ``nn.with_partitioning`` and ``nn.with_logical_partitioning`` gave
-            them; variables without names are replicated. None: no placement.
+        mesh: Mesh for the variables. They are sharded by the axis names that
+            ``nn.with_partitioning`` or ``nn.with_logical_partitioning`` gave them;
+            variables without names are replicated. None: variables are not sharded.
         rules: As for `jaxinit.plan`.
-        axis_rules: Pairs (logical axis, mesh axis); None for those of
-            ``nn.logical_axis_rules`` if any, else names are mesh axes.
+        axis_rules: Pairs (logical axis, mesh axis). None: the rules of
+            ``nn.logical_axis_rules``; without such rules the names are mesh axes.
         method: As for ``model.init``.
-        progress: Called as progress(done, total, what) while compiling.
+        progress: As for `jaxinit.plan`.
         **kwargs: Keyword inputs of the module.
 
     Returns:
@@ -63,7 +63,9 @@ def plan(
 
 
 def init(model: nn.Module, rngs: Any, *args: Any, **options: Any) -> Any:
-    """Variables of a module, planned and made in one call; arguments of `plan`.
+    """Returns the variables of a module, planned and drawn in one call.
+
+    The arguments are those of `plan`.
 
     Example:
         >>> variables = init(nn.Dense(4), jax.random.key(0), jax.numpy.ones((1, 3)))

@@ -1,4 +1,4 @@
-"""Flax NNX: live models, planned instead of drawn one operation at a time."""
+"""Flax NNX: plans of live models."""
 
 import contextlib
 import dataclasses
@@ -24,12 +24,12 @@ M = TypeVar("M")
 
 
 class ModelPlan:
-    """A `Plan` that is called with random streams and gives live models.
+    """A `Plan` that takes random streams and returns live models.
 
     Attributes:
         leaves: The arrays of the model and of its streams, in order.
-        groups: The distinct programs, each with the leaves it makes.
-        reason: Why ``make`` is compiled as it stands, or None.
+        groups: The distinct programs, each with the leaves that it makes.
+        reason: The reason why ``make`` is compiled as one program, or None.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class ModelPlan:
         """Traces ``make``; see `plan`."""
         self._mesh = mesh
         graph, counts, streams = _split(rngs)
-        self._counts = _stand(counts)
+        self._counts = _keys_given(counts)
         self._build = functools.partial(_build, make, rules, graph)
         with self._on_mesh():
             self._plan = Plan(
@@ -59,47 +59,47 @@ class ModelPlan:
         self.reason = self._plan.reason
 
     def compile(self) -> "ModelPlan":
-        """Compiles every group ahead of time; see `Plan.compile`."""
+        """Compiles every group before the first call; see `Plan.compile`."""
         with self._on_mesh():
             self._plan.compile()
         return self
 
     def texts(self) -> list[str]:
-        """The compiled text of every program so far; see `Plan.texts`."""
+        """Returns the texts of all programs compiled so far; see `Plan.texts`."""
         with self._on_mesh():
             return self._plan.texts()
 
     def memory(self) -> dict[str, int]:
-        """Bytes on the device that holds most; see `Plan.memory`."""
+        """Returns the expected bytes on the fullest device; see `Plan.memory`."""
         with self._on_mesh():
             return self._plan.memory()
 
     def __str__(self) -> str:
-        """A table of groups with what they make, and the memory expected."""
+        """Returns a table of the groups with their leaves, and the expected memory."""
         with self._on_mesh():
             return str(self._plan)
 
     def __call__(self, rngs: nnx.Rngs | int | jax.Array) -> Any:
-        """The model of these random streams, which advance as ``make`` advances them.
+        """Returns the model of these random streams.
 
-        Compiles what is not compiled yet. Inside a transformation ``make`` itself
-        is evaluated.
+        The streams advance as under ``make``. Groups that are not compiled yet are
+        compiled. Inside a transformation ``make`` itself is evaluated.
 
         Raises:
-            TypeError: If ``rngs`` is no ``nnx.Rngs``, or its keys are of another
+            TypeError: If ``rngs`` is not ``nnx.Rngs``, or its keys have another
                 implementation.
-            ValueError: If the streams have other names than the planned ones, or
-                have given another number of keys.
+            ValueError: If the streams have other names or other counts than the planned
+                streams.
         """
         rngs = _as_rngs(rngs)
         _, counts, streams = _split(rngs)
         if not jax.tree.leaves(counts):
-            raise TypeError(f"plan(rngs): rngs must be nnx.Rngs; got {rngs!r}.")
+            raise TypeError(f"plan(rngs=...) must be nnx.Rngs; got {rngs!r}.")
         with self._on_mesh():
             if bypasses_plan(counts, streams):
                 built = self._build(counts, streams)
             else:
-                self._check_counts(_stand(counts))
+                self._check_counts(_keys_given(counts))
                 built = self._plan(streams)
         nnx.update(rngs, built.rngs["rngs"])
         return nnx.merge(built.graph, built.state)
@@ -107,9 +107,9 @@ class ModelPlan:
     def _check_counts(self, given: dict[str, Any]) -> None:
         if given != self._counts:
             raise ValueError(
-                "plan(rngs): rngs must have the streams of the planned ones, at the "
-                f"same counts {self._counts}; got {given}. Make new nnx.Rngs for each "
-                "model, or plan again."
+                "plan(rngs=...) must have the planned streams at the same counts "
+                f"{self._counts}; got {given}. Make new nnx.Rngs for each model, or "
+                "plan again."
             )
 
     def _on_mesh(self) -> contextlib.AbstractContextManager[Any]:
@@ -130,22 +130,22 @@ def plan(
     """Plans the model that ``make(rngs)`` builds; see `jaxinit.plan`.
 
     Args:
-        make: Builds the model from its random streams, as
+        make: Function that builds the model from random streams, as
             ``lambda rngs: GPT(config, rngs=rngs)``.
-        rngs: Random streams, which stay as they are; or the seed or key of
-            ``nnx.Rngs(seed)``.
-        mesh: Mesh to place the variables on, by the names that
+        rngs: Random streams, which do not advance; or a seed or key for
+            ``nnx.Rngs``.
+        mesh: Mesh for the variables. They are sharded by the axis names that
             ``nnx.with_partitioning`` gave them; others are replicated.
-        out_shardings: Where the variables go instead, as for `jaxinit.plan`: a
-            sharding, a function of (path, ShapeDtypeStruct) to one, or a tree prefix
-            of the model's state.
-        rules: `Rules`, or what they are built of, for the parameters; their base key
-            is what ``rngs.params()`` would give now.
-        progress: Called as progress(done, total, what) while compiling.
+        out_shardings: Shardings of the variables, in place of ``mesh``, as for
+            `jaxinit.plan`: a sharding, a function from (path, ShapeDtypeStruct) to a
+            sharding, or a tree prefix of the model's state.
+        rules: `Rules` for the parameters, or the argument to build them. Their base key
+            is the next key of the stream, ``rngs.params()``.
+        progress: As for `jaxinit.plan`.
 
     Returns:
         A plan to call as ``plan(rngs)``, with random streams of the same names. Its
-        models share what is no array.
+        models share all objects that are not arrays.
 
     Raises:
         ValueError: If both ``mesh`` and ``out_shardings`` are given.
@@ -158,8 +158,8 @@ def plan(
     """
     if mesh is not None and out_shardings is not None:
         raise ValueError(
-            "nnx.plan(mesh=..., out_shardings=...): give one of them. A mesh places "
-            "the variables by their own names, out_shardings by yours."
+            "nnx.plan(mesh=..., out_shardings=...): pass only one of them. A mesh uses "
+            "the axis names of the variables; out_shardings replaces these names."
         )
     rules = None if rules is None else as_rules(rules)
     return ModelPlan(make, _as_rngs(rngs), mesh, out_shardings, rules, progress)
@@ -174,10 +174,10 @@ def create(
     rules: Rules | Any = None,
     progress: Progress | None = None,
 ) -> M:
-    """The model that ``make(rngs)`` builds, with the same values, faster.
+    """Returns the model that ``make(rngs)`` builds, planned and drawn in one call.
 
-    Planned and made in one call; arguments of `plan`. The streams advance as
-    ``make`` would advance them.
+    The arguments are those of `plan`. Values are the same, and the streams advance as
+    under ``make``.
 
     Returns:
         A live model.
@@ -197,17 +197,17 @@ def explain(
     rngs: nnx.Rngs | int | jax.Array,
     rules: Rules | Any,
 ) -> None:
-    """Prints which rule makes which variable of a model, and how; nothing is made.
+    """Prints the rule of each variable of a model; see `Rules.explain`.
 
     Args:
         make: As for `plan`.
         rngs: As for `plan`.
-        rules: `Rules`, or what they are built of.
+        rules: As for `plan`.
     """
     graph, streams = nnx.split(_as_rngs(rngs))
 
     def build(streams: Any) -> Any:
-        return nnx.state(make(nnx.merge(graph, _own(streams))))
+        return nnx.state(make(nnx.merge(graph, _copied(streams))))
 
     as_rules(rules).explain(eval_shape(build, streams))
 
@@ -215,9 +215,9 @@ def explain(
 @jax.tree_util.register_pytree_with_keys_class
 @dataclasses.dataclass(frozen=True)
 class Built:
-    """What a plan makes: the state of a model, its graph, and its streams after it.
+    """The result of a plan: state and graph of the model, and its streams after it.
 
-    It is no level of a path, so that a plan and rules name a variable alike.
+    It adds no level to paths. So a plan and rules use the same path for a variable.
     """
 
     state: Any
@@ -225,26 +225,26 @@ class Built:
     graph: Any
 
     def tree_flatten_with_keys(self) -> tuple[tuple[Any, ...], None]:
-        """The fields; the graph holds no arrays."""
+        """Returns the fields as children; the graph contains no arrays."""
         names = [field.name for field in dataclasses.fields(self)]
         keys = map(jax.tree_util.GetAttrKey, names)
         return tuple((key, getattr(self, key.name)) for key in keys), None
 
     @classmethod
     def tree_unflatten(cls, _: None, fields: Any) -> "Built":
-        """From the fields."""
+        """Builds it from the fields."""
         return cls(*fields)
 
 
 def _as_rngs(rngs: Any) -> nnx.Rngs:
-    """Random streams, or those of a seed or a key."""
+    """Returns random streams; a seed or key becomes ``nnx.Rngs``."""
     if isinstance(rngs, np.integer):
         rngs = int(rngs)
     return nnx.Rngs(rngs) if isinstance(rngs, int) or is_key_like(rngs) else rngs
 
 
 def _wanted(out_shardings: Any, mesh: Mesh | None) -> FromTree:
-    """The shardings of what a plan makes."""
+    """Returns the shardings of the result of a plan."""
 
     def shardings(built: Built) -> Any:
         wanted = out_shardings
@@ -267,10 +267,10 @@ def _build(
     counts: Any,
     streams: Any,
 ) -> Built:
-    """State and graph of the model, and the state of its streams after it."""
+    """Builds the model, and splits it and its streams."""
 
     def build(streams: Any) -> Built:
-        inside = nnx.merge(stream_graph, _own(counts), streams)
+        inside = nnx.merge(stream_graph, _copied(counts), streams)
         _count_on_host(inside)
         model = make(inside)
         _count_as_flax((model, inside))
@@ -279,7 +279,7 @@ def _build(
 
     if rules is None:
         return build(streams)
-    key = nnx.merge(stream_graph, _own(counts), streams).params()
+    key = nnx.merge(stream_graph, _copied(counts), streams).params()
     shapes, source = trace(build, (streams,), {})
     built = values(shapes, source)
     state = redraw(key, shapes.state, built.state, rules)
@@ -287,18 +287,18 @@ def _build(
 
 
 def _split(rngs: nnx.Rngs) -> tuple[Any, Any, Any]:
-    """Graph, counts and the other state of streams, none of which goes on with them."""
+    """Returns graph, counts and other state of streams, copied from them."""
     graph, counts, streams = nnx.split(rngs, nnx.RngCount, ...)
-    return graph, _own(counts), _own(streams)
+    return graph, _copied(counts), _copied(streams)
 
 
-def _own(state: Any) -> Any:
-    """The same values in variables of their own."""
+def _copied(state: Any) -> Any:
+    """Returns the same values in new variables."""
     return jax.tree.map(lambda x: x, state)
 
 
-def _stand(counts: Any) -> dict[str, Any]:
-    """How many keys each stream has given."""
+def _keys_given(counts: Any) -> dict[str, Any]:
+    """Returns the number of keys that each stream has given."""
     found: dict[str, Any] = {}
     for path, count in jax.tree_util.tree_leaves_with_path(counts):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -308,11 +308,11 @@ def _stand(counts: Any) -> dict[str, Any]:
 
 
 def _count_on_host(rngs: nnx.Rngs) -> None:
-    """Streams count their keys in Python where the count is known.
+    """Makes streams count their keys in Python, if their counts are known.
 
-    Each key adds one to the count of its stream. Traced, that is an operation a
-    key, and Flax asks tracers for a sharding, which JAX refuses with a message
-    made from all operations so far: quadratic in the number of parameters.
+    Each key adds one to the count of its stream. If the count is traced, Flax asks it
+    for its sharding, and JAX refuses with a message that contains all operations so
+    far. That would take time quadratic in the number of parameters.
     """
     for count in _counts(rngs):
         if jax.numpy.ndim(count.get_value()) == 0:

@@ -1,4 +1,4 @@
-"""Manifests: digests that any change moves and no placement does; reproduction."""
+"""Manifests: digests depend on values and not on shardings; reproduction."""
 
 import json
 import math
@@ -31,7 +31,7 @@ SHAPE = (16, 24)
 
 
 def array(dtype):
-    """An array of many values, a NumPy one that JAX did not narrow."""
+    """Returns a NumPy array of many values, which JAX has not narrowed."""
     size = math.prod(SHAPE)
     if dtype == "key":
         return jax.random.split(KEY, SHAPE)
@@ -44,7 +44,7 @@ def array(dtype):
 
 
 def by_definition(x):
-    """The digest, word for word from the docstring, in Python integers."""
+    """Computes the digest as the docstring defines it, in Python integers."""
 
     def mix(h, first, by, second):
         h = (h ^ h >> 16) * first % 2**32
@@ -100,7 +100,7 @@ def test_one_digest_for_host_device_and_mesh(dtype, monkeypatch):
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
 def test_no_array_travels(kind, monkeypatch):
-    """Devices exchange their sums; nothing of the array's size is stored."""
+    """Devices exchange only sums, and store nothing of the array's size."""
     monkeypatch.setattr(digest, "_programs", {})
     mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(kind,) * 2)
     x = jnp.ones((256, 512), jnp.bfloat16)
@@ -145,7 +145,7 @@ def test_order_size_and_form():
 
 
 def test_more_elements_than_one_word_counts(monkeypatch):
-    """Leading axes are counted apart: with words of 4 bits, as from 2**32 on."""
+    """Leading axes have their own index; here from 2**4 elements, not from 2**32."""
     monkeypatch.setattr(digest, "_COUNTED", 16)
     monkeypatch.setattr(digest, "_SMALL", 0)
     monkeypatch.setattr(digest, "_programs", {})
@@ -300,16 +300,25 @@ def test_what_a_manifest_refuses(params, tmp_path):
     for change, message in [
         ({"versions": {"manifest": 2}}, "versions"),
         ({"leaves": {"a": {}}}, "lacks 'shape'"),
-        ({"leaves": {"a": leaf | {"digest": ""}}}, "is no leaf"),
-        ({"leaves": {"a": leaf | {"digest": "x" * 16}}}, "is no leaf"),
-        ({"leaves": {"a": leaf | {"shape": "12"}}}, "is no leaf"),
-        ({"leaves": {"a": leaf | {"shape": [2.7]}}}, "is no leaf"),
-        ({"key": words | {"typed": "no"}}, "is no key"),
-        ({"key": words | {"data": [0, -1]}}, "is no key"),
-        ({"leaves": {"a": leaf | {"shape": [2**63]}}}, "leaf 'a': .*is no leaf"),
-        ({"leaves": {"a": leaf | {"dtype": "f" * 10**6}}}, "is no leaf"),
-        ({"key": words | {"implementation": "x" * 10**6}}, "is no key"),
-        ({"key": words | {"data": "12"}}, "is no key"),
+        ({"leaves": {"a": leaf | {"digest": ""}}}, "is not the record of a leaf"),
+        ({"leaves": {"a": leaf | {"digest": "x" * 16}}}, "is not the record of a leaf"),
+        ({"leaves": {"a": leaf | {"shape": "12"}}}, "is not the record of a leaf"),
+        ({"leaves": {"a": leaf | {"shape": [2.7]}}}, "is not the record of a leaf"),
+        ({"key": words | {"typed": "no"}}, "is not the config of a key"),
+        ({"key": words | {"data": [0, -1]}}, "is not the config of a key"),
+        (
+            {"leaves": {"a": leaf | {"shape": [2**63]}}},
+            "leaf 'a': .*is not the record of a leaf",
+        ),
+        (
+            {"leaves": {"a": leaf | {"dtype": "f" * 10**6}}},
+            "is not the record of a leaf",
+        ),
+        (
+            {"key": words | {"implementation": "x" * 10**6}},
+            "is not the config of a key",
+        ),
+        ({"key": words | {"data": "12"}}, "is not the config of a key"),
         ({"made_by": [["a", 1]]}, "'made_by' must be a dict"),
         ({"rules": {"rules": [{"regex": "a", "initializer": None}]}}, "allow_regex"),
         ({"leaves": 3}, "no manifest"),

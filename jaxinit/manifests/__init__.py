@@ -1,1 +1,1 @@
-"""Records of what an initialization was, and the proof that it is the same."""
+"""Manifests: records of an initialization, to verify that another is the same."""

@@ -1,19 +1,19 @@
-"""Digests of arrays that do not depend on where their elements are.
+"""Digests of arrays, the same for every sharding and device.
 
-Version 1. An array is words: one of 32 bits for an element of up to 4 bytes (its
-bits, extended by zeros; int4 as int8, float4 as float8_e4m3fn), two for 8 bytes, low
-one first, and real before imaginary. Word w of plane p (0 but for elements of several
-words) of the element at flat row-major index i gives, with M and N two mixers that
-are one-to-one on 32 bits,
+Version 1. An array is read as 32-bit words. An element of up to 4 bytes is one word:
+its bits, extended by zeros (int4 is read as int8, float4 as float8_e4m3fn). An element
+of 8 bytes is two words, the low one first. In a complex element the real part is first.
+Let w be word p = 0, 1, ... of the element at flat row-major index i. Then
 
     a = N(w ^ k),  b = M(a + k),  k = M(i + (p + 1) * 0x9e3779b9)
 
-and the digest is the sum of all a and the sum of all b, each modulo 2**32. Sums
-take no notice of order, so each device adds up its own shard in one pass over it.
-A change of one word always changes the first sum. From 2**32 elements on, leading
-axes are counted apart: k = M(k ^ M(their index)), i that of the rest.
+where M and N are two mixers, one-to-one on 32 bits. The digest is the sum of all a and
+the sum of all b, each modulo 2**32. Sums do not depend on order, so each device sums
+its own shard in one pass. A change of one word always changes the first sum. In an
+array of more than 2**32 elements i is the index over the last axes only, as many as one
+word can count. Then k is replaced by M(k ^ M(index over the leading axes)).
 
-This finds accidents; it is no protection against someone who wants to be missed.
+Digests find accidental changes. They do not protect against deliberate ones.
 """
 
 import math
@@ -31,21 +31,22 @@ from .._compat import x64_for
 from .._prng import row_major_index
 
 VERSION = 1
-_COUNTED = 2**32  # elements that one word counts
-_SMALL = 2**14  # elements below which the host is done before a compilation
+_COUNTED = 2**32  # most elements that one 32-bit index counts
+_SMALL = 2**14  # elements; the digest of a smaller array is computed on the host
 
 
 def digests(leaves: Sequence[Any]) -> list[str]:
-    """The digest of each array, as 16 hexadecimal digits.
+    """Returns the digest of each array as 16 hexadecimal digits.
 
-    In a job of several processes, all that hold part of an array have to call this.
+    In a job of several processes, each process that has a part of an array must call
+    this function.
 
     Args:
         leaves: Arrays of any dtype, keys included, on any shardings.
     """
     plain = [_plain(leaf) for leaf in leaves]
     kinds = {_kind(x) for x in plain if not isinstance(x, np.ndarray)}
-    # Lowered here: settings under a context manager are this thread's own.
+    # Lowered in this thread, because the settings of a context manager belong to it.
     todo = {kind: _lowered(*kind) for kind in kinds if kind not in _programs}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         made = pool.map(lambda lowered: lowered.compile(), todo.values())
@@ -58,7 +59,7 @@ _programs: dict[Any, Any] = {}
 
 
 def _plain(leaf: Any) -> Any:
-    """A NumPy array to digest on the host, or a JAX array to digest where it is."""
+    """Returns a NumPy array to digest on the host, or a JAX array for its devices."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
     if jnp.issubdtype(leaf.dtype, jnp.integer) and jnp.iinfo(leaf.dtype).bits < 8:
@@ -91,7 +92,7 @@ def _run(x: jax.Array) -> Any:
 
 
 def _sums(x: Any) -> tuple[Any, Any]:
-    """Both sums, of a NumPy array or inside jit."""
+    """Returns both sums of a NumPy array, or of a tracer inside jit."""
     on_host = isinstance(x, np.ndarray)
     x = x.reshape(-1) if on_host else x
     split = _split(x.shape)
@@ -106,7 +107,7 @@ def _sums(x: Any) -> tuple[Any, Any]:
         if on_host:
             sums += np.stack([a.sum(dtype=np.uint32), b.sum(dtype=np.uint32)])
         else:
-            # One pass over the array; two sums would store what they share.
+            # One reduction is one pass over the array. Two would store k and a.
             zero, axes = np.uint32(0), tuple(range(x.ndim))
             sums += jnp.stack(lax.reduce((a, b), (zero, zero), _add, axes))
     return sums[0], sums[1]
@@ -117,7 +118,7 @@ def _add(x: Any, y: Any) -> Any:
 
 
 def _planes(x: Any) -> list[Any]:
-    """The elements as 32-bit words."""
+    """Returns the words of all elements, one array for each word of an element."""
     if x.dtype.kind == "c":
         return [*_planes(x.real), *_planes(x.imag)]
     if x.dtype == np.bool_:
@@ -129,26 +130,26 @@ def _planes(x: Any) -> list[Any]:
 
 
 def _split(shape: Sequence[int]) -> int:
-    """How many leading axes are counted apart from the rest."""
+    """Returns the number of leading axes that have an index of their own."""
     return next(k for k in range(len(shape) + 1) if math.prod(shape[k:]) <= _COUNTED)
 
 
 def _index(shape: Sequence[int], axes: Sequence[int], on_host: bool) -> Any:
-    """Row-major index over some axes, of a flat array on the host or inside jit."""
+    """Returns the row-major index over ``axes``; on the host the array is flat."""
     if on_host:
         return np.arange(shape[0], dtype=np.uint32)
     return row_major_index(shape, axes)
 
 
 def _mix(h: Any) -> Any:
-    """The finalizer of MurmurHash3."""
+    """Mixes by the finalizer of MurmurHash3."""
     h = (h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B)
     h = (h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35)
     return h ^ (h >> np.uint32(16))
 
 
 def _other_mix(h: Any) -> Any:
-    """The "lowbias32" of Chris Wellons's search for integer hashes."""
+    """Mixes by "lowbias32", from Chris Wellons's search for integer hashes."""
     h = (h ^ (h >> np.uint32(16))) * np.uint32(0x7FEB352D)
     h = (h ^ (h >> np.uint32(15))) * np.uint32(0x846CA68B)
     return h ^ (h >> np.uint32(16))

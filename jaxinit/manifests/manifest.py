@@ -1,4 +1,4 @@
-"""Manifests: what each leaf of a tree was, and what made it."""
+"""Manifests: records of the leaves of a tree, with the rules and the key."""
 
 import dataclasses
 import json
@@ -22,19 +22,19 @@ from ..rules.rules import Rules, as_rules
 from . import digest
 
 VERSION = 1
-_LONGEST = 40  # characters of the name of a dtype or a key's implementation
+_LONGEST = 40  # most characters of the name of a dtype or a key implementation
 _VERSIONS = {"manifest": VERSION, "digest": digest.VERSION, "path": leaf_keys.VERSION}
 
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """What a manifest says of one array.
+    """The record of one array.
 
     Attributes:
-        shape: Its shape.
-        dtype: Name of its dtype.
-        digest: Digest of its values, 16 hexadecimal digits.
-        initializer: Config of what made it; None for the model's own.
+        shape: Shape of the array.
+        dtype: Name of the dtype.
+        digest: Digest of the values, 16 hexadecimal digits.
+        initializer: Config of the initializer of a rule; None if the model drew it.
     """
 
     shape: tuple[int, ...]
@@ -45,13 +45,13 @@ class Leaf:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """One way in which a leaf is not what it was.
+    """A difference between a leaf and its record in a manifest.
 
     Attributes:
         path: Path of the leaf.
         what: "missing", "extra", "shape", "dtype" or "values".
-        expected: What the manifest says; None for an extra leaf.
-        found: What is there; None for a missing leaf.
+        expected: Leaf, shape, dtype or digest in the manifest; None for an extra leaf.
+        found: The same in the tree; None for a missing leaf.
     """
 
     path: str
@@ -60,7 +60,7 @@ class Difference:
     found: Any
 
     def __str__(self) -> str:
-        """One line."""
+        """Returns the difference in one line."""
         line = f"{printable(self.path)}: {self.what}"
         if self.what in ("missing", "extra"):
             return line
@@ -70,16 +70,16 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What the arrays of a tree were, from which key and rules, on which versions.
+    """A record of the arrays of a tree, of their rules and of their base key.
 
-    Built by `jaxinit.manifest`, or by `load` from a JSON file.
+    It is built by `jaxinit.manifest`, or by `load` from a file.
 
     Attributes:
-        leaves: What each array was, by path.
-        rules: The rules that made them, or None.
+        leaves: Record of each array, by path.
+        rules: The rules that drew the arrays, or None.
         key_config: Implementation and words of the base key, and whether it is
             typed; or None.
-        made_by: Versions of the library, JAX and the device.
+        made_by: Versions of jaxinit and JAX, and the device.
     """
 
     leaves: dict[str, Leaf]
@@ -89,7 +89,7 @@ class Manifest:
 
     @property
     def key(self) -> jax.Array | None:
-        """The base key, typed or raw as it was."""
+        """The base key, typed or raw as it was given."""
         if self.key_config is None:
             return None
         data = jax.numpy.asarray(self.key_config["data"], np.uint32)
@@ -98,23 +98,23 @@ class Manifest:
         return jax.random.wrap_key_data(data, impl=self.key_config["implementation"])
 
     def verify(self, params: Any) -> list[Difference]:
-        """How a tree differs from what the manifest says; empty if in nothing.
+        """Compares a tree with the manifest.
 
-        In a job of several processes that share arrays, all have to call it.
+        In a job of several processes that share arrays, every process must call it.
 
         Args:
-            params: Pytree of arrays, in any containers and on any shardings.
+            params: Pytree of arrays, in any containers and with any shardings.
 
         Returns:
-            One difference for each leaf that is not the same.
+            A difference for each leaf that differs; an empty list if all are the same.
         """
         return _differences(self.leaves, _leaves(params, self.leaves))
 
     def verify_across_hosts(self) -> list[Difference]:
-        """How the manifests of the processes of a job differ; empty if in nothing.
+        """Compares the manifests of all processes of a job.
 
-        Every process calls it on its own manifest and gets the same answer: each
-        leaf in which some process differs from process 0.
+        Every process calls it on its own manifest. All get the same list, which has a
+        difference for each leaf in which some process differs from process 0.
         """
         everyone = [
             {path: _leaf_from(leaf) for path, leaf in leaves.items()}
@@ -127,7 +127,7 @@ class Manifest:
         return list(found.values())
 
     def get_config(self) -> dict[str, Any]:
-        """The manifest as JSON-serializable plain data."""
+        """Returns the manifest as JSON-serializable plain data."""
         return {
             "versions": _VERSIONS,
             "made_by": self.made_by,
@@ -140,15 +140,15 @@ class Manifest:
     def from_config(
         cls, config: Mapping[str, Any], *, allow_regex: bool = True
     ) -> Self:
-        """The manifest whose `get_config` is ``config``.
+        """Builds the manifest whose `get_config` is ``config``.
 
         Args:
             config: Plain data.
-            allow_regex: Whether its rules may have regular expressions; see
+            allow_regex: Whether the rules may have regular expressions; see
                 `Rules.from_config`.
 
         Raises:
-            ValueError: If it is none, or of another version.
+            ValueError: If the config is invalid, or of another version.
         """
         try:
             if not isinstance(config, Mapping):
@@ -174,7 +174,7 @@ class Manifest:
             raise ValueError(f"This is no manifest: {what}") from None
 
     def to_json(self) -> str:
-        """The config as JSON text."""
+        """Returns the config as JSON text."""
         return json.dumps(self.get_config(), indent=1)
 
     def save(self, path: str | Path) -> None:
@@ -183,16 +183,16 @@ class Manifest:
 
     @classmethod
     def load(cls, path: str | Path, *, allow_regex: bool = False) -> Self:
-        """The manifest of a file that `save` wrote.
+        """Builds the manifest in a file that `save` wrote.
 
         Args:
             path: The file.
-            allow_regex: Whether its rules may have regular expressions; see
+            allow_regex: Whether the rules may have regular expressions; see
                 `Rules.load`.
 
         Raises:
-            ValueError: If it holds no manifest of this version, or its rules have a
-                regular expression that ``allow_regex`` does not allow.
+            ValueError: If the file has no manifest of this version, or if its rules
+                have a regular expression and ``allow_regex`` is False.
         """
         config = _files.read(path)
         with _files.in_file(path):
@@ -202,23 +202,23 @@ class Manifest:
 def manifest(
     params: Any, rules: Rules | Any = None, key: jax.Array | None = None
 ) -> Manifest:
-    """What the arrays of a tree are, and what made them.
+    """Records the arrays of a tree, their rules and their base key.
 
-    Digests do not depend on shardings, devices or processes, and find every change
-    of a single element. In a job of several processes that share arrays, all have
-    to call it. See `jaxinit.manifests.digest` for the definition.
+    The digests of the arrays do not depend on shardings, devices or processes, and show
+    any change of a single element; `jaxinit.manifests.digest` defines them. In a job of
+    several processes that share arrays, every process must call this function.
 
     Args:
         params: Pytree of arrays.
-        rules: The rules that made it, which have to suit it.
+        rules: The rules that drew the arrays.
         key: The base key.
 
     Returns:
-        A manifest, to save and to verify other trees with.
+        A `Manifest`, to save and to verify other trees with.
 
     Raises:
         TypeError: If the rules cannot be written as a config.
-        ValueError: If the rules do not suit the tree.
+        ValueError: If the rules do not fit the tree.
 
     Example:
         >>> params = {"w": jnp.ones((2, 2)), "b": jnp.zeros(2)}
@@ -253,7 +253,10 @@ def manifest(
 
 
 def _leaves(tree: Any, like: Mapping[str, Leaf] | None = None) -> dict[str, Leaf]:
-    """Every array by path; with digests, or only where they decide what is like."""
+    """Returns the record of every array, by path.
+
+    With ``like``, digests are computed only for leaves of the same shape and dtype.
+    """
     pairs = zip(parts_of(tree), jax.tree.leaves(tree), strict=True)
     arrays = [(parts, leaf) for parts, leaf in pairs if is_array(leaf)]
     paths = unique_paths("manifest", [parts for parts, _ in arrays])
@@ -277,7 +280,7 @@ def _leaves(tree: Any, like: Mapping[str, Leaf] | None = None) -> dict[str, Leaf
 
 
 def _form(expected: Leaf, found: Leaf) -> tuple[str, Any, Any] | None:
-    """How two leaves differ before their values are looked at."""
+    """Returns the difference of two leaves in shape or dtype, or None."""
     for what in ("shape", "dtype"):
         a, b = getattr(expected, what), getattr(found, what)
         if a != b:
@@ -324,7 +327,7 @@ def _leaf_from(config: Mapping[str, Any]) -> Leaf:
     )
     name = isinstance(dtype, str) and len(dtype) <= _LONGEST
     if not (dims and name and re.fullmatch("[0-9a-f]{16}", text)):
-        raise ValueError(f"{short(config)} is no leaf.")
+        raise ValueError(f"{short(config)} is not the record of a leaf.")
     return Leaf(tuple(shape), dtype, text, config["initializer"])
 
 
@@ -337,7 +340,7 @@ def _key_config(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
     )
     name = isinstance(impl, str) and len(impl) <= _LONGEST
     if not (words and name and isinstance(typed, bool)):
-        raise ValueError(f"{short(config)} is no key.")
+        raise ValueError(f"{short(config)} is not the config of a key.")
     return {"implementation": impl, "data": list(data), "typed": typed}
 
 
@@ -355,7 +358,7 @@ def _made_by() -> dict[str, Any]:
 
 
 def _gather(data: Any) -> list[Any]:
-    """The plain data of every process, in their order."""
+    """Returns the plain data of every process, in the order of processes."""
     if jax.process_count() == 1:
         return [data]
     from jax.experimental import multihost_utils
