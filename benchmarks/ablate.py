@@ -1,8 +1,9 @@
-"""What each mechanism of a plan brings: the same models with one of them off.
+"""The gain of each mechanism of a plan: the same models with one mechanism off.
 
-Figures are of fresh processes, imports excluded, whose variants take turns: seconds
-on the clock and of the processor, of the first call (trace and compile included)
-and of the next with another key. A ratio above 1 is what the mechanism brings.
+Each figure comes from a fresh process, without imports; variants take turns. Figures
+are seconds of wall time and of processor time, for the first call (tracing and
+compiling included) and for a second call with another key. A ratio above 1 means that
+the mechanism helps.
 
 Run `python benchmarks/ablate.py`.
 """
@@ -15,14 +16,15 @@ from typing import Any
 import bench_models
 import harness
 
-# Each switches one mechanism off, after `import jaxinit`. The results of 2026-11-26 are
-# of a version that had more. Pairs of rows, a polynomial in place of erf_inv and a
-# brief compilation of long programs brought no tenth of the first call of two models;
-# the last also changed values. Memory of dropped leaves was reused, which a user may
-# still see, and garbage collection paused, for other threads too: both were faults.
+# Each variant switches one mechanism off, after `import jaxinit`. The results of
+# 2026-11-26 are from a version with more mechanisms, which were deleted. Three saved
+# less than a tenth of the first call of two models: pairs of rows, a polynomial in
+# place of erf_inv, and a faster compilation of long programs, which also changed
+# values. Two were faults: memory of dropped leaves was reused while a user could still
+# see it, and garbage collection was paused for other threads, too.
 VARIANTS = {
     "plain": "",
-    "plain again": "",  # how far two equal variants differ
+    "plain again": "",  # shows the noise between equal variants
     "blocks not in place": """
 from jaxinit.planning.makers.cpu_rows import rows
 class Jax:
@@ -66,7 +68,7 @@ def program(setup: str, call: str, patch: str) -> str:
 
 
 def measure(setup: str, call: str, repeats: int) -> dict[str, list[list[float]]]:
-    """The figures of each variant in each round."""
+    """Returns the figures of each variant in each round."""
     samples: dict[str, list[list[float]]] = {name: [] for name in VARIANTS}
     for turn in range(repeats):
         order = random.Random(turn).sample(list(VARIANTS), len(VARIANTS))
@@ -78,9 +80,9 @@ def measure(setup: str, call: str, repeats: int) -> dict[str, list[list[float]]]
 
 
 def ratios(samples: dict[str, list[list[float]]]) -> dict[str, dict[str, float]]:
-    """The least of all rounds of each variant over that of plain.
+    """Returns the least figure of each variant, divided by that of "plain".
 
-    Others at work on the machine only add to a figure, so the least is the truest.
+    Other processes can only add to a figure, so the least is the most accurate.
     """
     least = {
         name: [min(figures) for figures in zip(*rounds, strict=True)]

@@ -185,7 +185,7 @@ def measure_eager(shape: Shape, quick: bool) -> Times:
 
 
 def is_correct(shape: Shape) -> bool:
-    """Whether a bfloat16 HeNormal has the mean and the variance it promises."""
+    """True if a bfloat16 HeNormal has the right mean and variance."""
     w = np.asarray(draw_jaxinit("HeNormal", shape, "bfloat16")(), np.float64)
     stddev, error = math.sqrt(2 / shape[0]), 5 / math.sqrt(w.size)
     return bool(abs(w.mean()) < error * stddev and abs(w.std() / stddev - 1) < error)
@@ -228,7 +228,7 @@ def ratio(times: Times, other: str) -> float:
 
 
 def rows(results: Results, columns: list[str]) -> Iterator[list[str]]:
-    """Milliseconds of each library, and how many times ours that is."""
+    """Yields the milliseconds of each library, and their ratios to ours."""
     for (law, shape, dtype), times in results.items():
         row = [law, title(shape), dtype]
         for name in columns:

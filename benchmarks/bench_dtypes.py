@@ -1,9 +1,9 @@
-"""What a dtype does to the values drawn: jaxinit beside jax.nn.
+"""The effect of a dtype on the drawn values: jaxinit beside jax.nn.
 
-At a fan-in of 4096: how many distinct values there are, the bias (mean over
-standard deviation), the standard deviation over the one asked for, and the
-consequence, the mean over the standard deviation of the pre-activations
-``relu(x) @ w`` for standard normal ``x``. Run `python benchmarks/bench_dtypes.py`.
+The measures, at a fan-in of 4096: the number of distinct values; the bias (mean over
+standard deviation); the standard deviation over the requested one; and the shift, which
+is the mean over the standard deviation of the pre-activations ``relu(x) @ w`` for
+standard normal ``x``. Run `python benchmarks/bench_dtypes.py`.
 """
 
 import itertools
@@ -34,7 +34,7 @@ def draws(stddev: float) -> dict[tuple[str, str], Callable[..., jax.Array]]:
 
 
 def measure(w: np.ndarray[Any, Any], stddev: float) -> dict[str, float] | str:
-    """The measures of a weight matrix, or what keeps them from being taken."""
+    """Returns the measures of a weight matrix, or why it has none."""
     values = w.astype(np.float32)
     finite = np.isfinite(values).mean()
     if finite < 1:

@@ -1,8 +1,9 @@
 """Building a Keras model with its own initializers and with jaxinit's.
 
-Each figure is `keras.applications.ResNet50(weights=None)` on the JAX backend in a
-fresh process, imports excluded, compilation and all weights included. With jaxinit
-it is built inside `jaxinit.keras.scope()`. Run `python benchmarks/bench_keras.py`.
+Each figure is the time of `keras.applications.ResNet50(weights=None)` on the JAX
+backend in a fresh process. It includes compilation and all weights, but no imports.
+With jaxinit the model is built inside `jaxinit.keras.scope()`.
+Run `python benchmarks/bench_keras.py`.
 """
 
 import os

@@ -1,7 +1,8 @@
 """A Llama of 70 billion parameters planned for 512 simulated devices.
 
-Planned from shapes alone and compiled, not run: seconds, groups, bytes for each
-device, and whether any program communicates. Run `python benchmarks/bench_llama.py`.
+It is planned from shapes and compiled, but not run. The results are seconds, groups,
+bytes for each device, and whether any program communicates.
+Run `python benchmarks/bench_llama.py`.
 """
 
 # ruff: noqa: E402 - the devices are simulated before JAX starts

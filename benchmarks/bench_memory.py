@@ -1,7 +1,8 @@
 """Peak memory of building GPT-2 (163 million parameters with its own head).
 
-Peak resident memory above the resting process, over the bytes of the
-parameters, in fresh processes. Linux only. Run `python benchmarks/bench_memory.py`.
+Each figure is the peak of resident memory above that of the idle process, divided by
+the bytes of the parameters, in a fresh process. Linux only.
+Run `python benchmarks/bench_memory.py`.
 """
 
 from pathlib import Path

@@ -1,9 +1,9 @@
 """Building whole models: `jaxinit.plan` beside jit, eager init and PyTorch.
 
-Each figure is of a fresh process, imports excluded. "first": the first call, trace
-and compile included; "second": the next, with another key, when the arrays of the
-first are gone; "kept": one more, while those of the second are there. The models
-are those of tests/models.py.
+Each figure comes from a fresh process, without imports. "first" is the first call,
+tracing and compiling included. "second" is a call with another key, after the arrays of
+the first are deleted. "kept" is one more call, while the arrays of the second exist.
+The models are those of tests/models.py.
 
 Run `python benchmarks/bench_models.py`.
 """
@@ -26,7 +26,7 @@ tokens, images = jnp.zeros((1, 16), jnp.int32), jnp.zeros((1, 64, 64, 3))
 jax.block_until_ready((tokens, images))
 """
 LINEN = "import models; model = models.{model}\nfn = lambda k: model.init(k, {x})\n"
-# A model that NNX builds, a pytree itself.
+# NNX builds a model, which is itself a pytree.
 NNX = """
 from flax import nnx
 class Block(nnx.Module):
@@ -67,8 +67,8 @@ nn.Linear(2, 2)
 def first(): build()
 def second(): build()
 """
-# PyTorch's layers draw their defaults as they are built; GPT-2's own
-# initialization then draws again, as its PyTorch implementations do.
+# PyTorch's layers draw their defaults when they are built. Then GPT-2's own
+# initialization draws again, as in its PyTorch implementations.
 GPT2_IN_TORCH = """
 layers = build
 def draw(module):
@@ -147,7 +147,7 @@ DEPTHS = (6, 12, 24, 48, 96)
 
 
 def measure(programs: dict[str, str], repeats: int) -> dict[str, dict[str, Any]]:
-    """The calls of each program, in fresh processes taking turns."""
+    """Times the calls of each program, in fresh processes that take turns."""
     samples: dict[str, list[list[float]]] = {name: [] for name in programs}
     for _ in range(repeats):
         for name, program in programs.items():

@@ -1,8 +1,8 @@
 """Orthogonal matrices: jaxinit beside jax.nn and PyTorch.
 
-Warm calls take turns in one process; cold ones are the first of fresh processes,
-trace and compile included. On a machine with a GPU JAX runs there, and PyTorch, too,
-if it has CUDA. Run `python benchmarks/bench_orthogonal.py`.
+Warm calls take turns in one process. Cold calls are the first calls of fresh processes,
+tracing and compiling included. JAX uses a GPU if there is one, and so does PyTorch with
+CUDA. Run `python benchmarks/bench_orthogonal.py`.
 """
 
 from collections.abc import Callable
@@ -74,7 +74,7 @@ def draw_torch(torch: Any, shape: Shape) -> Callable[[], Any]:
 
 
 def error(shape: Shape) -> float:
-    """Largest entry of Q^T Q - I."""
+    """Returns the largest entry of Q^T Q - I."""
     q = np.asarray(draw_jaxinit(shape)(), np.float64)
     q = q[0] if len(shape) > 2 else q
     return float(abs(q.T @ q - np.eye(q.shape[1])).max())

@@ -1,8 +1,9 @@
 """Rules and manifests: a model from shapes and rules, and seconds per GB of digests.
 
-The model is GPT-2-like, 48 layers of width 256. Each first call in a fresh process:
-parameters from rules without the model, by the plan of ``model.init``, and by that
-plan under the same rules. Digests are of arrays in memory, compiled and not.
+The model is GPT-2-like, 48 layers of width 256. Its parameters come from rules
+without the model, from the plan of ``model.init``, and from that plan under the same
+rules. Each figure is the first call in a fresh process. Digests are of arrays in
+memory, before and after their programs are compiled.
 Run `python benchmarks/bench_rules.py`.
 """
 
@@ -52,7 +53,7 @@ def programs(layers: int) -> dict[str, str]:
 
 
 def digest(dtype: str, gigabytes: float) -> dict[str, float]:
-    """Seconds per GB of the first manifest of four arrays, and of the next."""
+    """Returns the seconds per GB of the first manifest of four arrays, and the next."""
     rows = int(gigabytes * 1e9 / 4 / 4096 / jnp.dtype(dtype).itemsize)
     arrays = [jnp.full((rows, 4096), i, dtype) for i in range(4)]
     size = sum(x.nbytes for x in jax.block_until_ready(arrays)) / 1e9

@@ -1,8 +1,8 @@
-"""Compiling initializers for a TPU v5e that is not there: ours beside JAX's.
+"""Compiling initializers for a TPU v5e, without a TPU: ours beside JAX's.
 
-Ahead of time, for a described topology, through the package libtpu (Linux, Python
-3.13; no TPU is needed). Run `python benchmarks/bench_tpu_compile.py`. Each program is
-compiled in a process of its own, by itself, within a time limit.
+The package libtpu (Linux, Python 3.13) compiles ahead of time for a described topology.
+Each program is compiled in its own process, one at a time, within a time limit. Run
+`python benchmarks/bench_tpu_compile.py`.
 """
 
 import json

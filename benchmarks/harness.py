@@ -1,4 +1,4 @@
-"""What the benchmarks share: timing side by side, where it ran, and reporting."""
+"""Helpers of the benchmarks: timing, the environment, reporting."""
 
 import argparse
 import datetime
@@ -25,17 +25,17 @@ Timing = dict[str, float]
 def interleaved(
     cases: Mapping[str, Callable[[], Any]], repeats: int, least: float = 0.02
 ) -> dict[str, Timing]:
-    """Seconds per call of each case, which take turns: A, B, B, A, ...
+    """Times cases that take turns: A, B, B, A, ... Returns the seconds per call.
 
-    Every call is blocked on. A repeat is as many calls as take ``least``
-    seconds, so that the clock and the scheduler do not show in short ones.
+    Every call is blocked on. A repeat lasts at least ``least`` seconds: so many calls
+    hide the noise of the clock and the scheduler.
     """
     calls: dict[str, int] = {}
     for name, case in cases.items():
         jax.block_until_ready(case())
         calls[name] = max(1, int(least / max(_time(case, 3), 1e-9)))
     samples: dict[str, list[float]] = {name: [] for name in cases}
-    order = random.Random(0).sample  # none always follows another's idling threads
+    order = random.Random(0).sample  # so that no case always follows the same one
     for _ in range(repeats):
         for name in order(list(cases), len(cases)):
             samples[name].append(_time(cases[name], calls[name]))
@@ -45,14 +45,15 @@ def interleaved(
 def _time(case: Callable[[], Any], calls: int) -> float:
     start = time.perf_counter()
     for _ in range(calls):
-        _ = jax.block_until_ready(case())  # the last is released off the clock
+        _ = jax.block_until_ready(case())  # the last result is freed later
     return (time.perf_counter() - start) / calls
 
 
 def fresh(programs: Mapping[str, str], repeats: int) -> dict[str, Timing]:
-    """Seconds that Python programs print, each run in a new process, taking turns.
+    """Returns the seconds that Python programs print; each runs in new processes.
 
-    One more round comes first where there are several: it fills the file caches.
+    The programs take turns. If there are several rounds, one more round comes first and
+    fills the file caches.
     """
     env = {k: v for k, v in os.environ.items() if "COMPILATION_CACHE" not in k}
     env["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # this process has taken most
@@ -71,7 +72,7 @@ def summary(samples: Sequence[float]) -> Timing:
 
 
 def peer(name: str) -> ModuleType | None:
-    """A module to compare with; None, and why, where it is not there."""
+    """Returns a module to compare with; None, and the reason, if it is missing."""
     try:
         return importlib.import_module(name)
     except ImportError as e:
@@ -80,7 +81,7 @@ def peer(name: str) -> ModuleType | None:
 
 
 def environment(*peers: str) -> dict[str, Any]:
-    """Versions, device, cores and date of this run."""
+    """Returns the versions, device, cores and date of this run."""
     versions = {"python": platform.python_version()}
     for package in ("jaxinit", "jax", "jaxlib", "numpy", *peers):
         try:
@@ -100,14 +101,14 @@ def environment(*peers: str) -> dict[str, Any]:
 
 
 def goal(name: str, reached: float, sign: str, required: float) -> dict[str, Any]:
-    """What a figure was required to be, ``sign`` being ">=" or "<="."""
+    """Returns a figure with its requirement; ``sign`` is ">=" or "<="."""
     passed = reached >= required if sign == ">=" else reached <= required
     verdict, required_ = "PASS" if passed else "MISS", f"{sign} {required:g}"
     return dict(target=name, reached=reached, required=required_, verdict=verdict)
 
 
 def report(title: str, goals: Iterable[dict[str, Any]]) -> None:
-    """Prints what each goal reached."""
+    """Prints the figure and the requirement of each goal."""
     rows = [[name, f"{x:.3g}", *rest] for name, x, *rest in map(dict.values, goals)]
     table(title, ["target", "reached", "required", ""], rows)
 
@@ -123,7 +124,7 @@ def arguments(description: str | None) -> argparse.Namespace:
 
 
 def save(folder: Path | None, subject: str, record: Mapping[str, Any]) -> None:
-    """Writes ``<subject>-<device>-jax<version>.json``, unless there is no folder."""
+    """Writes ``<subject>-<device>-jax<version>.json``, if a folder is given."""
     if folder is not None:
         device = re.sub(r"[^a-z0-9]+", "-", jax.devices()[0].device_kind.lower())
         path = folder / f"{subject}-{device}-jax{jax.__version__}.json"
@@ -133,7 +134,7 @@ def save(folder: Path | None, subject: str, record: Mapping[str, Any]) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints a table, with rich where it is installed."""
+    """Prints a table, by rich if it is installed."""
     try:
         from rich import console, table
     except ImportError:

@@ -19,7 +19,7 @@ PAGES = [HERE.parent / "README.md", *sorted((HERE.parent / "docs").glob("*.md"))
 
 
 def result(subject: str, device: str = "cpu") -> dict[str, Any]:
-    """The newest result of a subject on a kind of device."""
+    """Returns the newest result of a subject on a kind of device."""
     paths = sorted((HERE / "results").glob(f"{subject}-{device}-*.json"))
     found = [json.loads(path.read_text()) for path in paths]
     return max(found, key=lambda record: record["environment"]["date"])
@@ -226,7 +226,7 @@ TABLES: dict[str, Callable[..., Iterator[str]]] = {
 
 
 def render(text: str) -> str:
-    """Returns the text of a page with every marked table made anew."""
+    """Returns the text of a page with new content in every marked table."""
 
     def new(match: re.Match[str]) -> str:
         name, _, device = match[1].partition(" on ")
@@ -237,7 +237,7 @@ def render(text: str) -> str:
 
 
 def plot_depth() -> None:
-    """Seconds of the first call against depth, as results/depth.png."""
+    """Plots the seconds of the first call against depth, as results/depth.png."""
     from matplotlib import pyplot
 
     depth = result("models")["depth"]

@@ -1,4 +1,4 @@
-"""One record or more for every registered initializer, and what it must do.
+"""Records of every registered initializer: instance, shapes, expected draws.
 
 Every contract test loops over CASES; a registered class without a record fails
 (test_contract.py). Adding an initializer means adding its record here.
@@ -44,13 +44,13 @@ class Case:
     id: str
     init: jaxinit.Initializer
     shape: tuple[int, ...] = (24, 16)
-    # Whether the initializer reads a shape as (*taps, in, out), its axes not named.
+    # True if the initializer reads shapes as (*taps, in, out) and names no axes.
     reads_layout: bool = False
     spec: P = BOTH  # of a 4 x 2 mesh, for the small shape
     empty: tuple[int, ...] = (0, 16)
-    # Random: the law (distribution) of a real entry for the shape `many`, and of
-    # |w - mean|^2 for a complex entry (None: complex dtypes are refused). A record has
-    # no law if its entries are dependent or have atoms; its own test file tests them.
+    # Random: the law (SciPy's distribution) of a real entry for the shape `many`, and
+    # of |w - mean|^2 for a complex entry; None if complex dtypes are refused. A record
+    # has no law if its entries are dependent or have atoms. Its own test file tests it.
     law: Any = None
     modulus2: Any = None
     many: tuple[int, ...] = (1000, 1000)
@@ -64,10 +64,10 @@ class Case:
 
     @property
     def tags(self) -> set[str]:
-        """What a test may select records by.
+        """The tags by which tests select records.
 
-        "exact" or "random"; "law" where `law` is known; "real" where complex dtypes
-        are refused; "products"; and the notes.
+        "exact" or "random"; "law" if `law` is set; "real" if complex dtypes are
+        refused; "products"; and the notes.
         """
         found = {"exact" if self.values is not None else "random", *self.notes}
         if self.law is not None:
@@ -594,32 +594,32 @@ CASES = [
 
 
 def tagged(*tags: str, without: str = "") -> list[Case]:
-    """The records that have every one of ``tags``, and not the tag ``without``."""
+    """Returns the records with all ``tags`` and without the tag ``without``."""
     return [c for c in CASES if c.tags >= set(tags) and without not in c.tags]
 
 
 EXACT = tagged("exact")
 DRAWN = tagged("random")
 RANDOM = tagged("law")
-# For slow tests that are no contract: one record of each program, one of each law.
-APART = tagged("random", without="same_program")
-LAWS = [case for case in tagged("law", without="same_law") if case in APART]
+# For slow tests outside of the contract: a record of each program, and of each law.
+ONE_EACH = tagged("random", without="same_program")
+LAWS = [case for case in tagged("law", without="same_law") if case in ONE_EACH]
 
 
 def ids(cases: list[Case]) -> list[str]:
-    """Names for pytest.mark.parametrize."""
+    """Returns the ids for pytest.mark.parametrize."""
     return [case.id for case in cases]
 
 
 def ks_pvalue(draws: np.ndarray, law: Any) -> float:
-    """Of the Kolmogorov-Smirnov test at 4095 quantiles; scipy takes every draw."""
+    """Returns the p-value of a Kolmogorov-Smirnov test at 4095 quantiles."""
     p = np.arange(1, 4096) / 4096
     below = np.searchsorted(np.sort(draws), law.ppf(p), side="right") / draws.size
     return float(stats.kstwobign.sf(abs(below - p).max() * draws.size**0.5))
 
 
 def assert_same(case: Case, a: Any, b: Any) -> None:
-    """To one unit in the last place, or what the order of sums may change."""
+    """Asserts equality to one ulp, or to the rounding of reordered sums."""
     if case.products:
         eps = float(jnp.finfo(a.dtype).eps)
         single = np.float32 if jnp.finfo(a.dtype).bits < 32 else a.dtype
@@ -630,7 +630,7 @@ def assert_same(case: Case, a: Any, b: Any) -> None:
 
 
 def ulps(a: Any, b: Any) -> int:
-    """Largest distance in units in the last place between two float arrays."""
+    """Returns the largest distance of two float arrays in units in the last place."""
     a, b = np.asarray(a), np.asarray(b)
     assert a.shape == b.shape and a.dtype == b.dtype, (a.shape, b.shape)
     if a.dtype.kind == "c":

@@ -15,7 +15,7 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["KERAS_BACKEND"] = "jax"  # read when Keras is imported
 
-# What one worker or test compiled serves the others, and the processes they start.
+# Workers, tests and the processes that they start share one cache of programs.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _programs = tempfile.TemporaryDirectory(prefix="jaxinit-programs-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _programs.name
@@ -41,15 +41,15 @@ def enough_devices(monkeypatch):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def forgotten():
-    """Compiled programs, gigabytes of them, go with the file that made them."""
+def drop_programs():
+    """Drops the compiled programs of a test file, which take gigabytes."""
     yield
     jax.clear_caches()
 
 
 @pytest.fixture
 def compilations():
-    """Names of the programs that XLA compiled since the test began."""
+    """The names of the programs that XLA compiled since the test began."""
     jax.block_until_ready(jax.random.key(0))  # making keys compiles, once
     seen = []
 

@@ -1,7 +1,7 @@
-"""Configs that must not be read, in every form in which configs are accepted.
+"""Hostile configs, in every form in which configs are accepted.
 
-Run as a program it reads them all under an audit hook and prints, for each,
-what was raised and what Python did meanwhile; test_hostile.py looks at that.
+As a program this file reads them all under an audit hook. For each it prints the error
+and the audit events, which test_hostile.py checks.
 """
 
 import base64
@@ -14,7 +14,7 @@ os.environ["KERAS_BACKEND"] = "jax"
 
 
 def _payload():
-    """What Keras writes for a lambda: its code, by marshal, in base64."""
+    """Returns a lambda as Keras writes it: its marshaled code in base64."""
     code = (lambda shape, dtype=None: __import__("os").system("id")).__code__
     return [base64.b64encode(marshal.dumps(code)).decode(), None, None]
 
@@ -67,7 +67,7 @@ def _generator(seed, module="keras.random"):
 
 
 INITIALIZERS = {
-    # Modules and names of others.
+    # Modules and names outside of jaxinit.
     "os.system": SYSTEM,
     "eval": {"module": "builtins", "class_name": "eval", "config": {"x": "1"}},
     "popen": {"module": "subprocess", "class_name": "Popen", "config": {"args": "id"}},
@@ -114,7 +114,7 @@ INITIALIZERS = {
         "config": ["id"],
         "registered_name": None,
     },
-    # Evil fields of registered names.
+    # Hostile fields of registered names.
     "lambda as value": {"class_name": "Constant", "config": {"value": LAMBDA}},
     "lambda as seed": _he(seed=LAMBDA),
     "lambda as axes": _he(input_axes=[LAMBDA], output_axes=[0]),
@@ -273,7 +273,7 @@ def _text(config):
 
 
 def forms():
-    """Name of the form, function that reads it, config or text."""
+    """Yields the name of each form, its reader, and the config or text."""
     import keras
 
     import jaxinit

@@ -1,4 +1,4 @@
-"""What needs a process of its own: another backend, or nothing imported yet.
+"""Checks that need a fresh process: another backend, or no imports yet.
 
 Run as `python keras_process.py MODE ARGUMENTS`; prints what test_to_keras.py checks.
 """
@@ -10,7 +10,7 @@ import sys
 
 
 def load(path, inputs):
-    """Loads a model with nothing but `import jaxinit.keras`, and trains on."""
+    """Loads a model after `import jaxinit.keras` alone, and trains it further."""
     import numpy as np
 
     import jaxinit.keras
@@ -30,7 +30,7 @@ def load(path, inputs):
 
 
 def torch():
-    """The torch backend: tensors of torch, values of jaxinit."""
+    """Checks the torch backend: torch's tensors have the values of jaxinit."""
     import jax
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Arrays stored as a `Layout` says, from the kernels that an initializer would give."""
+"""Kernels as an initializer draws them, and the arrays that store them."""
 
 import math
 
@@ -6,13 +6,13 @@ import numpy as np
 
 
 def kernels_of(layout, shape, seed=0):
-    """Float64 kernels of an array of ``shape``: one, or one for each stacked layer."""
+    """Returns random float64 kernels for an array, one for each stacked layer."""
     lead = tuple(shape)[: layout.stacked]
     return np.random.default_rng(seed).standard_normal((*lead, *layout.shape))
 
 
 def stored(layout, kernels):
-    """The array that holds these kernels, in float32; what a rule has to make."""
+    """Returns the float32 array that stores the kernels, as a rule must make it."""
     lead = kernels.shape[: layout.stacked]
     assert kernels.shape == (*lead, *layout.shape)
     slices = [

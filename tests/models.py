@@ -1,4 +1,4 @@
-"""Real architectures, as small as a test wants them, in Flax Linen."""
+"""Real architectures in Flax Linen, of any size."""
 
 from typing import Any
 

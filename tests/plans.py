@@ -1,4 +1,4 @@
-"""What the tests of plans share: small models, and equality with jit."""
+"""Helpers for tests of plans: small models, and equality with jit."""
 
 import functools
 
@@ -13,7 +13,7 @@ KEY = jax.random.key(0)
 
 
 def assert_same(got, expected, tolerance=0.0):
-    """Bit for bit, or within a relative tolerance; same structure and dtypes."""
+    """Asserts equal bits or a relative tolerance, and equal structure and dtypes."""
     a, structure = jax.tree_util.tree_flatten_with_path(got)
     b, other = jax.tree_util.tree_flatten_with_path(expected)
     assert structure == other
@@ -28,7 +28,7 @@ def assert_same(got, expected, tolerance=0.0):
 
 
 def check(fn, *args, groups=None, tolerance=0.0, **kwargs):
-    """The plan's values are jit's, for its key and another one."""
+    """Asserts that a plan has the values of jit, for its key and another key."""
     planned = jaxinit.plan(fn, *args, **kwargs)
     jitted = jax.jit(functools.partial(fn, **kwargs))
     assert_same(planned(*args, **kwargs), jitted(*args), tolerance)
@@ -40,7 +40,7 @@ def check(fn, *args, groups=None, tolerance=0.0, **kwargs):
 
 
 def _other(x):
-    """Another key, or the same data."""
+    """Returns another key in place of a key, and any other argument unchanged."""
     if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         return jax.random.fold_in(x, 5)
     if x.dtype == np.uint32 and x.shape == (2,):

@@ -51,7 +51,7 @@ def main():
 
 
 def manifests(mesh):
-    """Rules and digests over both processes, and one tampered with."""
+    """Checks rules and digests over both processes, and a changed array in one."""
     rules = jaxinit.Rules({"*/w": "he_normal"}, default="ones")
     rows = NamedSharding(mesh, P("data"))
 

@@ -1,4 +1,4 @@
-"""Stacked, Blocks, Concatenate: independent draws, each of its own fans."""
+"""Stacked, Blocks, Concatenate: independent draws with their own fans."""
 
 import jax
 import jax.numpy as jnp
@@ -102,7 +102,7 @@ def test_concatenate_forget_bias_in_any_dtype():
     ids=["stacked", "equal", "unequal", "concatenate"],
 )
 def test_sharded_along_the_axis_is_the_same(init, shape):
-    """Explicit axes in jit; Auto ones, and the other axis, are in test_contract.py."""
+    """Explicit axes inside jit; test_contract.py has Auto axes and the other axis."""
     mesh = jax.make_mesh((8,), ("a",), axis_types=(AxisType.Explicit,))
     unequal = getattr(init, "sizes", 3) != 3
     for spec in (P("a"), P(None, "a")):

@@ -1,4 +1,4 @@
-"""Whatever is loaded answers in time and memory that are linear in its length."""
+"""Loading a file or config takes time and memory linear in its length."""
 
 import contextlib
 import json
@@ -14,8 +14,8 @@ from jaxinit import _files
 from jaxinit.initializers import keras_configs
 from jaxinit.rules.globs import parse_name
 
-# For each MB of input, and for the least of them. The budget is 1 s and 100 MB; a
-# slow machine gets five times the seconds, of the process alone.
+# Limits for each MB of input, and for short inputs. The budget is 1 s and 100 MB. Slow
+# machines get five times the seconds, in time of the process.
 SECONDS, LEAST_SECONDS = 5, 0.5
 BYTES, LEAST_BYTES = 100_000_000, 20_000_000
 
@@ -170,7 +170,7 @@ def _used(config):
 
 
 def corpus():
-    """Name, length of the input, and what reads it."""
+    """Yields the name and length of each input, and the function that reads it."""
     for name, config in INITIALIZERS.items():
         yield f"initializer: {name}", len(json.dumps(config)), _used(config)
     for name, config in RULES.items():
@@ -194,7 +194,7 @@ CORPUS = {name: rest for name, *rest in corpus()}
 def test_what_is_loaded_costs_little(tmp_path, name):
     length, run = CORPUS[name]
     with contextlib.suppress(ValueError, TypeError):
-        run(tmp_path)  # compiles, and imports, what is not counted
+        run(tmp_path)  # compiles and imports, which is not counted
     start = time.process_time()
     message = ""
     try:
@@ -233,7 +233,7 @@ def test_the_paths_of_a_keras_config_are_bounded():
 
 
 def test_the_corpus_has_what_works():
-    """The budget is not met by refusing everything."""
+    """Valid inputs of the corpus load: the budget is not met by refusing them."""
     assert jaxinit.deserialize(INITIALIZERS["array"]).value.shape == (5 * N,)
     assert len(jaxinit.deserialize(INITIALIZERS["names"]).initializers) == N
     assert len(jaxinit.Rules.from_config(RULES["many"]).rules) == N // 10

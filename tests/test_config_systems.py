@@ -1,4 +1,4 @@
-"""Initializers as data in other people's config systems, without adapters."""
+"""Initializers in the config systems of other libraries, without adapters."""
 
 import copy
 import dataclasses

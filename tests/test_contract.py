@@ -1,4 +1,4 @@
-"""Every initializer keeps the contracts of calls and configs; see cases.py."""
+"""The contract of calls and configs, for every initializer in cases.py."""
 
 import copy
 import json
@@ -22,7 +22,7 @@ def on(cases: list[Case]):
     return pytest.mark.parametrize("case", cases, ids=ids(cases))
 
 
-# Each contract holds for every record to which it applies.
+# Each test runs for every record to which it applies.
 every, random, exact = on(CASES), on(tagged("random")), on(tagged("exact"))
 
 
@@ -117,7 +117,7 @@ def test_vmap_over_keys_equals_a_loop(case: Case):
 
 @random
 def test_inside_shard_map(case: Case):
-    """Each is traced. Those with a loop, whose carry varies over devices, also run."""
+    """Traces every record. Records with a loop also run: the carry varies by device."""
     mesh = jax.make_mesh((2,), ("a",), axis_types=(AxisType.Auto,))
 
     def one(keys):

@@ -105,7 +105,7 @@ def test_rules_draw_what_they_match_by_one_program():
 
 @pytest.mark.parametrize("init", [LECUN, jax_init.normal(0.3), jax_init.he_uniform()])
 def test_float64_under_a_context_manager(init):
-    """Which other threads do not see."""
+    """Other threads do not see the setting of a context manager."""
     with jax.enable_x64(True):
         check(of_shapes(init, SHAPES[:5:2], jnp.float64), KEY, groups=1)
 
@@ -118,7 +118,7 @@ def test_every_scale_is_that_of_jit():
 
 
 def test_what_follows_the_scale_is_part_of_the_program():
-    """As of Haiku, which adds its mean last."""
+    """Haiku, for instance, adds the mean last."""
 
     def init(shift):
         def draw(key, shape, dtype):
@@ -152,7 +152,7 @@ FOLLOWERS = [
 
 @pytest.mark.parametrize("f, groups", FOLLOWERS)
 def test_what_follows_a_draw_is_computed_as_in_jit(f, groups):
-    """XLA may merge factors with what follows them."""
+    """XLA may merge factors with the operations that follow them."""
 
     def init(key, shape, dtype):
         return f(jax.random.normal(key, shape, dtype))
@@ -228,7 +228,7 @@ def test_sharded_leaves_are_drawn_on_their_shards():
 
 
 def test_results_can_be_donated():
-    """No two share their memory."""
+    """No two results share memory."""
     shapes = [(160, 80), (1031, 1031), (80, 160), (8, 16), (16, 8)]
     made = jaxinit.init(of_shapes(LECUN, shapes), KEY)
     assert len({x.unsafe_buffer_pointer() for x in made}) == len(made)
@@ -240,7 +240,7 @@ def test_results_can_be_donated():
 
 
 def test_leaves_and_their_views_stay_as_they_are():
-    """Later draws go elsewhere, whatever the caller has dropped."""
+    """Later draws use other memory, even if the caller drops an array with a view."""
     make = of_shapes(LECUN, [(256, 128), (128, 256), (512, 300)])
     planned = jaxinit.plan(make, KEY)
     expected = [np.array(x) for x in jax.jit(make)(KEY)]

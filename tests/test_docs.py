@@ -1,4 +1,4 @@
-"""The examples in docstrings, README.md and docs/ run and show what they say."""
+"""The examples in docstrings, README.md and docs/ run and print what they show."""
 
 import dataclasses
 import doctest
@@ -40,7 +40,7 @@ def test_docstrings(module, monkeypatch):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_python_blocks_run(page, monkeypatch, tmp_path):
-    """Each page runs in order, in a namespace and an empty folder of its own."""
+    """The blocks of a page run in order, in one namespace and one empty folder."""
     monkeypatch.setattr(registry, "_classes", dict(registry._classes))
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": page.stem}
@@ -78,7 +78,7 @@ def test_tables_are_what_the_benchmarks_wrote(monkeypatch):
 
 
 def broken_links(page):
-    """Relative links whose file or heading does not exist."""
+    """Returns the relative links to files or headings that do not exist."""
     for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", prose(page)):
         path, _, anchor = link.partition("#")
         target = page.parent / path if path else page
@@ -91,7 +91,7 @@ def prose(page):
 
 
 def anchors(page):
-    """Names of the headings of a page, as GitHub makes them."""
+    """Returns the anchors of the headings of a page, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", prose(page), re.M)
     return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
 

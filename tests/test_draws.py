@@ -1,4 +1,4 @@
-"""The law of every random initializer in every dtype, at fixed keys."""
+"""The distribution of every random initializer in every dtype, at fixed keys."""
 
 import functools
 import json
@@ -24,7 +24,7 @@ GOLDEN = pathlib.Path(__file__).with_name("golden_draws.json")
 
 @functools.cache
 def grid(dtype: str) -> np.ndarray:
-    """Every finite value of a narrow dtype, ascending, in float64."""
+    """Returns all finite values of a narrow dtype, ascending, in float64."""
     bits = 8 * np.dtype(NARROW[dtype]).itemsize
     codes = np.arange(2**bits).astype(f"uint{bits}")
     with np.errstate(all="ignore"):
@@ -33,7 +33,7 @@ def grid(dtype: str) -> np.ndarray:
 
 
 def check_moments(draws: np.ndarray, mean: float, variance: float, fourth: float):
-    """Mean and variance within 5 standard errors of the given moments."""
+    """Asserts mean and variance within 5 standard errors of the given moments."""
     n = draws.size
     assert abs(draws.mean() - mean) <= 5 * np.sqrt(variance / n)
     error = np.sqrt(max(fourth - variance**2, 0) / n)
@@ -54,7 +54,7 @@ def test_float32_law(case: Case):
 
 @pytest.mark.parametrize("case", LAWS, ids=ids(LAWS))
 def test_narrow_law(case: Case):
-    """Against the exact law of the rounded variable, point by point."""
+    """Compares with the exact distribution of the rounded variable, point by point."""
 
     @jax.jit
     def draw(key):
@@ -100,7 +100,7 @@ def test_complex_law(case: Case):
     "name", ["random_normal", "he_normal", "glorot_normal", "lecun_normal"]
 )
 def test_bfloat16_has_many_values_and_no_bias(name):
-    """jax.nn's own: 128 distinct values with a mean of -0.018 sigma."""
+    """jax.nn draws 128 distinct values with a mean of -0.018 sigma."""
     draws = np.asarray(jaxinit.get(name)(jax.random.key(4), (1024, 1024), jnp.bfloat16))
     values = draws.astype(np.float64)
     assert len(np.unique(values)) > 1000
@@ -226,7 +226,7 @@ def test_corrected_stddev_far_from_the_mean(mean, stddev, lower, upper):
     ("lower", "upper"), [(-2, 2), (-1, 3), (0, 0.001), (3, 9), (-np.inf, -20), (5, 5.1)]
 )
 def test_truncated_moments(lower, upper):
-    """Against adaptive quadrature of the density."""
+    """Compares with adaptive quadrature of the density."""
     near = min(max(lower, 0.0), upper)
     low, high = max(lower, near - 40), min(upper, near + 40)
     inside = [near + d for d in (-1, -0.1, 0.1, 1) if low < near + d < high]
@@ -245,7 +245,7 @@ def test_truncated_moments(lower, upper):
 
 
 def test_truncation_constants():
-    """To 13 digits: JAX's and Keras's for real dtypes, the right one for complex."""
+    """Real dtypes: JAX's and Keras's constant to 13 digits. Complex: the exact one."""
     real = _draws.truncated_moments(-2.0, 2.0)[1]
     assert abs(real - 0.87962566103423978) < 1e-13
     assert abs(_draws.complex_truncated_stddev(2.0) - 0.96196182800821354) < 1e-15
@@ -258,7 +258,7 @@ def test_complex_variance_where_jax_is_off():
 
 
 def golden_draws() -> dict[str, list[str]]:
-    """The values that a key must give forever, as hexadecimal float32."""
+    """Returns the values that must never change, as hexadecimal float32."""
     key = jax.random.fold_in(jax.random.key(2026), 11)
     found = {}
     for case in DRAWN:

@@ -1,4 +1,4 @@
-"""Masked, Clipped, AsDtype: what becomes of each entry."""
+"""Masked, Clipped, AsDtype: the change of each entry."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Layouts of Equinox's layers, against what the layers compute with them."""
+"""Layouts of Equinox's layers, compared with the outputs of the layers."""
 
 import equinox as eqx
 import jax
@@ -15,12 +15,12 @@ KEY = jax.random.key(0)
 
 
 def abstract(make, *args, **kwargs):
-    """A layer of abstract arrays: layouts need no values, and nothing is compiled."""
+    """Returns a layer of abstract arrays: layouts need no values, nothing compiles."""
     return eqx.filter_eval_shape(lambda key: make(*args, **kwargs, key=key), KEY)
 
 
 def with_kernel(layer, name="weight", seed=0):
-    """The layer with random kernels in one of its arrays and no bias; the kernels."""
+    """Returns the layer with random kernels and no bias, and the kernels."""
     array, layout = getattr(layer, name), layouts(layer)[name,]
     kernels = kernels_of(layout, array.shape, seed)
     new = jnp.asarray(stored(layout, kernels))
@@ -84,7 +84,7 @@ def test_convolutions_sum_over_taps_and_inputs(name, groups):
     assert kernel.shape == (*taps, 4 // groups, 6)
 
     def one(layer, x):
-        """The outputs at the position that sees every tap of an input of that size."""
+        """Returns the outputs at the position where all taps meet the input."""
         y = np.asarray(layer(jnp.asarray(x, jnp.float32)))
         middle = tuple(n // 2 if n > 1 else 0 for n in y.shape[1:])
         return y[(slice(None), *middle)]
@@ -161,7 +161,7 @@ def test_attention_projects_onto_all_heads():
 
 
 def test_he_normal_by_layout_has_the_fans_of_the_layer():
-    """The standard deviations that issue reports asked for, from one drawn kernel."""
+    """The standard deviations that users asked for in issues, from one kernel."""
     for layer, fan_in in (
         (abstract(eqx.nn.Linear, 16, 64), 16),
         (abstract(eqx.nn.Conv2d, 32, 64, 3), 288),
@@ -199,7 +199,7 @@ def test_vectors_of_norms():
 
 
 def stack(make, *sizes):
-    """A layer made by nested ``filter_vmap``, one axis for each size."""
+    """Returns a layer made by nested ``filter_vmap``, with one axis for each size."""
     for _ in sizes:
         make = eqx.filter_vmap(make)
     return eqx.filter_eval_shape(make, jax.random.split(KEY, sizes))
@@ -337,7 +337,7 @@ def test_shared_weights():
 
 
 class Dense(eqx.Module):
-    """A layer of one's own, whose sizes are no static fields."""
+    """A user's layer, whose sizes are not static fields."""
 
     weight: jax.Array
     in_features: int

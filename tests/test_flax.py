@@ -1,4 +1,4 @@
-"""Instances go unchanged into Flax Linen and NNX, and networks train."""
+"""Initializers as arguments of Flax Linen and NNX layers; networks train."""
 
 import flax.linen as nn
 import jax
@@ -19,7 +19,7 @@ NORMAL = jaxinit.RandomNormal(stddev=0.02)
 
 
 class Network(nn.Module):
-    """A convolution, attention, recurrence and scanned layers, all ours."""
+    """Convolution, attention, recurrence and scanned layers with our initializers."""
 
     kernel_init: jaxinit.Initializer = HE
 

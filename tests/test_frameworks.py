@@ -166,7 +166,7 @@ def test_linen_init_equals_jit():
 
 
 class Named(nn.Module):
-    """Physical names, logical names, no names."""
+    """Layers with mesh axes as names, with logical names, and without names."""
 
     logical: bool
 

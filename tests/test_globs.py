@@ -1,4 +1,4 @@
-"""Globs mean what `fnmatch` says that they mean, and cost little."""
+"""Globs match as in `fnmatch`, and never slowly."""
 
 import fnmatch
 
@@ -43,7 +43,7 @@ def test_levels():
 
 
 class Counted(str):
-    """A name that counts how often its characters are looked at."""
+    """A name that counts how often its characters are read."""
 
     looks = 0
 

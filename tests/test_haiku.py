@@ -1,4 +1,4 @@
-"""Initializers inside Haiku's modules, as ``hk.transform`` runs them."""
+"""Initializers in Haiku's modules, run by ``hk.transform``."""
 
 import haiku as hk
 import jax
@@ -16,7 +16,7 @@ HE = jaxinit.HeNormal()
 
 
 def made(forward, *args):
-    """The parameters of jit, which must be the same planned, and nearly so eagerly."""
+    """Returns jit's parameters; planned ones must be equal, eager ones nearly so."""
     init = hk.transform(forward).init
     jitted = jax.jit(init)(KEY, *args)
     assert_same(jaxinit.init(init, KEY, *args), jitted)
@@ -45,7 +45,7 @@ def embed(w_init):
 
 
 def lstm(w_init):
-    """hk.LSTM takes no initializer: a creator of parameters hands it one."""
+    """hk.LSTM takes no initializer: a creator of parameters passes one."""
 
     def create(next_creator, shape, dtype, init, context):
         return next_creator(shape, dtype, w_init if context.name == "w" else init)
@@ -60,7 +60,7 @@ def lstm(w_init):
 
 TOKENS = jnp.zeros((1, 2), jnp.int32)
 IMAGE = jnp.ones((1, 3, 2, 20))
-# Of each model, what an output of each kernel sums over.
+# For each model and kernel, the number of terms of one output.
 LAYERS = {
     "linear": (linear, X, HE, [8]),
     "conv": (conv, IMAGE, HE, [3 * 2 * 20]),
@@ -90,7 +90,7 @@ def test_kernels_have_the_law_of_their_fans(name):
 
 @pytest.mark.parametrize("name", ["linear", "conv", "lstm"])
 def test_ones_sum_to_the_fan_in(name):
-    """The fans of the table above are what the layers sum over."""
+    """The layers sum over as many inputs as the fans of the table above."""
     layer, x, _, (fan_in,) = LAYERS[name]
     model = hk.transform(layer(to_haiku("ones")))
     y = model.apply(model.init(None, x), None, x)

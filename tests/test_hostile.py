@@ -1,4 +1,4 @@
-"""Hostile configs are refused, and nothing else happens; see hostile_configs.py."""
+"""Hostile configs are refused without any side effect; see hostile_configs.py."""
 
 import json
 import pathlib
@@ -46,7 +46,7 @@ def test_none_imports_opens_connects_or_runs_anything(outcomes):
 
 
 def test_the_hook_would_have_seen_it():
-    """What the configs ask for does raise the events that are looked for."""
+    """The actions that the configs ask for do raise the audit events."""
     code = """
 import base64, marshal, os, sys, types
 import hostile_configs

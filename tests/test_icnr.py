@@ -21,7 +21,7 @@ def conv(x, kernel):
 
 
 def to_space(x, factor, order):
-    """Channels of each pixel to a block of factor x ... x factor pixels."""
+    """Moves the channels of each pixel to a block of factor x ... x factor pixels."""
     batch, *spatial, channels = x.shape
     n = len(spatial)
     kept, block = channels // factor**n, (factor,) * n

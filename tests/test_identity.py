@@ -1,4 +1,4 @@
-"""Identity and Dirac: maps that hand on what they get."""
+"""Identity and Dirac: maps that return their input."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ KEY = jax.random.key(0)
 
 
 def conv(x, kernel, groups=1):
-    """``x`` (batch, *spatial, in) convolved under SAME."""
+    """Convolves ``x`` (batch, *spatial, in) with SAME padding."""
     letters = "HWD"[: x.ndim - 2]
     dims = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
     return lax.conv_general_dilated(

@@ -1,4 +1,4 @@
-"""Keras's initializers as ours, with the same law, and its configs."""
+"""Keras's initializers and ours have the same distributions; Keras's configs."""
 
 import json
 
@@ -27,7 +27,7 @@ DISTRIBUTIONS = (
     "untruncated_normal",
     "uniform",
 )
-# Every random built-in with its arguments, and the ranks it serves.
+# Every random initializer of Keras with its arguments, and ranks of shapes for it.
 RANDOM = [
     *((cls(seed=3), range(6)) for cls in SCALED[1:3]),
     *((cls(seed=3), [1, 4]) for cls in SCALED[:1] + SCALED[3:]),
@@ -82,7 +82,7 @@ def cases(table):
 
 
 def key_of(seed):
-    """The key that Keras draws from on the JAX backend."""
+    """Returns the key that Keras uses on the JAX backend."""
     return jnp.array([seed, 0], jnp.uint32)
 
 
@@ -99,17 +99,17 @@ def test_every_class_of_keras_is_in_the_tables():
 
 @pytest.mark.parametrize(("theirs", "shape"), cases(RANDOM))
 def test_values_are_keras_values(theirs, shape):
-    """The same key gives the same values, and so the same law."""
+    """The same key gives the same values, and so the same distribution."""
     ours = from_keras(theirs)(key_of(3), shape)
     # An ulp of the largest: Keras adds the mean, and scales, in float32 steps.
     scale = float(abs(ours).max())
     np.testing.assert_allclose(ours, theirs(shape), rtol=1e-6, atol=1e-6 * scale)
 
 
-# Equal values of one key have one law; these are equal in law alone.
+# These have equal distributions, but not equal values from the same key.
 @pytest.mark.parametrize(("theirs", "shape"), cases(ORTHOGONAL))
 def test_law_is_that_of_keras(theirs, shape):
-    """Two samples of independent keys, and exactly the same support."""
+    """Compares two samples of independent keys, and their supports exactly."""
     ours = np.asarray(from_keras(theirs)(jax.random.key(11), shape)).ravel()
     sample = np.asarray(theirs(shape)).ravel()
     assert stats.ks_2samp(ours, sample).pvalue > 1e-4
@@ -147,7 +147,7 @@ def test_identity_equals_that_of_keras(theirs, shape):
 
 @pytest.mark.parametrize("theirs", STFT, ids=name)
 def test_stft_equals_that_of_keras(theirs):
-    """Bit for bit; in narrow dtypes Keras rounds each operation, ours the last."""
+    """Float32 values are equal. In narrow dtypes Keras rounds after each operation."""
     ours = from_keras(theirs)
     for shape in [(16, 1, 9), (16, 1, 257)]:
         np.testing.assert_array_equal(ours(None, shape), theirs(shape))
@@ -158,7 +158,7 @@ def test_stft_equals_that_of_keras(theirs):
 
 
 def test_depthwise_kernels_have_the_fans_of_keras():
-    """Which count all channels as inputs; docs/migration.md says how to count one."""
+    """Keras counts all channels as inputs; docs/migration.md tells how to count one."""
     layer = keras.layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False)
     layer.depthwise_initializer = I.HeUniform(seed=3)
     layer.build((None, 8, 8, 16))
@@ -202,7 +202,7 @@ def test_configs_of_keras_come_back(theirs):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_our_configs_come_back(case):
-    """Through Keras where it has the same law, and else refused by name."""
+    """By way of Keras, if it has the same distribution; else refused by name."""
     ours = case.init
     wrapped = jaxinit.keras.to_keras(ours)
     assert from_keras(wrapped) == ours
@@ -247,7 +247,7 @@ def test_what_keras_lacks_is_refused_by_name(ours, message):
 
 
 def test_the_same_seed_gives_the_values_of_keras():
-    """What `to_keras` promises of an int seed."""
+    """`to_keras` promises this for an int seed."""
     for theirs, shape in [
         (I.HeNormal(seed=9), (31, 7)),
         (I.RandomUniform(seed=9), (5,)),

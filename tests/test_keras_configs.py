@@ -94,7 +94,7 @@ def test_seed_generators_are_reduced_to_their_integer():
 
 
 class Custom(I.HeNormal):
-    """Named and built like Keras's own, but not its own."""
+    """A class with the name and arguments of Keras's, but defined by a user."""
 
 
 def lecun_like(shape, dtype=None):
@@ -227,7 +227,7 @@ def test_a_model_of_keras_2():
     "kind", [str, str.encode, np.str_, lambda t: np.bytes_(t.encode())]
 )
 def test_texts(kind):
-    """What json, h5py and NumPy return as the text of a config."""
+    """The types in which json, h5py and NumPy return the text of a config."""
     assert from_keras(kind("he_normal")) == jaxinit.HeNormal(None, None)
     dense = keras.layers.Dense(3, kernel_initializer=I.Constant(0.25), name="größe")
     found = from_keras(kind(json.dumps(keras.layers.serialize(dense))))
@@ -240,7 +240,7 @@ def test_texts(kind):
 
 @keras.saving.register_keras_serializable("mine")
 class Mine(I.Initializer):
-    """Of a user's own."""
+    """An initializer that a user defined."""
 
     def __call__(self, shape, dtype=None):
         return keras.ops.ones(shape, dtype)
@@ -275,7 +275,7 @@ def test_a_custom_initializer_is_named_and_the_rest_is_read(custom, message):
 
 
 def test_arguments_of_keras_1_are_named():
-    """Its "glorot_normal", for one, was not truncated."""
+    """For instance "glorot_normal" of Keras 1 was not truncated."""
     dense = {"name": "d", "output_dim": 3, "init": "glorot_normal"}
     config = {"class_name": "Dense", "config": dense}
     with pytest.raises(ValueError, match=r"'init': .*Keras 1"):

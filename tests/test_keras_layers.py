@@ -1,4 +1,4 @@
-"""Every Keras layer with an initializer: its own beside ours, in every variable."""
+"""Every Keras layer with initializers: compares Keras's and ours, by variable."""
 
 import inspect
 
@@ -74,7 +74,7 @@ ATTENTION = [n for n in LAYERS if n.endswith("Attention")]
 
 
 def initializer_arguments(cls):
-    """Names and defaults of the initializers that a layer takes."""
+    """Returns the names and defaults of a layer's initializer arguments."""
     parameters = inspect.signature(cls).parameters.items()
     return {n: p.default for n, p in parameters if n.endswith("initializer")}
 
@@ -87,7 +87,7 @@ CLASSES = {
 
 
 def cases():
-    """Every class, its arguments and its shapes; an error for one without an entry."""
+    """Yields every class with its arguments and shapes; each must have an entry."""
     for cls, name in CLASSES.items():
         fields, shapes = LAYERS[name]
         yield pytest.param(cls, fields, shapes, id=name)
@@ -105,7 +105,7 @@ every_layer = pytest.mark.parametrize(("cls", "fields", "shapes"), CASES)
 
 
 def build(cls, fields, shapes, initializers=None):
-    """The weights of a layer, by their paths below the layer."""
+    """Returns the weights of a layer, by their paths below the layer."""
     layer = cls(**fields, **(initializers or {}))
     layer.build(*shapes)
     return weights(layer)
@@ -130,7 +130,7 @@ def test_the_table_has_no_other_layers():
 
 @every_layer
 def test_a_seed_gives_the_values_of_keras(cls, fields, shapes):
-    """An initializer that scales by a fan, in every argument."""
+    """Passes an initializer that scales by a fan to every argument."""
     theirs = I.VarianceScaling(2.0, "fan_out", "uniform", seed=5)
     names = initializer_arguments(cls)
     ours = to_keras(from_keras(theirs))
@@ -141,7 +141,7 @@ def test_a_seed_gives_the_values_of_keras(cls, fields, shapes):
 
 @every_layer
 def test_default_initializers_give_the_values_of_keras(cls, fields, shapes):
-    """`to_keras` of the name and an int seed, in the argument with that default."""
+    """Passes `to_keras` of the default name, with an int seed, to the argument."""
     theirs, ours = {}, {}
     for argument, name in initializer_arguments(cls).items():
         if name is None:
@@ -159,7 +159,7 @@ def test_default_initializers_give_the_values_of_keras(cls, fields, shapes):
 
 @every_layer
 def test_scope_has_the_law_of_keras(cls, fields, shapes):
-    """Moments of every variable within five standard errors; constants equal."""
+    """Compares moments within five standard errors, and constants exactly."""
     keras.utils.set_random_seed(0)
     theirs = build(cls, fields, shapes)
     with jaxinit.keras.scope():
@@ -265,7 +265,7 @@ def attention(initializer):
 
 
 def test_a_seed_generator_in_attention():
-    """Each sublayer has a copy of the generator, with Keras's own as with ours."""
+    """Each sublayer has its copy of the generator, in Keras and here."""
     shapes = [(None, 5, 28), (None, 4, 28)]
     layers = [
         attention(make(keras.random.SeedGenerator(5)))
@@ -289,7 +289,7 @@ def network(initializer):
 
 
 def test_models_are_saved_loaded_and_cloned(tmp_path):
-    """The wrappers keep their config, whose axes stay those of the user."""
+    """The wrappers keep their config, with the axes that the user set."""
     ours = to_keras(jaxinit.DepthScaled("glorot_uniform", 6), seed=5)
     model = network(ours)
     model.save(tmp_path / "model.keras")
@@ -314,7 +314,7 @@ def test_models_are_saved_loaded_and_cloned(tmp_path):
 
 
 def test_configs_of_earlier_wrappers_load():
-    """Wrappers of one name in configs; the class follows from the initializer."""
+    """All wrappers have one name in configs; the initializer decides the class."""
     for inner, kind in (("he_normal", True), ("orthogonal", False)):
         ours = to_keras(inner, seed=5)
         config = I.serialize(ours)

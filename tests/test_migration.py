@@ -1,4 +1,4 @@
-"""Every line of the tables in docs/migration.md: the same law on both sides."""
+"""Every line of the tables in docs/migration.md: both sides agree."""
 
 import dataclasses
 import importlib
@@ -19,7 +19,7 @@ PAGE = pathlib.Path(__file__).parent.parent / "docs" / "migration.md"
 
 
 def lines(library):
-    """Pairs of code, there and here."""
+    """Returns pairs of code: the other library's, and ours."""
     text = PAGE.read_text()
     table = re.search(rf"<!-- migration: {library} -->\n(.*?)<!-- end -->", text, re.S)
     assert table
@@ -96,7 +96,7 @@ def test_jax_tables_are_whole():
 
 
 def layout(shape, left):
-    """(out, in, taps...) as (taps..., in, out)."""
+    """Transposes (out, in, taps...) to (taps..., in, out)."""
     order = (0, 1) if "Transpose" in left else (1, 0)
     if len(shape) < 2 or "Embedding" in left:
         return shape

@@ -1,4 +1,4 @@
-"""Layouts of Flax NNX's layers, against the calls and the maps of the layers."""
+"""Layouts of Flax NNX's layers, compared with their calls and their outputs."""
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +13,12 @@ from layouts import kernels_of, stored
 
 
 def abstract(make, *args, **kwargs):
-    """A layer of abstract arrays: layouts need no values, and nothing is compiled."""
+    """Returns a layer of abstract arrays: layouts need no values, nothing compiles."""
     return nnx.eval_shape(lambda: make(*args, **kwargs, rngs=nnx.Rngs(0)))
 
 
 def with_kernel(layer, name="kernel", seed=0):
-    """The layer with random kernels in one of its arrays; the kernels."""
+    """Returns the layer with random kernels in one array, and the kernels."""
     variable, layout = getattr(layer, name), layouts(layer)[name,]
     kernels = kernels_of(layout, variable.shape, seed)
     new = stored(layout, kernels)
@@ -95,7 +95,7 @@ LAYERS = {
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_layouts_are_the_calls_of_flax(name):
-    """Each array is the result of one call of an initializer, stored as it says."""
+    """Each array is the result of one call of its initializer, stored by the layout."""
     make, args, kwargs, initializers = LAYERS[name]
     calls = []
 
@@ -169,7 +169,7 @@ def test_transposed_convolutions_sum_over_taps_and_inputs():
 
 
 def stack(make, *sizes, axis=0):
-    """A layer made by nested ``nnx.vmap``, one axis for each size."""
+    """Returns a layer made by nested ``nnx.vmap``, with one axis for each size."""
 
     def build(rngs, sizes):
         if not sizes:
@@ -224,7 +224,7 @@ def test_layers_of_a_scan_are_so_many_kernels():
 
 @pytest.mark.parametrize("size", [5, 3])
 def test_layers_stacked_along_another_axis_are_left_out(size):
-    """For 3 a kernel of (3, 3, 4) would fit, and the bias tells."""
+    """With 3 layers a kernel of (3, 3, 4) fits by chance, but the bias does not."""
 
     def make(rngs):
         return nnx.Linear(3, 4, rngs=rngs)
@@ -238,7 +238,7 @@ class Inner(nnx.Module, pytree=False):
 
 
 class Own(nnx.Linear):
-    """A subclass that keeps other attributes than its base."""
+    """A subclass with other attributes than its base."""
 
     def __init__(self, rngs):
         self.kernel = nnx.Param(jnp.ones((3, 4)))

@@ -1,4 +1,4 @@
-"""Orthogonal matrices and convolutions: exactness, and the Haar law."""
+"""Orthogonal matrices and convolutions: exactness, and the Haar distribution."""
 
 import functools
 
@@ -24,7 +24,7 @@ METHODS = ["householder", "qr"]
 
 
 def gram(w: np.ndarray) -> np.ndarray:
-    """W^* W or W W^*, whichever is smaller, in double precision."""
+    """Returns the smaller of W^* W and W W^*, in double precision."""
     w = w.astype(np.complex128 if np.iscomplexobj(w) else np.float64)
     tall = w if w.shape[0] >= w.shape[1] else w.T
     return tall.conj().T @ tall
@@ -69,7 +69,7 @@ def test_the_loop_has_the_same_values(shape, dtype):
 
 
 def test_haar_is_the_product_of_the_drawn_reflections():
-    """By the definition: v_i from row i of a normal matrix, one H_i at a time."""
+    """Multiplies one H_i at a time, with v_i from row i of a normal matrix."""
     for dtype, shape in (("float32", (9, 6)), ("complex64", (6, 6))):
         x = np.asarray(jaxinit.RandomNormal(stddev=1.0)(KEY, shape[::-1], dtype))
         n, k = shape
@@ -85,7 +85,7 @@ def test_haar_is_the_product_of_the_drawn_reflections():
         np.testing.assert_allclose(w, q[:, :k] * phases, atol=2e-6)
 
 
-# The Haar law, on many small matrices.
+# The Haar distribution, on many small matrices.
 
 
 @functools.cache
@@ -137,7 +137,7 @@ def test_traces_and_determinants(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_eigenangles(method):
-    """Uniform for unitary matrices and for rotations of the plane."""
+    """Eigenangles are uniform for unitary matrices and for rotations of the plane."""
     angles = np.angle(np.linalg.eigvals(many(method, (4, 4), "complex64", 5000)))
     for ranked in (angles[:, 0], angles[:, 3]):  # in no order
         assert stats.kstest(ranked / (2 * np.pi) + 0.5, "uniform").pvalue > 1e-3
@@ -165,7 +165,7 @@ def test_eigenangles_of_real_matrices_are_those_of_qr():
     "shape, dtype", [((5, 5), "float32"), ((6, 3), "float32"), ((5, 5), "complex64")]
 )
 def test_invariance_from_left_and_right(shape, dtype):
-    """Statistics that tell coordinates apart do not change under A Q and Q B."""
+    """Statistics that depend on coordinates are the same for Q, A Q and Q B."""
 
     def statistics(q):
         return [q[:, 0, 0].real, (q[:, 0, 0] * q[:, 1, 1]).real,
@@ -298,7 +298,7 @@ def test_programs_stop_growing_with_the_matrix():
     assert lines(4096) == lines(8192) == lines(16384)
 
 
-# Of a GPU, where each shape of a product costs XLA seconds to compile.
+# On a GPU XLA takes seconds to compile each shape of a product.
 
 
 def lowered_for_gpu(init, shape, platform="cuda", **kwargs):
@@ -353,7 +353,7 @@ def test_a_gpu_multiplies_reflections_on_a_mesh():
 
 @pytest.mark.parametrize("dtype", ["float32", "complex64", "float64", "complex128"])
 def test_a_gpu_makes_the_same_matrices(dtype):
-    """By LAPACK's routine, which a GPU's solver has under the same name."""
+    """Runs LAPACK's routine on the CPU, in place of the same one of a GPU's solver."""
     with jax.enable_x64(True):
         v, phase = _householder._reflectors(KEY, 70, 33, np.dtype(dtype))
         solved = _householder._solved(v) * phase
@@ -414,7 +414,7 @@ def test_partitioned_by_jit_alone():
 
 @jax.jit
 def circular(x, w):
-    """The convolution of channels-last x with w under circular padding."""
+    """Convolves channels-last x with w under circular padding."""
     count = x.ndim - 2
     width = [((k - 1) // 2, k // 2) for k in w.shape[:-2]]
     x = jnp.pad(x, [(0, 0), *width, (0, 0)], mode="wrap")

@@ -127,9 +127,9 @@ def test_few_and_many_keys_are_those_of_jit():
 
 
 def test_every_jaxinit_initializer():
-    from cases import APART
+    from cases import ONE_EACH
 
-    kinds = {type(case.init): case for case in APART}
+    kinds = {type(case.init): case for case in ONE_EACH}
 
     def init(key):
         keys = jax.random.split(key, len(kinds))
@@ -141,7 +141,7 @@ def test_every_jaxinit_initializer():
 
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
 def test_layers_of_keys_of_their_own(impl):
-    """Batched, as keys of Threefry may be, others would ignore all but the first."""
+    """Batched draws of other keys than Threefry would ignore all keys but the first."""
 
     def init(key):
         keys = jax.random.split(key, 3)
@@ -194,7 +194,7 @@ def test_constants_have_the_bits_of_jit(f):
 
 
 def test_constants_given_to_a_call_are_rounded_as_in_it():
-    """XLA expands erf, tanh and rsqrt in a function before it sees its arguments."""
+    """XLA expands erf, tanh and rsqrt in an inner function before inlining it."""
     rng, numbers = jax.random, np.linspace(0.1, 2, 20, dtype=np.float32)
     called = jax.jit(lambda x: jnp.tanh(lax.rsqrt(x) / 1.7))
     inlined = jax.checkpoint(lambda x: jnp.tanh(x))  # is no function for XLA
@@ -473,7 +473,7 @@ def test_progress_and_text():
 
 
 def test_data_on_a_mesh():
-    """Arguments committed to other devices than the result."""
+    """Arguments may be committed to other devices than the result."""
     mesh = jax.make_mesh((8,), ("a",), axis_types=(jax.sharding.AxisType.Auto,))
     x = jax.random.normal(KEY, (16, 8))
     expected = jax.jit(DataDependent().init)(KEY, x)
@@ -644,7 +644,7 @@ def test_what_a_plan_holds_goes_with_it():
 
 
 def test_garbage_collection_is_left_as_it_is():
-    """A plan must not enable what another thread disabled, nor the reverse."""
+    """A plan must not enable collection if another thread disabled it, or reverse."""
     states = []
 
     def init(key):
@@ -656,7 +656,7 @@ def test_garbage_collection_is_left_as_it_is():
 
 
 def test_arrays_of_the_closure_are_the_plans_own():
-    """As jit has them: changing one later changes no result."""
+    """A later change of an array changes no result, as in jit."""
     table, number = np.ones((4, 4), np.float32), np.array(2.0, np.float32)
 
     def init(key):

@@ -1,4 +1,4 @@
-"""The fused Threefry draws the bits of JAX's own."""
+"""The fused Threefry draws the same bits as JAX's."""
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +93,7 @@ def test_vmapped_bits_equal_a_loop():
 
 
 def test_no_loop_over_rounds_is_compiled():
-    """One fusion, where JAX's CPU lowering has a while loop."""
+    """The program is one fusion; JAX's CPU lowering has a while loop."""
     f = jax.jit(lambda k: jax.random.bits(fused(k), (4096,)))
     text = f.lower(jax.random.key(0)).compile().as_text()
     assert " while(" not in text

@@ -1,4 +1,4 @@
-"""How often things compile, what import loads, and which file imports which."""
+"""Number of compilations, modules that an import loads, imports between files."""
 
 import ast
 import dataclasses
@@ -47,7 +47,7 @@ def test_every_program_of_an_initializer_has_the_prefix(init):
 
 
 def test_one_program_and_one_allocation_per_call():
-    """No temporary of the size of the result beside the result itself."""
+    """The program has no temporary of the size of the result."""
     draw = jax.jit(lambda key: jaxinit.HeNormal()(key, (512, 512)))
     memory = draw.lower(jax.random.key(0)).compile().memory_analysis()
     assert memory.output_size_in_bytes >= 512 * 512 * 4
@@ -69,7 +69,7 @@ def test_import_loads_jax_alone():
 
 
 def test_import_computes_nothing():
-    """No backend is started: `import jaxinit` before jax.distributed is fine."""
+    """Import starts no backend, so it may come before jax.distributed."""
     code = "import jax, jaxinit\nfrom jax.extend import backend\n"
     code += "jax.config.update('jax_num_cpu_devices', 3)\nprint(jax.device_count())"
     code = "import os; os.environ.pop('XLA_FLAGS', None)\n" + code
@@ -175,7 +175,7 @@ FILES = {
 
 
 def internal_imports(path: pathlib.Path, module: str) -> set[str]:
-    """Modules of the package that a file imports, anywhere in it."""
+    """Returns the modules of the package that a file imports, anywhere in it."""
     package = (
         module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
     )
@@ -228,7 +228,7 @@ def test_files_stay_short():
 
 
 def test_help_lists_every_public_name():
-    """The docstring of the package does, by subject; editors show it as well."""
+    """The docstring of the package lists them by subject; editors show it, too."""
     listed = set(re.findall(r"\w+", jaxinit.__doc__))
     for name, value in vars(jaxinit).items():
         if getattr(value, "__module__", "").startswith("jaxinit"):
@@ -241,7 +241,7 @@ CLASSES = sorted({cls.__name__ for cls in BUILT_IN})
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_the_docstring_of_a_class_stands_by_itself(name):
-    """In one order: line, mathematics, fields, errors, example, references."""
+    """The order is: line, mathematics, fields, errors, example, references."""
     cls = getattr(jaxinit, name)
     text = inspect.cleandoc(cls.__doc__)  # Python 3.13 does so itself
     sections = re.findall(r"^(\w+):\n", text, re.M)

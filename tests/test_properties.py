@@ -1,4 +1,4 @@
-"""Any argument and any config builds a working initializer or a clear error."""
+"""Any argument and any config gives a working initializer or a clear error."""
 
 import dataclasses
 import inspect
@@ -182,7 +182,7 @@ dtypes = st.one_of(
 
 
 def answers(call) -> None:
-    """Checks that a call returns, or raises a TypeError or ValueError of ours."""
+    """Asserts that a call returns, or raises a TypeError or ValueError of ours."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -194,7 +194,7 @@ def answers(call) -> None:
 @settings(max_examples=300)
 @given(st.sampled_from(sorted(FUNCTIONS)), st.data())
 def test_functions_answer_or_refuse(name, data):
-    """Traced alone: shapes and checks, without a compilation."""
+    """Functions are only traced: shapes and checks, without a compilation."""
     function = FUNCTIONS[name]
     names = [p.name for p in inspect.signature(function).parameters.values()][3:]
     key = data.draw(st.one_of(st.just(KEY), st.none(), anything))

@@ -14,7 +14,7 @@ HIGHEST = lax.Precision.HIGHEST
 
 
 def upsample(x, kernel, stride):
-    """(batch, *spatial, channels) by a transposed convolution, as Flax does it."""
+    """Upsamples (batch, *spatial, channels) by a transposed convolution, as Flax."""
     letters = "HW"[: x.ndim - 2]
     dims = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
     strides = (stride,) * (x.ndim - 2)
@@ -39,7 +39,7 @@ def downsample(x, kernel, stride, groups=1):
 
 @pytest.mark.parametrize("k", KERNELS)
 def test_upsampling_keeps_constants_and_ramps(k):
-    """Every second difference vanishes inside, and the slope is divided by s."""
+    """Inside, second differences vanish and the slope is divided by s."""
     stride = (k + 1) // 2
     kernel = UP(None, (k, 1, 1))
     inside = slice(2 * k, -2 * k)
@@ -52,7 +52,7 @@ def test_upsampling_keeps_constants_and_ramps(k):
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 4])
 def test_upsampling_by_the_usual_kernel_is_centered(stride):
-    """k = 2 s - s % 2: the middle of the image keeps its value."""
+    """With k = 2 s - s % 2 taps the middle of the image keeps its value."""
     kernel = UP(None, (2 * stride - stride % 2, 1, 1))
     ramp = upsample(jnp.arange(-10.0, 11)[None, :, None], kernel, stride)[0, :, 0]
     positions = (np.arange(21 * stride) - (21 * stride - 1) / 2) / stride

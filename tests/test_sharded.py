@@ -1,4 +1,4 @@
-"""Plans on meshes: the same values, no communication, no more than the shards."""
+"""Plans on meshes: same values, no communication, no memory beyond the shards."""
 
 import concurrent.futures
 import functools
@@ -23,7 +23,7 @@ HERE = pathlib.Path(__file__).parent
 
 
 def fsdp(mesh):
-    """The largest axis that divides over all devices; small leaves replicated."""
+    """Shards the largest axis that all devices divide; small leaves are replicated."""
 
     def sharding(path, leaf):
         axes = [d for d, n in enumerate(leaf.shape) if n % mesh.size == 0]
@@ -36,7 +36,7 @@ def fsdp(mesh):
 
 
 def tensor_parallel(mesh):
-    """Last axis over "model", the one before over "data", where they divide."""
+    """Shards the last two axes over "data" and "model", if they are divisible."""
     data, model = (mesh.shape[name] for name in mesh.axis_names)
 
     def sharding(path, leaf):
@@ -89,7 +89,7 @@ def test_sharded_equals_unsharded(name, layout, kind):
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 def test_under_a_mesh_results_lie_where_jit_puts_them(kind):
-    """Whatever makes them; and elsewhere again once a plan is called elsewhere."""
+    """This holds for all makers, and if a later call is under another mesh."""
     mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(kind,) * 2)
 
     def init(key):
@@ -205,7 +205,7 @@ def test_two_processes_that_disagree_all_fail(mode):
 
 
 def test_rules_keep_shardings_that_a_model_states_on_an_explicit_mesh():
-    """As jit: the values of the rules, laid out as the model's own."""
+    """Values are those of the rules, shardings are those of the model, as in jit."""
 
     def model(key):
         kernel = jax.random.normal(key, (8, 4), out_sharding=P("data"))

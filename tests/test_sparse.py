@@ -1,4 +1,4 @@
-"""Sparse: the number of zeros, where they are, and what the others are."""
+"""Sparse: number and places of the zeros, distribution of the other entries."""
 
 import math
 
@@ -50,7 +50,7 @@ def test_vectors_extend_along_the_axis(shape, axis):
 
 
 def test_every_subset_is_equally_likely_and_columns_are_independent():
-    """Chi-square over the 10 pairs of 5 rows, and over pairs of neighbors."""
+    """Chi-square tests of the 10 pairs of 5 rows, and of neighboring columns."""
     w = np.asarray(jaxinit.Sparse(0.4)(KEY, (5, 200_000)) == 0)
     code = (w * (2 ** np.arange(5))[:, None]).sum(0)
     found, counts = np.unique(code, return_counts=True)

@@ -220,7 +220,7 @@ def test_tensorflow_backend():
 
 @pytest.fixture
 def distribution():
-    """Kernels split over "model" and nothing else, on 8 simulated devices."""
+    """Shards only the kernels, over "model", on 8 simulated devices."""
     names = ("batch", "model")
     mesh = keras.distribution.DeviceMesh(
         (2, 4), names, keras.distribution.list_devices()

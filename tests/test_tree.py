@@ -1,4 +1,4 @@
-"""Parameters from rules without a model: all of them, some, the missing ones."""
+"""Parameters from rules without a model: init_tree, reinit, fill_missing."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def mesh():
 
 
 def test_values_are_those_of_the_initializers():
-    """Bit for bit those of jit, in every dtype; one compilation for each kind."""
+    """Values are those of jit in every dtype; each kind of leaf compiles once."""
     tree = {
         "a": [leaf(8, 4), leaf(8, 4, dtype=jnp.bfloat16), leaf(8, 4)],
         "b": {"c": leaf(4, dtype=jnp.int8), "d": leaf(2, 3, dtype=jnp.complex64)},
@@ -182,7 +182,7 @@ def test_a_checkpoint_with_a_new_head():
 
 
 def test_rules_may_name_what_was_loaded():
-    """They are those of the whole tree, but a typo is still found."""
+    """The rules are for the whole tree; a typo is still found."""
     loaded = {"body": jnp.ones((4, 8))}
     shapes = {"body": leaf(4, 8), "head": leaf(8, 3)}
     rules = {"body": "he_normal", "head": "glorot_uniform"}
@@ -204,7 +204,7 @@ def test_shapes_that_differ_are_named():
 
 
 def test_containers_boxes_and_placeholders():
-    """Leaves are told apart by path, whatever holds them."""
+    """Leaves are identified by path, in any containers."""
     box = nn.Partitioned(leaf(4, 2), names=("data", None))
     shapes = {"layers": [box, leaf(2)], "step": leaf(dtype=jnp.int32)}
     kernel = np.ones((4, 2), np.float16)

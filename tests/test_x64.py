@@ -1,4 +1,4 @@
-"""float64 and complex128, in a process of their own."""
+"""float64 and complex128, in a separate process."""
 
 import os
 import pathlib
@@ -15,7 +15,7 @@ SCRIPT = pathlib.Path(__file__).with_name("x64_process.py")
 
 @pytest.fixture(scope="module")
 def outcomes():
-    """The line that the process printed for each case."""
+    """Returns the line that the process printed for each case."""
     done = subprocess.run(
         [sys.executable, SCRIPT],
         env=os.environ | {"JAX_ENABLE_X64": "1"},

@@ -1,4 +1,4 @@
-"""ZerO against the formula of its authors' code."""
+"""ZerO, compared with the formula in its authors' code."""
 
 import math
 
@@ -11,7 +11,7 @@ import jaxinit
 
 
 def by_the_authors(outputs, inputs):
-    """I* H I* / 2^(m / 2) in PyTorch's layout, or a partial identity."""
+    """Returns I* H I* / 2^(m / 2) in PyTorch's layout, or a partial identity."""
     if outputs <= inputs:
         return np.eye(outputs, inputs)
     m = math.ceil(math.log2(outputs))

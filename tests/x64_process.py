@@ -1,4 +1,4 @@
-"""Run by test_x64.py in a process with 64-bit types: float64 and complex128."""
+"""Checks of float64 and complex128, run by test_x64.py in an x64 process."""
 
 import functools
 
@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxinit
-from cases import APART, EXACT, LAWS, assert_same, ks_pvalue
+from cases import ONE_EACH, EXACT, LAWS, assert_same, ks_pvalue
 
 KEY = jax.random.key(1)
-WIDE = APART
+WIDE = ONE_EACH
 ENOUGH = 200_000  # draws: of 24 bits each, a thousand would be equal to another
 
 
 def check_exact(case):
-    """The default dtype is float64, and the values are those of the reference."""
+    """Checks that the default dtype is float64, and the values."""
     values = case.init(None, case.shape)
     assert values.dtype == jnp.float64, values.dtype
     expected = np.asarray(case.values(case.shape), np.float64)
@@ -25,7 +25,7 @@ def check_exact(case):
 
 
 def check_random(case):
-    """The law, 64-bit resolution, and the same float32 values as without x64."""
+    """Checks the law, 64-bit resolution, and the float32 values of other processes."""
     shape = case.many if case in LAWS else case.shape
     values = case.init(KEY, shape)
     assert values.dtype == jnp.float64, values.dtype
