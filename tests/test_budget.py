@@ -191,7 +191,7 @@ CORPUS = {name: rest for name, *rest in corpus()}
 
 
 @pytest.mark.parametrize("name", CORPUS)
-def test_what_is_loaded_costs_little(tmp_path, name):
+def test_loading_takes_linear_time(tmp_path, name):
     length, run = CORPUS[name]
     with contextlib.suppress(ValueError, TypeError):
         run(tmp_path)  # compiles and imports, which is not counted
@@ -207,7 +207,7 @@ def test_what_is_loaded_costs_little(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", CORPUS)
-def test_what_is_loaded_takes_little_memory(tmp_path, name):
+def test_loading_takes_linear_memory(tmp_path, name):
     length, run = CORPUS[name]
     tracemalloc.start()
     try:
@@ -232,7 +232,7 @@ def test_the_paths_of_a_keras_config_are_bounded():
         keras_configs.initializers(inner)
 
 
-def test_the_corpus_has_what_works():
+def test_valid_inputs_of_the_corpus_load():
     """Valid inputs of the corpus load: the budget is not met by refusing them."""
     assert jaxinit.deserialize(INITIALIZERS["array"]).value.shape == (5 * N,)
     assert len(jaxinit.deserialize(INITIALIZERS["names"]).initializers) == N

@@ -191,7 +191,7 @@ def test_a_traced_number_cannot_set_absolute_bounds():
         jax.jit(f)(0.1)
 
 
-def test_float64_without_x64_says_so():
+def test_float64_without_x64_warns():
     with pytest.warns(UserWarning, match="jax_enable_x64"):
         assert HE(KEY, (2, 3), "float64").dtype == jnp.float32
 

@@ -80,12 +80,12 @@ def test_own_initializers_share_a_program_in_every_dtype(init, dtype):
         (jax_init.he_uniform(), "float32"),
     ],
 )
-def test_several_blocks_the_last_of_which_is_not_full(init, dtype, monkeypatch):
+def test_several_blocks_with_a_partial_last_block(init, dtype, monkeypatch):
     monkeypatch.setattr(rows, "_BLOCK", 4)
     check(of_shapes(init, [(67, ROW), (3, 8), (31, 257)], dtype), KEY, groups=1)
 
 
-def test_bits_are_not_looked_at_for_nans():
+def test_debug_nans_does_not_check_random_bits():
     make = of_shapes(jax_init.normal(), [(67, 64)])
     expected = jax.jit(make)(KEY)
     jax.config.update("jax_debug_nans", True)  # in every thread
@@ -95,7 +95,7 @@ def test_bits_are_not_looked_at_for_nans():
         jax.config.update("jax_debug_nans", False)
 
 
-def test_rules_draw_what_they_match_by_one_program():
+def test_leaves_that_rules_match_share_one_program():
     def init(key):
         zeros = {"a": jnp.zeros((3, 8)), "b": jnp.zeros((2, 3, 3, 64))}
         return jaxinit.init(lambda key: zeros, key, rules={"*": "glorot_uniform"})
@@ -110,14 +110,14 @@ def test_float64_under_a_context_manager(init):
         check(of_shapes(init, SHAPES[:5:2], jnp.float64), KEY, groups=1)
 
 
-def test_every_scale_is_that_of_jit():
+def test_every_scale_is_rounded_as_in_jit():
     shapes = [(fan, 8) for fan in (1, 3, 38, 112, 371)]
     normal = jax_init.variance_scaling(0.9, "fan_in", "normal")
     for init, some in ((LECUN, 5), (jax_init.he_uniform(), 3), (normal, 3)):
         check(of_shapes(init, shapes[-some:]), KEY, groups=1)
 
 
-def test_what_follows_the_scale_is_part_of_the_program():
+def test_operations_after_the_scale_are_part_of_the_program():
     """Haiku, for instance, adds the mean last."""
 
     def init(shift):
@@ -151,7 +151,7 @@ FOLLOWERS = [
 
 
 @pytest.mark.parametrize("f, groups", FOLLOWERS)
-def test_what_follows_a_draw_is_computed_as_in_jit(f, groups):
+def test_operations_after_a_draw_are_computed_as_in_jit(f, groups):
     """XLA may merge factors with the operations that follow them."""
 
     def init(key, shape, dtype):
@@ -161,7 +161,7 @@ def test_what_follows_a_draw_is_computed_as_in_jit(f, groups):
 
 
 @pytest.mark.parametrize("f, groups", FOLLOWERS[::3])
-def test_the_same_of_uniform_draws(f, groups):
+def test_operations_after_a_uniform_draw_are_computed_as_in_jit(f, groups):
     def init(key, shape, dtype):
         return f(jax.random.uniform(key, shape, dtype))
 
@@ -187,7 +187,7 @@ def test_bits_alone_have_a_program_for_each_shape():
     check(make, KEY, groups=2)
 
 
-def test_zeros_of_either_sign_are_apart():
+def test_zeros_of_different_signs_have_different_programs():
     def make(key):
         a, b = (
             jax.random.uniform(k, (8, 16), jnp.float16) for k in jax.random.split(key)
@@ -198,7 +198,7 @@ def test_zeros_of_either_sign_are_apart():
     assert [bool(jnp.signbit(x).all()) for x in made] == [False, True]
 
 
-def test_what_differs_in_more_than_scale_is_apart():
+def test_draws_that_differ_in_more_than_scale_have_different_programs():
     shapes = [(8, 16), (16, 8), (4, 32)]
 
     def make(bound):
@@ -239,7 +239,7 @@ def test_results_can_be_donated():
         assert x.is_deleted()
 
 
-def test_leaves_and_their_views_stay_as_they_are():
+def test_later_draws_change_no_leaf_and_no_view():
     """Later draws use other memory, even if the caller drops an array with a view."""
     make = of_shapes(LECUN, [(256, 128), (128, 256), (512, 300)])
     planned = jaxinit.plan(make, KEY)

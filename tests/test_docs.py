@@ -64,7 +64,7 @@ def test_readme_is_short_and_starts_with_installation_and_an_example():
         assert f"](docs/{page.name})" in README.read_text()
 
 
-def test_tables_are_what_the_benchmarks_wrote(monkeypatch):
+def test_tables_equal_the_output_of_the_benchmarks(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     tables = importlib.import_module("tables")
     assert tables.PAGES == PAGES
@@ -121,7 +121,7 @@ def test_every_initializer_is_in_the_table():
     assert not missing
 
 
-def test_the_sdist_has_what_its_tests_read():
+def test_the_sdist_contains_the_files_that_tests_read():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]
     included = settings["build"]["targets"]["sdist"]["include"]
     assert {"/benchmarks", "/docs", "/tests"} <= set(included)

@@ -206,7 +206,7 @@ def stack(make, *sizes):
 
 
 @pytest.mark.parametrize("sizes", [(4,), (2, 4)])
-def test_stacked_layers_are_so_many_kernels(sizes):
+def test_each_stacked_layer_has_its_own_kernel(sizes):
     layer = stack(lambda key: eqx.nn.Linear(3, 4, use_bias=False, key=key), *sizes)
     layer, kernels = with_kernel(layer)
     assert kernels.shape == (*sizes, 3, 4)
@@ -233,7 +233,7 @@ def test_stacked_layers_are_so_many_kernels(sizes):
         lambda key: eqx.nn.WeightNorm(eqx.nn.Linear(3, 4, key=key)).layer,
     ],
 )
-def test_every_array_of_a_stack_is_one_more_axis(make):
+def test_a_stack_adds_one_axis_to_every_array(make):
     one, many = layouts(make(KEY)), layouts(stack(make, 5))
     assert (
         one.keys() == many.keys() == set(parts_of(eqx.filter(make(KEY), eqx.is_array)))
@@ -288,7 +288,7 @@ class Model(eqx.Module):
 MODEL = eqx.filter_eval_shape(Model, KEY)
 
 
-def test_paths_are_those_of_parts_of():
+def test_paths_agree_with_parts_of():
     model = {"model": (MODEL,)}
     found = layouts(model)
     assert found.keys() <= set(parts_of(model))
@@ -353,7 +353,7 @@ class LoRA(eqx.Module):
         return self.linear(x) + self.lora_b @ (self.lora_a @ x)
 
 
-def test_own_layers_are_read_by_their_fields():
+def test_layers_of_users_are_read_by_their_fields():
     dense = Dense(jnp.ones((5, 3)), 3, 5)
     assert layouts(dense)["weight",].shape == (3, 5)
     found = []

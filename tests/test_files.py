@@ -53,7 +53,7 @@ def test_a_reader_finds_the_old_file_or_the_new(tmp_path):
     assert jaxinit.Rules.load(path) == GOOD
 
 
-def test_data_is_on_the_disk_before_it_has_the_name(tmp_path, monkeypatch):
+def test_data_is_flushed_before_the_file_is_renamed(tmp_path, monkeypatch):
     order = []
     flush, rename = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda fd: (order.append("flush"), flush(fd)))
@@ -88,7 +88,7 @@ def test_links_are_followed(tmp_path):
         assert link.is_symlink() and jaxinit.Rules.load(real) == GOOD
 
 
-def test_what_is_no_file_is_not_replaced(tmp_path):
+def test_only_regular_files_are_replaced(tmp_path):
     folder, pipe = tmp_path / "folder.json", tmp_path / "pipe.json"
     folder.mkdir()
     os.mkfifo(pipe)
@@ -100,14 +100,14 @@ def test_what_is_no_file_is_not_replaced(tmp_path):
     assert pipe.is_fifo() and not any(folder.iterdir())
 
 
-def test_a_long_name_has_room_for_the_part(tmp_path):
+def test_a_file_with_a_long_name_is_written(tmp_path):
     path = tmp_path / ("r" * 250 + ".json")
     GOOD.save(path)
     assert jaxinit.Rules.load(path) == GOOD
 
 
 @pytest.mark.parametrize("suffix", ["json", "yaml"])
-def test_what_could_not_be_read_is_not_written(tmp_path, suffix):
+def test_data_that_could_not_be_read_is_not_written(tmp_path, suffix):
     rules = jaxinit.Rules({"a\ud800": "zeros"})
     with pytest.raises(ValueError, match="half of a surrogate pair"):
         rules.save(tmp_path / f"rules.{suffix}")
@@ -179,7 +179,7 @@ BAD_YAML = {
 
 
 @pytest.mark.parametrize("name", BAD_YAML)
-def test_yaml_that_is_refused(tmp_path, name):
+def test_refused_yaml(tmp_path, name):
     text, message = BAD_YAML[name]
     path = tmp_path / "a.yaml"
     path.write_text(text)
@@ -197,7 +197,7 @@ def test_without_the_fast_parser(monkeypatch):
             _files.yaml_loads(text[:3000])
 
 
-def test_json_that_is_refused(tmp_path):
+def test_refused_json(tmp_path):
     path = tmp_path / "a.json"
     for data, message in [
         (b"{", "not JSON: .*line 1 column 2"),

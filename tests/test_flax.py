@@ -115,7 +115,7 @@ def test_linen_bfloat16_parameters():
     assert abs(values.mean()) < 5 * values.std() / 512
 
 
-def test_linen_modules_stay_values():
+def test_linen_modules_are_hashable_values():
     model = Network(kernel_init=jaxinit.HeNormal())
     assert hash(model) == hash(Network(kernel_init=jaxinit.HeNormal()))
     assert model == Network(kernel_init=jaxinit.HeNormal())

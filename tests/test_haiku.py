@@ -78,7 +78,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_kernels_have_the_law_of_their_fans(name):
+def test_kernels_have_the_variance_of_their_fans(name):
     layer, x, init, fans = LAYERS[name]
     params = made(layer(to_haiku(init)), x)
     kernels = [value for p in params.values() for value in p.values() if value.ndim > 1]
@@ -102,7 +102,7 @@ def test_ones_sum_to_the_fan_in(name):
         np.testing.assert_array_equal(y, np.full_like(y, fan_in))
 
 
-def test_draws_take_the_keys_that_haikus_own_take():
+def test_draws_take_the_same_keys_as_haikus_initializers():
     def deep(init, zeros):
         def forward(x):
             x = hk.Linear(7, w_init=init, b_init=zeros)(x)
@@ -150,7 +150,7 @@ def test_models_without_draws_need_no_key():
         hk.transform(linear(to_haiku(HE))).init(None, X)
 
 
-def test_what_to_haiku_takes():
+def test_arguments_of_to_haiku():
     assert to_haiku("he_normal") == to_haiku(HE) != to_haiku("zeros")
     assert repr(to_haiku(HE)) == "HaikuInitializer(initializer=HeNormal())"
     with pytest.raises(TypeError, match=r"to_haiku\(initializer=...\) must be an init"):

@@ -40,12 +40,12 @@ def test_each_is_refused_with_one_clear_error(outcomes):
         assert theirs or "\x1b" not in message, name
 
 
-def test_none_imports_opens_connects_or_runs_anything(outcomes):
+def test_no_config_imports_opens_connects_or_runs_anything(outcomes):
     for name, _, _, events in outcomes:
         assert not events, (name, events)
 
 
-def test_the_hook_would_have_seen_it():
+def test_the_hook_sees_hostile_actions():
     """The actions that the configs ask for do raise the audit events."""
     code = """
 import base64, marshal, os, sys, types
@@ -65,7 +65,7 @@ print(*seen)
     assert {"marshal.loads", "os.system", "open", "import"} <= set(seen)
 
 
-def test_a_window_loads_scipy_where_it_is_drawn():
+def test_a_window_loads_scipy_only_when_it_is_drawn():
     pytest.importorskip("scipy")
     code = """
 import sys

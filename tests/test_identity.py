@@ -70,7 +70,7 @@ def test_dirac_is_the_identity_under_same(ndim, k):
 
 @pytest.mark.parametrize("k", [2, 3])
 @pytest.mark.parametrize("outputs", [4, 8, 12])
-def test_dirac_in_groups_hands_on_the_channels_of_each_group(k, outputs):
+def test_dirac_in_groups_returns_the_channels_of_each_group(k, outputs):
     """Two groups of 4 inputs: the first outputs of each are its inputs."""
     x = jax.random.normal(KEY, (2, 9, 8))
     y = conv(x, jaxinit.Dirac(groups=2, gain=0.5)(None, (k, 4, outputs)), groups=2)

@@ -108,7 +108,7 @@ def test_values_are_keras_values(theirs, shape):
 
 # These have equal distributions, but not equal values from the same key.
 @pytest.mark.parametrize(("theirs", "shape"), cases(ORTHOGONAL))
-def test_law_is_that_of_keras(theirs, shape):
+def test_distributions_equal_those_of_keras(theirs, shape):
     """Compares two samples of independent keys, and their supports exactly."""
     ours = np.asarray(from_keras(theirs)(jax.random.key(11), shape)).ravel()
     sample = np.asarray(theirs(shape)).ravel()
@@ -171,7 +171,7 @@ def test_depthwise_kernels_have_the_fans_of_keras():
 
 
 @pytest.mark.parametrize("theirs", EVERY, ids=name)
-def test_configs_of_keras_come_back(theirs):
+def test_configs_of_keras_round_trip(theirs):
     """Object, config, JSON and to_config name the same initializer."""
     config = json.loads(json.dumps(I.serialize(theirs)))
     ours = from_keras(theirs)
@@ -201,7 +201,7 @@ def test_configs_of_keras_come_back(theirs):
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_our_configs_come_back(case):
+def test_our_configs_round_trip(case):
     """By way of Keras, if it has the same distribution; else refused by name."""
     ours = case.init
     wrapped = jaxinit.keras.to_keras(ours)
@@ -241,7 +241,7 @@ def test_our_configs_come_back(case):
         (jaxinit.Constant(1j), "complex value"),
     ],
 )
-def test_what_keras_lacks_is_refused_by_name(ours, message):
+def test_features_that_keras_lacks_are_refused_by_name(ours, message):
     with pytest.raises(ValueError, match=rf"Keras has no .*{message}"):
         to_config(ours)
 

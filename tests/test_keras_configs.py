@@ -124,7 +124,7 @@ def lecun_like(shape, dtype=None):
         ({"name": "d", "kernel_initializer": 3}, TypeError, "'kernel_initializer'"),
     ],
 )
-def test_what_is_refused(x, kind, message):
+def test_refused_configs(x, kind, message):
     with pytest.raises(kind, match=message):
         from_keras(x)
 
@@ -302,7 +302,7 @@ def test_arguments_of_keras_1_are_named():
         {"class_name": "Model", "config": {"layers": [], "input_layers": []}},
     ],
 )
-def test_what_has_no_initializers(config):
+def test_layers_without_initializers(config):
     assert from_keras(config) == {}
     if not isinstance(config, str):
         assert from_keras(json.dumps(config)) == {}

@@ -158,7 +158,7 @@ def test_default_initializers_give_the_values_of_keras(cls, fields, shapes):
 
 
 @every_layer
-def test_scope_has_the_law_of_keras(cls, fields, shapes):
+def test_scope_draws_from_the_distributions_of_keras(cls, fields, shapes):
     """Compares moments within five standard errors, and constants exactly."""
     keras.utils.set_random_seed(0)
     theirs = build(cls, fields, shapes)
@@ -241,7 +241,7 @@ def test_axes_of_the_user_win(ours):
         lambda x: jaxinit.Normalized(x, axis=0),
     ],
 )
-def test_an_equation_reaches_held_initializers(around):
+def test_an_equation_reaches_inner_initializers(around):
     inner = jaxinit.LecunNormal(in_axis=0, out_axis=(1, 2))
     key = jnp.array([5, 0], jnp.uint32)
     expected = around(inner)(key, (28, 8, 6))

@@ -98,7 +98,7 @@ def test_raw_keys_are_the_same_keys():
 
 
 @pytest.mark.parametrize("bad", [None, 3, jnp.zeros(3), jax.random.split(KEY)])
-def test_what_is_no_key_is_refused(bad):
+def test_values_that_are_not_keys_are_refused(bad):
     with pytest.raises((TypeError, ValueError), match="key"):
         jaxinit.leaf_key(bad, "a")
 
@@ -145,7 +145,7 @@ def test_initializers_at_different_paths_are_independent():
     assert np.abs(correlation).max() < 5 / np.sqrt(draws.shape[1])
 
 
-def test_where_the_base_key_is_found():
+def test_places_of_the_base_key():
     rules = {"w": "he_normal"}
     expected = jaxinit.HeNormal()(jaxinit.leaf_key(KEY, "w"), (4, 2))
 

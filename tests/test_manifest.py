@@ -99,7 +99,7 @@ def test_one_digest_for_host_device_and_mesh(dtype, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
-def test_no_array_travels(kind, monkeypatch):
+def test_devices_exchange_only_sums(kind, monkeypatch):
     """Devices exchange only sums, and store nothing of the array's size."""
     monkeypatch.setattr(digest, "_programs", {})
     mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(kind,) * 2)
@@ -125,7 +125,7 @@ def test_every_single_change_is_found(dtype):
 
 
 @given(st.integers(0, 383), st.integers(0, 383), st.integers(0, 2**32 - 1))
-def test_values_have_their_places(i, j, bits):
+def test_swapped_values_change_the_digest(i, j, bits):
     x = BITS[:384].copy()
     x[i] = bits
     swapped = x.copy()
@@ -188,7 +188,7 @@ def params():
     return jaxinit.init(model.init, KEY, x, rules=rules), rules
 
 
-def test_a_manifest_says_what_made_each_leaf(params, tmp_path):
+def test_a_manifest_records_the_initializer_of_each_leaf(params, tmp_path):
     tree, rules = params
     made = jaxinit.manifest(tree, rules, KEY)
     path = tmp_path / "run.json"
@@ -282,7 +282,7 @@ def test_an_experiment_from_its_manifest(key, tmp_path):
     assert [d.path for d in old.verify(other)] == drawn
 
 
-def test_what_a_manifest_refuses(params, tmp_path):
+def test_refused_manifests(params, tmp_path):
     tree, _ = params
     with pytest.raises(ValueError, match=r"rule 1 \(a/\*\) matches no leaf"):
         jaxinit.manifest(tree, {"a/*": "zeros"})

@@ -30,7 +30,7 @@ def refused(make, kind, message):
     "init",
     [jaxinit.HeNormal(seed=3), jaxinit.Stacked("he_normal", seed=3), jaxinit.Zeros()],
 )
-def test_a_key_may_be_left_out_where_there_is_a_seed(init):
+def test_a_key_may_be_left_out_if_there_is_a_seed(init):
     expected = init(jax.random.key(3), (2, 3, 4))
     np.testing.assert_array_equal(init(shape=(2, 3, 4)), expected)
     np.testing.assert_array_equal(init(None, (2, 3, 4)), expected)
@@ -38,7 +38,7 @@ def test_a_key_may_be_left_out_where_there_is_a_seed(init):
     assert (other == init(jax.random.key(4), (2, 3, 4))).all()
 
 
-def test_without_a_key_and_a_seed_the_advice_is_right():
+def test_a_call_without_a_key_and_a_seed_names_the_cure():
     call = "a PRNG key, because the initializer has no seed; got None"
     both = r"Pass jax.random.key\(0\), or build HeNormal with seed=0"
     refused(lambda: jaxinit.HeNormal()(shape=(2, 3)), TypeError, f"{call}.*{both}")
@@ -65,7 +65,7 @@ def test_without_a_key_and_a_seed_the_advice_is_right():
         (lambda: jaxinit.delta_orthogonal(1.0, -1), "the batch_axis here.*column_axis"),
     ],
 )
-def test_a_number_that_jax_reads_otherwise(make, message):
+def test_numbers_with_another_meaning_in_jax_are_refused(make, message):
     refused(make, TypeError, message)
 
 
@@ -88,7 +88,7 @@ def test_every_other_positional_argument_means_the_same_or_is_refused():
                 assert (name, our) in otherwise, (name, their, our)
 
 
-def test_what_both_read_alike_stays():
+def test_numbers_with_the_same_meaning_in_jax_are_accepted():
     assert jaxinit.TruncatedNormal(0.0, 0.02) == jaxinit.TruncatedNormal(stddev=0.02)
     assert jaxinit.TruncatedNormal(0.5, stddev=1.0).mean == 0.5
     assert jaxinit.RandomUniform(0.0, 1.0).maxval == 1.0
@@ -127,7 +127,7 @@ def test_a_factory_that_was_not_called(factory):
     refused(lambda: jaxinit.Rules({"a": factory}), TypeError, f"rule 1.*{message}")
 
 
-def test_a_factory_that_only_a_call_shows():
+def test_a_factory_is_recognized_by_its_result():
     message = r"own_factory is a factory: call it, as own_factory\(\.\.\.\)"
     draw = lambda: jaxinit.init_tree(KEY, {"a": LEAF}, {"a": own_factory})  # noqa: E731
     with pytest.raises(ValueError, match=message):

@@ -94,7 +94,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_layouts_are_the_calls_of_flax(name):
+def test_layouts_equal_the_calls_of_flax(name):
     """Each array is the result of one call of its initializer, stored by the layout."""
     make, args, kwargs, initializers = LAYERS[name]
     calls = []
@@ -181,7 +181,7 @@ def stack(make, *sizes, axis=0):
 
 
 @pytest.mark.parametrize("sizes", [(4,), (2, 4)])
-def test_stacked_layers_are_so_many_kernels(sizes):
+def test_each_stacked_layer_has_its_own_kernel(sizes):
     def make(rngs):
         return nnx.LinearGeneral(3, (2, 2), use_bias=False, rngs=rngs)
 
@@ -199,7 +199,7 @@ def test_stacked_layers_are_so_many_kernels(sizes):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_every_array_of_a_stack_is_one_more_axis(name):
+def test_a_stack_adds_one_axis_to_every_array(name):
     make, args, kwargs, _ = LAYERS[name]
 
     def build(rngs):
@@ -212,7 +212,7 @@ def test_every_array_of_a_stack_is_one_more_axis(name):
         assert many[path].shape == layout.shape
 
 
-def test_layers_of_a_scan_are_so_many_kernels():
+def test_each_layer_of_a_scan_has_its_own_kernel():
     @nnx.split_rngs(splits=5)
     @nnx.scan(in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0))
     def build(carry, rngs):
@@ -259,7 +259,7 @@ class Model(nnx.Module):
         self.inner.owner = self  # a reference upwards
 
 
-def test_paths_are_those_of_parts_of():
+def test_paths_agree_with_parts_of():
     model = nnx.eval_shape(lambda: Model(nnx.Rngs(0)))
     found = {path: layout.shape for path, layout in layouts({"m": model}).items()}
     assert found == {

@@ -282,7 +282,7 @@ def test_errors(shape, arguments, message):
         jaxinit.Orthogonal(**arguments)(KEY, shape)
 
 
-def test_a_number_as_scale_is_told_to_be_a_gain():
+def test_a_number_as_scale_is_refused():
     with pytest.raises(TypeError, match="pass gain="):
         jaxinit.Orthogonal(scale=1.4)
 

@@ -140,7 +140,7 @@ def test_every_jaxinit_initializer():
 
 
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
-def test_layers_of_keys_of_their_own(impl):
+def test_each_layer_of_a_map_has_its_own_key(impl):
     """Batched draws of other keys than Threefry would ignore all keys but the first."""
 
     def init(key):
@@ -150,7 +150,7 @@ def test_layers_of_keys_of_their_own(impl):
     check(init, jax.random.key(3, impl=impl))
 
 
-def test_layers_that_hold_constants():
+def test_layers_with_constants():
     def layer(key):
         count = jnp.zeros((), jnp.int32)
         return {"w": jax.random.normal(key, (8,)), "scale": 1.0, "count": count}
@@ -193,7 +193,7 @@ def test_constants_have_the_bits_of_jit(f):
     check(lambda key: [jnp.full((3,), f(x)) for x in numbers], KEY)
 
 
-def test_constants_given_to_a_call_are_rounded_as_in_it():
+def test_constants_passed_to_an_inner_jit_are_rounded_as_in_jit():
     """XLA expands erf, tanh and rsqrt in an inner function before inlining it."""
     rng, numbers = jax.random, np.linspace(0.1, 2, 20, dtype=np.float32)
     called = jax.jit(lambda x: jnp.tanh(lax.rsqrt(x) / 1.7))
@@ -213,7 +213,7 @@ def test_constants_given_to_a_call_are_rounded_as_in_it():
 
 
 @pytest.mark.parametrize("setting", [jax.enable_x64, jax.threefry_partitionable])
-def test_settings_have_to_be_those_of_planning(setting):
+def test_settings_must_be_those_of_planning(setting):
     def init(key):
         return jax.random.normal(key, (64, 64))
 
@@ -244,7 +244,7 @@ def test_weak_types_stay():
     assert (made[0] * jnp.ones(2, jnp.bfloat16)).dtype == jnp.bfloat16
 
 
-def test_control_flow_stays_whole_and_loses_what_is_unused():
+def test_control_flow_stays_whole_without_its_unused_parts():
     def init(key, x):
         def layer(carry, k):
             return jnp.tanh(carry @ jnp.ones((4, 4))), jax.random.normal(k, (4, 2))
@@ -390,7 +390,7 @@ def test_inside_transformations():
     np.testing.assert_allclose(gradient, jax.random.normal(KEY, (3,)).sum(), rtol=1e-6)
 
 
-def test_where_jit_is_disabled_the_function_bypasses_plan():
+def test_disabled_jit_bypasses_the_plan():
     def init(key):
         return jaxinit.Sparse(0.5)(key, (4, 8)), jax.random.normal(key, (3,))
 
@@ -430,7 +430,7 @@ def test_inside_jit_with_arguments_from_outside():
     )
 
 
-def test_side_effects_are_compiled_as_they_stand(capfd):
+def test_a_function_with_side_effects_is_one_program(capfd):
     def init(key):
         w = jax.random.normal(key, (4, 4))
         jax.debug.print("made {}", w.shape[0])
@@ -442,7 +442,7 @@ def test_side_effects_are_compiled_as_they_stand(capfd):
     assert "made 4" in capfd.readouterr().out
 
 
-def test_keys_from_floating_point_data_are_compiled_as_they_stand():
+def test_a_function_with_keys_from_floating_point_data_is_one_program():
     def init(key, x):
         key = jax.random.fold_in(key, (x.sum() * 10).astype(jnp.int32))
         return jax.random.normal(key, (4,))
@@ -592,7 +592,7 @@ def test_shardings_that_do_not_match_are_named(wanted, kind, message):
         jaxinit.plan(init, KEY, out_shardings=wanted)
 
 
-def test_a_result_that_data_is_multiplied_with_is_made_apart():
+def test_a_kernel_that_multiplies_data_has_its_own_group():
     x = jax.random.normal(jax.random.key(1), (4, 8))
 
     def make(key):
@@ -611,7 +611,7 @@ def test_a_result_that_data_is_multiplied_with_is_made_apart():
     assert_same(sharded, expected, 1e-6)
 
 
-def test_results_that_need_each_other_stay_together():
+def test_results_that_depend_on_each_other_share_a_group():
     x = jnp.ones((8, 8))
 
     def make(key):
@@ -631,7 +631,7 @@ def test_constants_can_be_donated():
         np.testing.assert_array_equal(made[0], table)
 
 
-def test_what_a_plan_holds_goes_with_it():
+def test_a_deleted_plan_is_freed_without_garbage_collection():
     planned = jaxinit.nnx.plan(lambda rngs: nnx.Linear(8, 4, rngs=rngs), nnx.Rngs(0))
     planned(nnx.Rngs(1))
     gone = weakref.ref(planned)
@@ -643,7 +643,7 @@ def test_what_a_plan_holds_goes_with_it():
         gc.enable()
 
 
-def test_garbage_collection_is_left_as_it_is():
+def test_plans_do_not_change_garbage_collection():
     """A plan must not enable collection if another thread disabled it, or reverse."""
     states = []
 
@@ -655,7 +655,7 @@ def test_garbage_collection_is_left_as_it_is():
     assert states == [True, True]
 
 
-def test_arrays_of_the_closure_are_the_plans_own():
+def test_plans_copy_the_arrays_of_a_closure():
     """A later change of an array changes no result, as in jit."""
     table, number = np.ones((4, 4), np.float32), np.array(2.0, np.float32)
 

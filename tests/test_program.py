@@ -203,7 +203,7 @@ def test_files_import_only_from_above(module):
     assert internal_imports(FILES[module], module) <= set(above)
 
 
-def test_the_cpus_own_maker_is_known_to_its_folder_alone():
+def test_only_its_own_folder_knows_the_cpus_maker():
     """DESIGN.md, The seam in the plan; `cpu_rows.claim` can be taken out of MAKERS."""
     own = re.compile(r"\b(rows?(?!-major)|laws?|blocks?|mmap|cpu_rows)\b", re.I)
     seen = set()

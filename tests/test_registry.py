@@ -334,7 +334,7 @@ def test_a_sample_does_not_lose_its_imaginary_part():
         Turned()(KEY, (3,))
 
 
-def test_registration_is_refused_when_it_would_mislead(scratch):
+def test_registration_is_refused_if_it_would_mislead(scratch):
     class Plain(jaxinit.Initializer):
         def sample(self, key, shape, dtype):
             return jnp.zeros(shape, dtype)

@@ -78,7 +78,7 @@ paths = st.lists(
 
 
 @given(globs, paths)
-def test_globs_are_what_they_say(pattern, names):
+def test_globs_match_as_documented(pattern, names):
     # The path of a tree that is one leaf, and the glob of it, have no names.
     pattern, names = ([] if x == [""] else x for x in (pattern, names))
     expected = reference(pattern, names)
@@ -130,18 +130,18 @@ def test_predicates_see_path_and_array():
 
 
 @pytest.mark.parametrize("bad", ["a**/b", "**a", "a/***"])
-def test_stars_that_are_no_level_are_refused(bad):
+def test_double_stars_inside_a_name_are_refused(bad):
     with pytest.raises(ValueError, match=r"rule 1: .*whole levels"):
         jaxinit.Rules({bad: "zeros"})
 
 
 @pytest.mark.parametrize("bad", [3, None, re.compile(b"a"), str])
-def test_what_is_no_pattern_is_refused(bad):
+def test_invalid_patterns_are_refused(bad):
     with pytest.raises(TypeError, match="rule 2: The pattern of a rule must be"):
         jaxinit.Rules([("a", "zeros"), (bad, "zeros")])
 
 
-def test_what_is_no_initializer_is_refused():
+def test_invalid_initializers_are_refused():
     with pytest.raises(ValueError, match=r"rule 1: 'zeroes' names no .*'zeros'"):
         jaxinit.Rules({"**": "zeroes"})
     with pytest.raises(TypeError, match=r"rule 1: .*must be a name"):
@@ -360,7 +360,7 @@ def test_a_shadowed_rule():
 
 
 @pytest.mark.parametrize("strict", [True, False])
-def test_an_initializer_that_cannot_serve(strict, compilations):
+def test_an_initializer_that_cannot_make_its_leaf(strict, compilations):
     rules = jaxinit.Rules({"**": "he_normal"}, strict=strict)
     with pytest.raises(ValueError) as e:
         jaxinit.init_tree(KEY, TREE, rules)
@@ -373,7 +373,7 @@ def test_an_initializer_that_cannot_serve(strict, compilations):
         jaxinit.plan(model.init, KEY, x, rules={"**/down/bias": "he_normal"})
 
 
-def test_a_dtype_that_cannot_be_served():
+def test_an_initializer_that_cannot_make_the_dtype():
     with pytest.raises(ValueError, match=r"count: int32\[\] by HeNormal"):
         jaxinit.init_tree(KEY, {"count": leaf(dtype=jnp.int32)}, {"count": "he_normal"})
     keys = {"key": jax.eval_shape(lambda: KEY)}
@@ -543,7 +543,7 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("name", BAD_FILES)
-def test_files_that_are_refused(tmp_path, name):
+def test_refused_files(tmp_path, name):
     text, message = BAD_FILES[name]
     path = tmp_path / name
     path.write_text(text)

@@ -227,7 +227,7 @@ def check_lecun(leaves: dict[str, np.ndarray], fan_in: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
-def test_the_law_of_the_layers_own_initializer(layer):
+def test_rules_draw_from_the_distribution_of_the_layer(layer):
     own = by_path(jax.jit(layer.init)(KEY))
     ruled = by_path(jaxinit.init(layer.init, KEY, rules=layer.rules))
     check_lecun(own, layer.fan_in)
@@ -529,7 +529,7 @@ def test_explain_shows_calls_fans_and_deviations(capsys):
     assert "!" in capsys.readouterr().out
 
 
-def test_explain_collapses_layers_and_measures_data_dependent_leaves_not(capsys):
+def test_explain_merges_layers_and_measures_no_data_dependent_leaves(capsys):
     def init(key: Any, x: Any) -> Any:
         blocks = {
             f"block_{i}": LECUN(k, (24, 24))

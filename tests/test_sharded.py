@@ -88,7 +88,7 @@ def test_sharded_equals_unsharded(name, layout, kind):
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
-def test_under_a_mesh_results_lie_where_jit_puts_them(kind):
+def test_under_a_mesh_results_have_the_shardings_of_jit(kind):
     """This holds for all makers, and if a later call is under another mesh."""
     mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(kind,) * 2)
 

@@ -132,7 +132,7 @@ def test_inside_jit():
 
 
 @pytest.mark.parametrize("wrong", [None, 3, "he_norml", lambda shape: 0])
-def test_what_is_no_initializer(wrong):
+def test_arguments_that_are_not_initializers(wrong):
     with pytest.raises((TypeError, ValueError)):
         to_keras(wrong)
 

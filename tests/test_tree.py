@@ -125,7 +125,7 @@ def test_reinit_touches_nothing_else(compilations):
             assert leaf is old, path
 
 
-def test_reinit_stays_where_it_was():
+def test_reinit_keeps_shardings():
     rows = NamedSharding(mesh(), P("data"))
     params = {"a": jax.device_put(jnp.ones((8, 8)), rows), "b": jnp.ones((8, 8))}
     new = jaxinit.reinit(KEY, params, {"*": "he_normal"})
@@ -181,7 +181,7 @@ def test_a_checkpoint_with_a_new_head():
     assert Body(3).apply(made, X).shape == (1, 3)
 
 
-def test_rules_may_name_what_was_loaded():
+def test_rules_may_match_loaded_leaves():
     """The rules are for the whole tree; a typo is still found."""
     loaded = {"body": jnp.ones((4, 8))}
     shapes = {"body": leaf(4, 8), "head": leaf(8, 3)}
@@ -215,7 +215,7 @@ def test_containers_boxes_and_placeholders():
     assert made["step"] is loaded["step"]
 
 
-def test_loaded_leaves_go_where_they_belong():
+def test_loaded_leaves_get_the_shardings_of_the_shapes():
     rows = NamedSharding(mesh(), P("data"))
     shapes = {k: leaf(8, 2, sharding=rows) for k in "abc"}
     loaded = {"a": np.ones((8, 2)), "b": jax.device_put(jnp.ones((8, 2)), rows)}

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxinit
-from cases import ONE_EACH, EXACT, LAWS, assert_same, ks_pvalue
+from cases import EXACT, LAWS, ONE_EACH, assert_same, ks_pvalue
 
 KEY = jax.random.key(1)
 WIDE = ONE_EACH
