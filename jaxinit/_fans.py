@@ -20,7 +20,7 @@ def fans(
     out_axis: FanAxis = -1,
     batch_axis: BatchAxes = (),
 ) -> tuple[int, int]:
-    """Returns fan_in, the inputs of one output, and fan_out, the outputs of one input.
+    """Returns the numbers of inputs of one output and of outputs of one input.
 
     Axes that are neither input, output nor batch axes are taps: the receptive field of
     a convolution. Both fans count them:
@@ -30,10 +30,9 @@ def fans(
 
     Args:
         shape: Shape of the weight.
-        in_axis: Axis or axes of inputs. Keras's rule, which is None for ``in_axis`` and
-            ``out_axis``: they are -2 and -1, and if the shape has fewer than two
-            dimensions both fans are its size.
-        out_axis: Axis or axes of outputs.
+        in_axis: Axis or axes of inputs. None is Keras's rule: the axes are -2 and -1,
+            and if the shape has fewer than two dimensions, both fans are its size.
+        out_axis: Axis or axes of outputs; None if ``in_axis`` is None.
         batch_axis: Axis or axes of stacked weights (layers, experts), which no fan
             counts. ``"rest"``: every axis that is neither input nor output.
 

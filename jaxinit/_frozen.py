@@ -30,7 +30,7 @@ class FrozenArray:
 
     @classmethod
     def from_plain(cls, where: str, name: str, value: Any) -> Self:
-        """Makes one of a number, nested lists, an array, or the dict of `to_plain`."""
+        """Reads a number, nested lists, an array, or the dict of `to_plain`."""
         rule = "a number or an array of numbers"
         if is_traced(value):
             cure = "For traced numbers use the function in jaxinit.functional."

@@ -35,7 +35,10 @@ def layouts(model: Any) -> dict[Parts, Layout]:
 
 
 def split(model: Any) -> tuple[Any, Callable[[Any], Any]] | None:
-    """Splits a live model into its state and a function from states to models."""
+    """Splits a live model into its state and a function from states to models.
+
+    Returns None for any other tree.
+    """
     if not isinstance(model, nnx.Module):
         return None
     graph, state = nnx.split(model)

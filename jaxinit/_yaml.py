@@ -43,7 +43,7 @@ def loads(text: str) -> Any:
     try:
         return _Reader(yaml, yaml.parse(text, loader)).read()
     except yaml.YAMLError as e:
-        raise ValueError(_said(e)) from None
+        raise ValueError(_message_of(e)) from None
 
 
 class _Reader:
@@ -74,7 +74,7 @@ class _Reader:
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    raise _wrong(event, "a second document begins.")
+                    raise _error_at(event, "a second document begins.")
                 value = self.value(next(self.events))
         return value
 
@@ -93,7 +93,7 @@ class _Reader:
         else:
             self.depth += 1
             if self.depth > _DEPTH:
-                raise _wrong(event, f"nested more than {_DEPTH} levels deep.")
+                raise _error_at(event, f"nested more than {_DEPTH} levels deep.")
             is_list = isinstance(event, yaml.SequenceStartEvent)
             made = self.list(event) if is_list else self.mapping(event)
             self.depth -= 1
@@ -104,11 +104,11 @@ class _Reader:
     def alias(self, event: Any) -> Any:
         if event.anchor not in self.anchors:
             what = f"the alias {short(event.anchor)} is undefined."
-            raise _wrong(event, f"{what} {_QUOTES}")
+            raise _error_at(event, f"{what} {_QUOTES}")
         made = self.anchors[event.anchor]
         self.repeated += self.size(made)
         if self.repeated > _REPEATED:
-            raise _wrong(event, f"aliases repeat more than {_REPEATED} values.")
+            raise _error_at(event, f"aliases repeat more than {_REPEATED} values.")
         return made
 
     def size(self, made: Any) -> int:
@@ -136,9 +136,9 @@ class _Reader:
                 continue
             name = self.value(inner)
             if not isinstance(name, str):
-                raise _wrong(inner, f"the key {short(name)} is not text: quote it.")
+                raise _error_at(inner, f"the key {short(name)} is not text: quote it.")
             if name in made:
-                raise _wrong(inner, f"the key {short(name)} is there twice.")
+                raise _error_at(inner, f"the key {short(name)} is there twice.")
             made[name] = self.value(next(self.events))
         made = merged | made if merged else made
         self.sizes[id(made)] = 1 + sum(map(self.size, made.values()))
@@ -152,7 +152,7 @@ class _Reader:
         made: dict[str, Any] = {}
         for part in value if isinstance(value, list) else [value]:
             if not isinstance(part, dict):
-                raise _wrong(event, "'<<' takes a mapping or a list of mappings.")
+                raise _error_at(event, "'<<' takes a mapping or a list of mappings.")
             made = part | made
         return made
 
@@ -160,7 +160,7 @@ class _Reader:
         if event.tag not in (None, "!"):
             kind = event.tag.removeprefix(_TAG)
             if kind not in _SCALARS:
-                raise _wrong(event, f"the tag {short(event.tag)} is not read.")
+                raise _error_at(event, f"the tag {short(event.tag)} is not read.")
         else:
             node = self.yaml.ScalarNode
             tag = self.resolver.resolve(node, event.value, event.implicit)
@@ -177,19 +177,19 @@ class _Reader:
             return read(self.yaml.ScalarNode(_TAG + kind, event.value))
         except (ValueError, LookupError, ArithmeticError):
             what = f"{short(event.value)} is not a valid {kind}."
-            raise _wrong(event, what) from None
+            raise _error_at(event, what) from None
 
     def check_tag(self, event: Any, kind: str) -> None:
         if event.tag not in (None, "!", _TAG + kind):
-            raise _wrong(event, f"the tag {short(event.tag)} is not read.")
+            raise _error_at(event, f"the tag {short(event.tag)} is not read.")
 
 
-def _wrong(event: Any, what: str) -> ValueError:
+def _error_at(event: Any, what: str) -> ValueError:
     mark = event.start_mark
     return ValueError(f"line {mark.line + 1}, column {mark.column + 1}: {what}")
 
 
-def _said(e: Exception) -> str:
+def _message_of(e: Exception) -> str:
     """Returns the message of PyYAML in one line, without lines of the text."""
     mark = getattr(e, "problem_mark", None)
     place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""

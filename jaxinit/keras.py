@@ -286,8 +286,8 @@ class KerasInitializer(keras.initializers.Initializer):
 class KerasVarianceScaling(KerasInitializer, keras.initializers.VarianceScaling):
     """A `KerasInitializer` of an initializer that scales by a fan.
 
-    Keras passes the axes of a kernel only to instances of its ``VarianceScaling``. The
-    attributes scale, mode and distribution of this base class are not used.
+    Keras passes the axes of a kernel only to instances of its ``VarianceScaling``.
+    Scale, mode and distribution are those of the wrapped initializer.
     """
 
     @property

@@ -19,7 +19,7 @@ KEY = jax.random.key(3)
 
 
 def on_cpu(make):
-    """What ``make(key)`` returns on the CPU of this machine."""
+    """Returns ``make(key)``, computed on the CPU of this machine."""
     cpu = jax.local_devices(backend="cpu")[0]
     with jax.default_device(cpu):
         return jax.device_get(make(jax.device_put(KEY, cpu)))
@@ -27,7 +27,7 @@ def on_cpu(make):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_values_are_those_of_the_cpu(case):
-    """To 4 units in the last place, or to 1e-6 after matrix products."""
+    """Values differ by at most 4 ulp, or by 1e-6 after matrix products."""
     made = jax.device_get(case.init(KEY, case.shape))
     expected = on_cpu(lambda key: case.init(key, case.shape))
     if case.products:

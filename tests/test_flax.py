@@ -58,7 +58,7 @@ LABELS = (TOKENS[:, 0] > 5).astype(jnp.int32)
 
 
 def test_linen_values():
-    """Each leaf is the initializer called with the key that Flax passes."""
+    """Each leaf is a call of the initializer with the key that Flax passes."""
     params = Network().init(KEY, TOKENS, IMAGES)["params"]
     seen = {}
 

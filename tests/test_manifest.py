@@ -70,7 +70,7 @@ def by_definition(x):
 
 @pytest.fixture(params=["host", "device"])
 def place(request, monkeypatch):
-    """Both ways of digesting, whatever the size."""
+    """Digests arrays of any size on the host, or on the device."""
     monkeypatch.setattr(digest, "_SMALL", 2**30 if request.param == "host" else 0)
 
 

@@ -405,7 +405,7 @@ def test_disabled_jit_bypasses_the_plan():
 
 
 def test_inside_jit_with_arguments_from_outside():
-    """As ``jax.eval_shape(lambda: model.init(key, x))``, the usual idiom of Flax."""
+    """``jax.eval_shape(lambda: model.init(key, x))`` is the usual idiom of Flax."""
     model, x = nn.Dense(4), jnp.ones((1, 3))
     planned = jaxinit.plan(model.init, KEY, x)
     expected = planned(KEY, x)
@@ -644,7 +644,7 @@ def test_a_deleted_plan_is_freed_without_garbage_collection():
 
 
 def test_plans_do_not_change_garbage_collection():
-    """A plan must not enable collection if another thread disabled it, or reverse."""
+    """A plan must not enable what another thread disabled, nor disable it."""
     states = []
 
     def init(key):

@@ -49,7 +49,7 @@ values = st.one_of(numbers, axes, words, strange)
 
 
 def clear(error: Exception) -> bool:
-    """Ours: an exact type, and a message that ends as a sentence."""
+    """True for our errors: an exact type, and a message that ends as a sentence."""
     return type(error) in (ValueError, TypeError) and str(error)[-1] in ".)'\"]"
 
 

@@ -47,7 +47,7 @@ def masked(
     sparsity: float | None = None,
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """Sets entries to zero: those of a mask, or each with a given probability.
+    """Sets entries to zero, by a mask or at random.
 
     V is the draw of ``initializer``. With a mask W is V where the mask is true, and 0
     elsewhere. With a sparsity p each W_i is 0 with probability p, independently, and
@@ -270,7 +270,7 @@ def _check_as_dtype(
 
 @dataclass(frozen=True, repr=False)
 class Masked(Initializer):
-    """Sets entries to zero: those of a mask, or each with a given probability.
+    """Sets entries to zero, by a mask or at random.
 
     V is the draw of ``initializer``. With a mask W is V where the mask is true, and 0
     elsewhere. With a sparsity p each W_i is 0 with probability p, independently, and

@@ -88,7 +88,7 @@ def _add(cls: Any, name: str, override: bool) -> Any:
 
 
 def _is_built_in(cls: type) -> bool:
-    """True if a class is defined by jaxinit; a config of Keras may name only those."""
+    """True for a class that jaxinit defines; a config of Keras may name no other."""
     return cls.__module__.startswith(f"{__package__}.")
 
 
@@ -177,7 +177,7 @@ def deserialize(config: str | Mapping[str, Any]) -> Any:
     The config is the dict of `serialize`, the dict of Keras 3, the older
     ``{"class_name", "config"}``, or a name. It may nest initializers.
 
-    A config without ``"module": "jaxinit"`` is read as one of Keras. There the
+    A config without ``"module": "jaxinit"`` is read as a config of Keras. There the
     distribution ``"normal"`` is truncated. With ``input_axes`` and ``output_axes`` no
     fan counts the other axes. Without them the fans follow Keras's rule
     (``in_axis=None, out_axis=None``).

@@ -155,7 +155,7 @@ class Assignment:
         return said
 
     def excluded(self) -> list[str]:
-        """Returns a sentence for each rule that also matches arrays but parameters."""
+        """Returns a sentence for each used rule that also matches other arrays."""
         used = {row.rule for row in self.rows}
         return [
             f"{self._name(i + 1)} {self._excludes(i)}"

@@ -90,7 +90,7 @@ class Draw(abc.ABC):
         """Makes the array from one key, typed or raw.
 
         A single call gets the key itself. Call i of several gets the key with i folded
-        in, so it does not depend on the number of calls.
+        in, which does not depend on how many calls follow.
         """
         if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
             typed = jax.random.wrap_key_data(key)

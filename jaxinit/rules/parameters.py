@@ -27,8 +27,8 @@ def guards_of(tree: Any) -> list[Guard]:
 
     Parameters are the arrays below "params" in a tree that has this entry (the
     variables of Flax Linen, a ``TrainState``), the ``nnx.Param`` of NNX, and the
-    floating arrays of an Equinox module. In any other tree all arrays are parameters,
-    except states of Optax and PRNG keys.
+    floating arrays of an Equinox module. In any other tree all arrays are parameters.
+    States of Optax and PRNG keys are never parameters.
 
     Example:
         >>> guards_of({"params": {"w": 1}, "batch_stats": {"mean": 2}})
