@@ -16,7 +16,7 @@ from .._paths import Parts, parts_of, unique_paths
 from ..initializers.functions import check_made
 from ..planning.arguments import is_array
 from .draws import Call, Draw
-from .known import Known, known_draws
+from .known import KnownDraw, known_draws
 from .leaf_keys import fold_words, path_words
 from .parameters import Guard, guards_of, passes
 from .patterns import compile_pattern, describe
@@ -99,7 +99,7 @@ class Assignment:
         path: str,
         leaf: Any,
         guard: Guard,
-        known: Known | None,
+        known: KnownDraw | None,
     ) -> Row:
         aval = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
         first = None

@@ -19,7 +19,7 @@ _NNX = "flax.nnx", "jaxinit._nnx_layers"
 
 
 @dataclasses.dataclass(frozen=True)
-class Known:
+class KnownDraw:
     """The draw of a leaf, for two kinds of initializers.
 
     Attributes:
@@ -37,7 +37,7 @@ class Known:
         return self.with_axes if has_axes else self.draw
 
 
-def known_draws(tree: Any, layers: Any) -> list[Known | None]:
+def known_draws(tree: Any, layers: Any) -> list[KnownDraw | None]:
     """Returns the known draw of each leaf of a tree, in order, or None.
 
     A draw is known for the leaves of an Equinox layer (by its class), for the leaves
@@ -49,17 +49,17 @@ def known_draws(tree: Any, layers: Any) -> list[Known | None]:
     """
     equinox, nnx = _layouts(layers, *_EQUINOX), _layouts(layers, *_NNX)
 
-    def known(parts: Parts, leaf: Any) -> Known | None:
+    def known(parts: Parts, leaf: Any) -> KnownDraw | None:
         if parts in equinox:
             layout = equinox[parts]
             stored = Layout.plain(leaf.shape[layout.stacked :], layout.stacked)
-            return Known(*(from_layout(x, leaf.shape) for x in (layout, stored)))
+            return KnownDraw(*(from_layout(x, leaf.shape) for x in (layout, stored)))
         if isinstance(leaf, Drawn):
-            return Known(leaf.draw, leaf.draw)
+            return KnownDraw(leaf.draw, leaf.draw)
         if parts not in nnx:
             return None
         draw = from_layout(nnx[parts], leaf.shape)
-        return Known(draw, draw)
+        return KnownDraw(draw, draw)
 
     return list(map(known, parts_of(tree), jax.tree.leaves(tree)))
 

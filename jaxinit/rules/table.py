@@ -92,7 +92,7 @@ def _measure(
     leaves = jax.tree.leaves(assignment.tree)
     given = [row for row in rows if row.initializer is not None]
     drawn = [row for row in rows if _is_drawn(leaves[row.index])]
-    held = [row for row in rows if _is_held(leaves[row.index])]
+    held = [row for row in rows if _is_concrete(leaves[row.index])]
 
     def samples(key: jax.Array) -> tuple[list[jax.Array], list[jax.Array]]:
         results: dict[Source, list[jax.Array]] = {}
@@ -122,7 +122,7 @@ def _is_drawn(leaf: Any) -> bool:
     return isinstance(leaf, Drawn) and not _is_key(leaf) and leaf.is_independent
 
 
-def _is_held(leaf: Any) -> bool:
+def _is_concrete(leaf: Any) -> bool:
     """True for a concrete array of numbers that this process can read."""
     if isinstance(leaf, jax.ShapeDtypeStruct) or is_traced(leaf) or _is_key(leaf):
         return False
