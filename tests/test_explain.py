@@ -28,6 +28,10 @@ def large():  # would not fit into memory
 def shapes():
     return jax.eval_shape(linen)
 
+def attention():
+    heads = nn.MultiHeadDotProductAttention(2, qkv_features=8)
+    return jaxinit.eval_shape(heads.init, jax.random.key(0), jnp.ones((1, 3, 8)))
+
 def network():
     return nnx.Linear(8, 4, rngs=nnx.Rngs(0))
 
@@ -87,6 +91,30 @@ def test_explain(capsys, rules, factory, paths):
     for line in out[1:]:
         made = "1 **/bias  Zeros()" if "bias" in line else "-          the model's own"
         assert made in line
+
+
+def test_a_factory_may_return_shapes_that_know_their_draws(capsys, rules):
+    path = rules({"**/kernel": "he_normal"})
+    out = run(capsys, "explain", "rules_models:attention", "--rules", path)
+    (line,) = (line for line in out if line.startswith("params/query/kernel"))
+    assert "float32[8, 2, 4]  (8, 8)" in line  # stored shape, and shape of the draw
+
+
+def test_explain_matches_and_tries_each_rule_once(capsys, rules, monkeypatch):
+    assigned, tried = [], []
+    assign, he_normal = jaxinit.Rules.assign, jaxinit.HeNormal.__call__
+
+    def count(*args):
+        tried.append(args)
+        return he_normal(*args)
+
+    monkeypatch.setattr(jaxinit.HeNormal, "__call__", count)
+    monkeypatch.setattr(
+        jaxinit.Rules, "assign", lambda *args: assigned.append(args) or assign(*args)
+    )
+    path = rules({"**/bias": "he_normal"})
+    run(capsys, "explain", "rules_models:linen", "--rules", path, code=1)
+    assert (len(assigned), len(tried)) == (1, 1)
 
 
 def test_a_dead_rule_is_exit_code_1(capsys, rules):
@@ -170,7 +198,7 @@ def test_a_factory_that_returns_no_arrays(capsys, rules):
             capsys, "explain", f"rules_models:{name}", "--rules", "rules.json"
         )
         assert f"rules_models:{name} returned no arrays" in line and kind in line
-        assert not kind or "jax.eval_shape(model.init, key, x)" in line
+        assert "jaxinit.eval_shape(model.init, key, x)" in line
 
 
 def test_regular_expressions_need_a_flag(capsys, rules):

@@ -11,6 +11,7 @@ import jax
 import jaxinit
 
 from ..planning.arguments import is_array
+from ..rules.table import render
 from .usage import UsageError
 
 
@@ -21,33 +22,40 @@ def explain(factory: str, rules: Path, *, allow_regex: bool = False) -> int:
         factory: ``MODULE:FACTORY``, a function without arguments that returns the
             parameters or their shapes. It is traced: nothing is computed.
         rules: File of the rules.
-        allow_regex: Whether they may be regular expressions.
+        allow_regex: True to accept regular expressions in the rules.
 
     Returns:
-        0, or 1 if a rule makes no leaf or an initializer cannot serve one.
+        0, or 1 if a rule makes no leaf or an initializer cannot make its leaf.
 
     Raises:
         UsageError: If the factory or the file cannot be used.
     """
     given = load_rules(rules, allow_regex)
     try:
-        found = jaxinit.eval_shape(find(factory))
+        shapes = jaxinit.eval_shape(find(factory))
     except UsageError:
         raise
-    except Exception as e:  # whatever the user's code raises; 1 means something else
+    except Exception as e:  # the user's code may raise anything; no verdict on rules
         traceback.print_exc()
         raise UsageError(f"{factory} failed: {type(e).__name__}") from None
-    check_arrays(factory, found)
+    leaves = jax.tree.leaves(shapes)
+    if not any(map(is_array, leaves)):
+        kinds = sorted({type(leaf).__name__ for leaf in leaves})
+        instead = f" but {', '.join(kinds[:3])}" if kinds else ""
+        raise UsageError(
+            f"{factory} returned no arrays{instead}; return the parameters or their "
+            "shapes, as jaxinit.eval_shape(model.init, key, x)"
+        )
     try:
-        given.explain(found)
-        assignment = given.assign(found)
+        assignment = given.assign(shapes)
+        print(render(assignment))
     except (TypeError, ValueError) as e:
         raise UsageError(e) from None
     return 1 if assignment.idle() or assignment.unfit() else 0
 
 
 def load_rules(path: Path, allow_regex: bool) -> jaxinit.Rules:
-    """The rules of a file, or an error of one line."""
+    """Loads the rules of a file."""
     try:
         return jaxinit.Rules.load(path, allow_regex=allow_regex)
     except OSError as e:
@@ -57,7 +65,7 @@ def load_rules(path: Path, allow_regex: bool) -> jaxinit.Rules:
 
 
 def find(factory: str) -> Any:
-    """The function that ``MODULE:FACTORY`` names, from the current folder too."""
+    """Imports the function that ``MODULE:FACTORY`` names; the current folder counts."""
     module, _, name = factory.partition(":")
     if not module or not name:
         raise UsageError(f"{factory!r} names no factory; write MODULE:FACTORY")
@@ -72,16 +80,3 @@ def find(factory: str) -> Any:
     if not callable(found):
         raise UsageError(f"{factory} is not callable")
     return found
-
-
-def check_arrays(factory: str, found: Any) -> None:
-    """Refuses what has no arrays, as a module that was not initialized."""
-    leaves = jax.tree.leaves(found)
-    if any(map(is_array, leaves)):
-        return
-    kinds = sorted({type(leaf).__name__ for leaf in leaves})
-    instead = f" but {', '.join(kinds[:3])}" if kinds else ""
-    raise UsageError(
-        f"{factory} returned no arrays{instead}; return the parameters or their "
-        "shapes, as jax.eval_shape(model.init, key, x)"
-    )

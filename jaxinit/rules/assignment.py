@@ -72,6 +72,7 @@ class Assignment:
         self._rules = rules
         self._matchers = [compile_pattern(pattern) for pattern, _ in rules.rules]
         self._draws: dict[Any, Callable[..., jax.Array]] = {}
+        self._reasons: dict[Any, str | None] = {}
         leaves = jax.tree.leaves(tree)
         all_parts = parts_of(tree)
         arrays = [i for i, leaf in enumerate(leaves) if is_array(leaf)]
@@ -168,15 +169,14 @@ class Assignment:
 
         Initializers are traced and not run.
         """
-        reasons: dict[Any, str | None] = {}
         found: dict[str, str] = {}
         for row in self.rows if rows is None else rows:
             if row.initializer is None:
                 continue
             kind = _kind(row)
-            if kind not in reasons:
-                reasons[kind] = self._reason(row)
-            reason = reasons[kind]
+            if kind not in self._reasons:
+                self._reasons[kind] = self._reason(row)
+            reason = self._reasons[kind]
             if reason is not None:
                 found[row.path] = reason
         return found

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from .._compat import bypasses_plan
+from .._compat import bypasses_plan, is_traced
 from ..planning.plan import Plan, Progress
 from .leaf_keys import base_key
 from .rules import Rules, as_rules
@@ -40,6 +40,8 @@ def eval_shape(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         >>> round(float(w.std()) * 768**0.5, 2)
         1.0
     """
+    # The result would keep a tracer beyond its trace: a struct goes in its place.
+    args, kwargs = jax.tree.map(_untraced, (args, kwargs))
     shapes, _ = trace(fn, args, kwargs)
     return shapes
 
@@ -156,3 +158,7 @@ def init(
         return fn(*args, **kwargs)
     made = plan(fn, *args, out_shardings=out_shardings, progress=progress, **kwargs)
     return made(*args, **kwargs)
+
+
+def _untraced(x: Any) -> Any:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype) if is_traced(x) else x
