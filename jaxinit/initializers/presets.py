@@ -12,7 +12,7 @@ from .base import Initializer, unless_axes_are_named
 from .variance_scaling import draw_by_fans
 
 # Scale, mode and distribution that each preset passes to `variance_scaling`.
-_PRESETS = {
+PRESETS = {
     "lecun_normal": (1.0, "fan_in", "truncated_normal"),
     "lecun_uniform": (1.0, "fan_in", "uniform"),
     "glorot_normal": (1.0, "fan_avg", "truncated_normal"),
@@ -34,7 +34,7 @@ def draw_preset(
 
     ``draw`` holds the key, the shape, the dtype and the sharding.
     """
-    scale, mode, distribution = _PRESETS[name]
+    scale, mode, distribution = PRESETS[name]
     return draw_by_fans(
         name,
         draw,
