@@ -1,4 +1,4 @@
-"""The command ``jaxinit``: a demo, rules explained, the catalogue, one initializer."""
+"""The command ``jaxinit``: parses its arguments and runs one of four commands."""
 
 import argparse
 import os
@@ -14,8 +14,7 @@ from .cli.arguments import Parser
 from .cli.catalogue import catalogue
 from .cli.demo import MODELS, demo
 from .cli.explain import explain
-from .cli.plot import plot
-from .cli.show import draw, lines, summarize
+from .cli.show import draw, lines, plot, summarize
 from .cli.usage import UsageError
 
 _SIGPIPE = 141
@@ -28,9 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Its arguments; None for those of the process.
 
     Returns:
-        Exit code: 0, 1 if the demo's checks failed or the rules do not suit what
-        they explain, 2 for a bad argument, a file or factory that fails, or a fault
-        of the library, 141 if nobody reads the output, as a shell gives it.
+        Exit code: 0; 1 if a check of the demo failed or the rules do not fit the
+        model; 2 for a bad argument, a file or factory that fails, or a fault of the
+        library; 141 if nobody reads the output, which is the code that shells use.
     """
     try:
         args = _parser().parse_args(argv)
@@ -44,10 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("jaxinit: out of memory", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # Nobody reads on, as in "list | head". What is left to flush goes nowhere.
+        # The reader left, as in "list | head". The rest of the output goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _SIGPIPE
-    except Exception:  # a fault of ours; 1 means something else
+    except Exception:  # a fault of the library; code 1 has another meaning
         traceback.print_exc()
         return 2
 
@@ -95,12 +94,12 @@ def _add_demo(p: argparse.ArgumentParser) -> None:
         default="float32",
         help="dtype of the parameters",
     )
-    p.add_argument("--seed", type=arguments.seed, default=0, help="of the key")
+    p.add_argument("--seed", type=arguments.seed, default=0, help="seed of the key")
     p.add_argument(
         "--config",
         type=Path,
         metavar="FILE",
-        help="JSON config, read if it exists and written if not",
+        help="JSON config of the initializers, read if it exists and written if not",
     )
     p.add_argument(
         "--rules",
@@ -138,12 +137,12 @@ def _add_allow_regex(p: argparse.ArgumentParser) -> None:
 
 
 def _add_show(p: argparse.ArgumentParser) -> None:
-    p.add_argument("name", help="a registered name, as he_normal; see list")
+    p.add_argument("name", help="a registered name such as he_normal; see list")
     p.add_argument(
-        "--shape", type=arguments.shape, default=(512, 256), help="as 512,256"
+        "--shape", type=arguments.shape, default=(512, 256), help="such as 512,256"
     )
     p.add_argument(
-        "--dtype", type=arguments.dtype, default="float32", help="as bfloat16"
+        "--dtype", type=arguments.dtype, default="float32", help="such as bfloat16"
     )
     p.add_argument(
         "--set",
@@ -155,10 +154,15 @@ def _add_show(p: argparse.ArgumentParser) -> None:
         help="an argument of the initializer, in JSON: stddev=0.02",
     )
     p.add_argument(
-        "--seed", type=arguments.seed, help="of the key (default: the initializer's, 0)"
+        "--seed",
+        type=arguments.seed,
+        help="seed of the key (default: the initializer's, or 0)",
     )
     p.add_argument(
-        "--plot", type=arguments.png, metavar="FILE.png", help="histogram and spectrum"
+        "--plot",
+        type=arguments.png,
+        metavar="FILE.png",
+        help="a picture of histogram and spectrum",
     )
     p.set_defaults(run=_show)
 
@@ -196,7 +200,7 @@ def _show(args: argparse.Namespace) -> int:
     if args.plot is not None:
         title = f"{init!r}, shape {args.shape}, {args.dtype.name}"
         plot(args.plot, title, values, summary)
-    print(*lines(init, args.shape, args.dtype, summary), sep="\n")
+    print(*lines(init, values, args.dtype, summary), sep="\n")
     return 0
 
 

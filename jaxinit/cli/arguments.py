@@ -1,8 +1,9 @@
-"""Texts of the command line as shapes, dtypes and initializers."""
+"""Parses the arguments of the command line."""
 
 import argparse
 import contextlib
 import difflib
+import re
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +15,9 @@ import numpy as np
 import jaxinit
 
 from .. import _files
-from .usage import UsageError
+from .usage import UsageError, usage_errors
 
+_SHAPE = r"\(\s*\)|\(?\s*\d+(\s*,\s*\d+)*\s*,?\s*\)?"
 _DTYPES = (
     *("float32", "bfloat16", "float16", "float64", "complex64", "complex128"),
     *("float8_e4m3fn", "float8_e5m2", "int8", "int16", "int32", "int64", "bool"),
@@ -23,45 +25,39 @@ _DTYPES = (
 
 
 def shape(text: str) -> tuple[int, ...]:
-    """``512,256`` or ``(512, 256)``; ``()`` for a scalar."""
-    inner = text.strip().removeprefix("(").removesuffix(")").removesuffix(",").strip()
-    try:
-        dims = tuple(int(d) for d in inner.split(",")) if inner else ()
-    except ValueError:
-        dims = (-1,)
-    if not (inner or "(" in text) or any(d < 0 for d in dims):
+    """Parses ``512,256`` or ``(512, 256)``; ``()`` is the shape of a scalar."""
+    if not re.fullmatch(_SHAPE, text.strip()):
         raise ArgumentTypeError(f"{text!r} is no shape; write 512,256")
-    return dims
+    return tuple(map(int, re.findall(r"\d+", text)))
 
 
 def dtype(text: str) -> np.dtype[Any]:
-    """A dtype that JAX knows by name."""
+    """Parses the name of a dtype."""
     with contextlib.suppress(TypeError, ValueError, SyntaxError):
         known = jnp.dtype(text)
         if jnp.issubdtype(known, jnp.number) or known == np.bool_:
             return known
     close = difflib.get_close_matches(text, _DTYPES, n=2)
-    hint = f"; did you mean {' or '.join(close)}?" if close else f"; try {_DTYPES[0]}"
+    hint = f"; did you mean {' or '.join(close)}?" if close else "; try float32"
     raise ArgumentTypeError(f"{text!r} is no dtype of numbers{hint}")
 
 
 def positive(text: str) -> int:
-    """An int of at least 1."""
+    """Parses a whole number above 0."""
     if text.isascii() and text.isdigit() and int(text) > 0:
         return int(text)
     raise ArgumentTypeError(f"{text!r} is no whole number above 0")
 
 
 def seed(text: str) -> int:
-    """A seed of `jax.random.key`."""
-    with contextlib.suppress(ValueError):
-        if 0 <= int(text) < 2**32:
-            return int(text)
+    """Parses a seed of `jax.random.key`."""
+    if text.isascii() and text.isdigit() and int(text) < 2**32:
+        return int(text)
     raise ArgumentTypeError(f"{text!r} is no whole number from 0 to 2**32 - 1")
 
 
 def png(text: str) -> Path:
-    """A file name that says what will be in it."""
+    """Parses the name of a .png file."""
     path = Path(text)
     if path.suffix.lower() != ".png":
         raise ArgumentTypeError(f"{text!r} is no name of a .png file")
@@ -69,7 +65,7 @@ def png(text: str) -> Path:
 
 
 def setting(text: str) -> tuple[str, Any]:
-    """``stddev=0.02``: a name and a value in JSON, or a bare word."""
+    """Parses ``stddev=0.02``: a name and a value, which is JSON or a bare word."""
     name, equals, value = text.partition("=")
     if not name.strip() or not equals:
         raise ArgumentTypeError(f"{text!r} is no setting; write stddev=0.02")
@@ -80,20 +76,18 @@ def setting(text: str) -> tuple[str, Any]:
 
 
 def initializer(name: str, settings: Sequence[tuple[str, Any]]) -> Any:
-    """The initializer registered under ``name``, with arguments set."""
+    """Builds the initializer registered under ``name`` with these arguments."""
     repeated = [n for n, _ in settings if [m for m, _ in settings].count(n) > 1]
     if repeated:
         raise UsageError(f"argument --set: {repeated[0]} is set more than once")
     config = {"module": "jaxinit", "class_name": name, "config": dict(settings)}
-    try:
+    with usage_errors(f"build {name}"):
         return jaxinit.deserialize(config)
-    except (TypeError, ValueError, OverflowError) as e:
-        raise UsageError(e) from None
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports an error by exception, in one line."""
+    """An argument parser that raises a `UsageError` instead of exiting."""
 
     def error(self, message: str) -> Any:
-        """Raises it."""
+        """Raises the error, which main prints in one line."""
         raise UsageError(f"{message} (see {self.prog} --help)")

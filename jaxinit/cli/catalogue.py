@@ -9,17 +9,19 @@ import jaxinit
 
 
 def catalogue() -> Iterator[str]:
-    """Lines: identifiers, call with its defaults, and what it does."""
-    by_class: dict[type, list[str]] = {}
+    """Lines for each class: its names, its call with the defaults, its first line."""
+    names: dict[Any, list[str]] = {}
     for name, cls in jaxinit.names().items():
-        by_class.setdefault(cls, []).append(name)
-    for cls in sorted(by_class, key=lambda cls: cls.__name__):
-        names = sorted(by_class[cls], key=lambda name: (not name.islower(), name))
-        yield ", ".join(names)
-        yield from _wrapped(_call(cls))
-        yield from _wrapped(_summary(cls))
-    yield ""
-    yield f"{len(by_class)} initializers; try: python -m jaxinit show he_normal"
+        names.setdefault(cls, []).append(name)
+    for cls in sorted(names, key=lambda cls: cls.__name__):
+        yield ", ".join(sorted(names[cls], key=lambda name: (not name.islower(), name)))
+        doc = (cls.function or cls).__doc__ or ""
+        summary = doc.strip().partition("\n")[0].partition(". ")[0].replace("`", "")
+        for text in (_call(cls), summary):
+            yield from textwrap.wrap(
+                text, 88, initial_indent=" " * 4, subsequent_indent=" " * 8
+            )
+    yield f"\n{len(names)} initializers; try: jaxinit show he_normal"
 
 
 def _call(cls: type) -> str:
@@ -28,15 +30,3 @@ def _call(cls: type) -> str:
         for f in dataclasses.fields(cls)
     ]
     return f"{cls.__name__}({', '.join(fields)})"
-
-
-def _summary(cls: Any) -> str:
-    doc = (cls.function or cls).__doc__ or ""
-    return doc.strip().partition("\n")[0].partition(". ")[0].replace("`", "")
-
-
-def _wrapped(text: str) -> list[str]:
-    indent = " " * 4
-    return textwrap.wrap(
-        text, 88, initial_indent=indent, subsequent_indent=indent + " " * 4
-    )

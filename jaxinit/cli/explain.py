@@ -12,23 +12,14 @@ import jaxinit
 
 from ..planning.arguments import is_array
 from ..rules.table import render
-from .usage import UsageError
+from .usage import UsageError, usage_errors
 
 
 def explain(factory: str, rules: Path, *, allow_regex: bool = False) -> int:
     """Prints the table of leaf, rule and initializer.
 
-    Args:
-        factory: ``MODULE:FACTORY``, a function without arguments that returns the
-            parameters or their shapes. It is traced: nothing is computed.
-        rules: File of the rules.
-        allow_regex: True to accept regular expressions in the rules.
-
-    Returns:
-        0, or 1 if a rule makes no leaf or an initializer cannot make its leaf.
-
-    Raises:
-        UsageError: If the factory or the file cannot be used.
+    The factory is traced: nothing is computed. Returns 1 if a rule makes no leaf or an
+    initializer cannot make its leaf, else 0.
     """
     given = load_rules(rules, allow_regex)
     try:
@@ -40,28 +31,22 @@ def explain(factory: str, rules: Path, *, allow_regex: bool = False) -> int:
         raise UsageError(f"{factory} failed: {type(e).__name__}") from None
     leaves = jax.tree.leaves(shapes)
     if not any(map(is_array, leaves)):
-        kinds = sorted({type(leaf).__name__ for leaf in leaves})
-        instead = f" but {', '.join(kinds[:3])}" if kinds else ""
+        kinds = ", ".join(sorted({type(leaf).__name__ for leaf in leaves})[:3])
         raise UsageError(
-            f"{factory} returned no arrays{instead}; return the parameters or their "
-            "shapes, as jaxinit.eval_shape(model.init, key, x)"
+            f"{factory} returned no arrays but {kinds or 'nothing'}; return the "
+            "parameters, or shapes as of jaxinit.eval_shape(model.init, key, x)"
         )
-    try:
+    with usage_errors(f"explain {factory}"):
         assignment = given.assign(shapes)
-        print(render(assignment))
-    except (TypeError, ValueError) as e:
-        raise UsageError(e) from None
+        text = render(assignment)
+    print(text)
     return 1 if assignment.idle() or assignment.unfit() else 0
 
 
 def load_rules(path: Path, allow_regex: bool) -> jaxinit.Rules:
     """Loads the rules of a file."""
-    try:
+    with usage_errors(f"read {path}"):
         return jaxinit.Rules.load(path, allow_regex=allow_regex)
-    except OSError as e:
-        raise UsageError(f"cannot read {path}: {e.strerror}") from None
-    except (TypeError, ValueError, ImportError) as e:
-        raise UsageError(e) from None
 
 
 def find(factory: str) -> Any:

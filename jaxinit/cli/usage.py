@@ -1,6 +1,8 @@
-"""Errors that the user can mend, and where they commonly come from."""
+"""Errors that the user can correct, and where they come from."""
 
+import contextlib
 import importlib
+from collections.abc import Generator
 from pathlib import Path
 from types import ModuleType
 
@@ -11,27 +13,34 @@ _MOST = 2000  # characters of an error
 
 
 class UsageError(Exception):
-    """A bad argument or a missing extra: one line, and exit code 2."""
+    """A bad argument, a bad file or a missing extra: one line, and exit code 2."""
 
     def __init__(self, message: object) -> None:
-        """Folds ``message`` into one line."""
+        """Puts ``message`` on one line."""
         super().__init__(printable(" ".join(str(message).split()), _MOST))
 
 
+@contextlib.contextmanager
+def usage_errors(task: str) -> Generator[None]:
+    """Makes a `UsageError` of an error; one of the disk says that ``task`` failed."""
+    try:
+        yield
+    except OSError as e:
+        raise UsageError(f"cannot {task}: {e.strerror}") from None
+    except (TypeError, ValueError, OverflowError, ImportError) as e:
+        raise UsageError(e) from None
+
+
 def require(module: str, extra: str) -> ModuleType:
-    """The module, or an error that names the extra that brings it."""
+    """Imports a module; an error names the extra that installs it."""
     try:
         return importlib.import_module(module)
     except ImportError as e:
-        package = module.partition(".")[0]
-        raise UsageError(
-            f"this command needs {package} ({e}): pip install 'jaxinit[{extra}]'"
-        ) from None
+        package, cure = module.partition(".")[0], f"pip install 'jaxinit[{extra}]'"
+        raise UsageError(f"this command needs {package} ({e}): {cure}") from None
 
 
 def write_whole(path: Path, data: bytes) -> None:
     """Writes a file, or says in one line why not."""
-    try:
+    with usage_errors(f"write {path}"):
         _files.write_whole(path, data)
-    except OSError as e:
-        raise UsageError(f"cannot write {path}: {e.strerror}") from None
