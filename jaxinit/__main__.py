@@ -168,19 +168,9 @@ def _add_show(p: argparse.ArgumentParser) -> None:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    dtype = arguments.dtype(args.dtype)
-    with x64_for(dtype):
-        return demo(
-            args.model,
-            layers=args.layers,
-            width=args.width,
-            vocab=args.vocab,
-            dtype=dtype,
-            seed=args.seed,
-            config=args.config,
-            rules=args.rules,
-            allow_regex=args.allow_regex,
-        )
+    args.dtype = arguments.dtype(args.dtype)
+    with x64_for(args.dtype):
+        return demo(args)
 
 
 def _explain(args: argparse.Namespace) -> int:

@@ -180,10 +180,12 @@ def test_demo_with_rules(capsys, rules):
     path = rules({"**/head/kernel": "lecun_uniform", "params/dense_0/bias": "ones"})
     out = run(capsys, "demo", *TINY["mlp"], "--rules", path)
     found = table(out)
-    assert found["head/kernel", "32,10"][0] == "LecunUniform()"
-    assert found["dense_*/bias", "32"][0] in ("Ones()", "Zeros()")
-    assert found["dense_*/kernel", "32,32"][0] == "HeNormal()"
-    assert "jit(init)'s are equal, bit for bit." in "\n".join(out)
+    head, dense = "rule 1 **/head/kernel", "rule 2 params/dense_0/bias"
+    assert found["head/kernel", "32,10"][0] == f"{head}: LecunUniform()"
+    assert found["dense_*/bias", "32"][:2] == [f"{dense}: Ones()", "1"]
+    assert found["**/bias", "various"][:2] == ["bias: Zeros()", "2"]
+    assert found["dense_*/kernel", "32,32"][0] == "kernel: HeNormal()"
+    assert "Parameters by jit(init): 6 of 6 equal, bit for bit" in out
     assert out[-1].startswith("All checks passed")
     path = rules({"dense_0/*": "zeros"})
     err = refused(capsys, "demo", *TINY["mlp"], "--rules", path)

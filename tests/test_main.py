@@ -17,7 +17,7 @@ import pytest
 import jaxinit
 from cases import CASES
 from jaxinit.__main__ import main
-from jaxinit.cli import recipes
+from jaxinit.cli import demo, recipes
 from jaxinit.cli.expected import expected_stddev
 from jaxinit.cli.rows import rows, stddev_and_error
 from jaxinit.cli.show import PERCENT, summarize
@@ -49,15 +49,20 @@ def refused(capsys, *argv):
 
 
 def table(lines):
-    """The demo's rows by (path, shape): [initializer, count, expected, ...]."""
-    found = [line.split() for line in lines if line.endswith((" ok", " WRONG"))]
-    return {(row[0], row[1]): row[2:] for row in found}
+    """The demo's rows by (path, shape): [maker, arrays, expected, measured, ...]."""
+    found, maker = {}, ""
+    for line in lines:
+        if line.endswith((" ok", " WRONG")):
+            path, shape, *cells = line.split()
+            found[path, shape] = [maker, *cells]
+        else:
+            maker = line
+    return found
 
 
 @pytest.fixture
 def extra_flax():
     pytest.importorskip("flax")
-    pytest.importorskip("rich")
 
 
 # demo
@@ -68,16 +73,24 @@ def test_demo_of_gpt2(capsys, extra_flax, tmp_path):
     out = run(capsys, "demo", *TINY["gpt2"], "--config", path)
     arrays = 2 + 2 * 12 + 2
     assert out[0] == "gpt2: 2 layers, width 64, vocabulary 300, float32"
-    assert f"{arrays} arrays equal, bit for bit" in "\n".join(out)
-    residual = "RandomNormal(stddev=0.01)"
+    equal = f"{arrays} of {arrays} equal, bit for bit"
+    assert f"Parameters by that config: {equal}" in out
+    assert f"Parameters by jit(init): {equal}" in out
+    assert "Config, read again: initializers equal" in out
+    residual = "residual: RandomNormal(stddev=0.01)"
+    token = "embedding: RandomNormal(stddev=0.02)"
     found = table(out)
     expected = {
-        ("token/embedding", "300,64"): ["RandomNormal(stddev=0.02)", "1", "0.02000"],
-        ("position/embedding", "1024,64"): [residual, "1", "0.01000"],
+        ("token/embedding", "300,64"): [token, "1", "0.02000"],
+        ("position/embedding", "1024,64"): [
+            "position: RandomNormal(stddev=0.01)",
+            "1",
+            "0.01000",
+        ],
         ("block_*/attn/out/kernel", "64,64"): [residual, "2", "0.01000"],
         ("block_*/down/kernel", "256,64"): [residual, "2", "0.01000"],
-        ("block_*/attn/qkv/bias", "192"): ["Zeros()", "2", "0"],
-        ("norm/scale", "64"): ["Ones()", "1", "0"],
+        ("**/bias", "various"): ["bias: Zeros()", "13", "0"],
+        ("**/scale", "64"): ["scale: Ones()", "5", "0"],
     }
     for place, row in expected.items():
         assert found[place][:3] == row
@@ -86,14 +99,13 @@ def test_demo_of_gpt2(capsys, extra_flax, tmp_path):
         assert found[place][-1] == "ok"
     assert sum(int(row[1]) for row in found.values()) == arrays
     assert max(map(len, out)) <= 100
-    for name in ("first call, compiling", "again, compiled"):
+    for name in ("jaxinit.plan, ", "jit(init)  ", "jit(init), Flax's own"):
         (line,) = (line for line in out if line.startswith(name))
-        assert all(float(seconds) >= 0 for seconds in line.split()[-3:])
-    assert "jit(init)'s are equal, bit for bit." in "\n".join(out)
+        assert all(float(seconds) >= 0 for seconds in line.split()[-2:])
     assert out[-1].startswith("All checks passed")
     configs = json.loads(path.read_text())
     written = {role: jaxinit.deserialize(c) for role, c in configs.items()}
-    assert written == recipes.gpt2(2)
+    assert written == {role: init for _, role, init in recipes.roles("gpt2", 2)}
     assert written["residual"].stddev == 0.02 / math.sqrt(4)
     assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
 
@@ -103,13 +115,14 @@ def test_demo_of_resnet50(capsys, extra_flax):
     found = table(out)
     assert out[0].endswith("1 layers, width 8, bfloat16")
     assert found["block_*/conv_2/kernel", "3,3,8,8"][2] == f"{math.sqrt(2 / 72):.4g}"
-    assert found["block_*/norm_3/scale", "32"][0] == "Zeros()"
-    assert found["stem_norm/scale", "8"][0] == "Ones()"
+    assert found["block_*/norm_3/scale", "32"][0] == "residual_scale: Zeros()"
+    assert found["**/scale", "various"][:2] == ["scale: Ones()", "4"]
 
 
 def test_demo_reads_an_existing_config(capsys, extra_flax, tmp_path):
     path = tmp_path / "config.json"
-    mine = recipes.mlp(2) | {"kernel": jaxinit.LecunUniform(), "head": jaxinit.Zeros()}
+    mine = {role: init for _, role, init in recipes.roles("mlp", 2)}
+    mine |= {"kernel": jaxinit.LecunUniform(), "head": jaxinit.Zeros()}
     recipes.write(path, mine)
     before = path.read_bytes()
     out = run(capsys, *MLP, "--config", path, "--dtype", "float64", "--seed", "3")
@@ -117,8 +130,8 @@ def test_demo_reads_an_existing_config(capsys, extra_flax, tmp_path):
     assert f"Config: read from {path}" in out
     found = table(out)
     kernel = found["dense_*/kernel", "784,32"]
-    assert kernel[:3] == ["LecunUniform()", "1", f"{784**-0.5:.4g}"]
-    assert found["head/kernel", "32,10"][0] == "Zeros()"
+    assert kernel[:3] == ["kernel: LecunUniform()", "1", f"{784**-0.5:.4g}"]
+    assert found["head/kernel", "32,10"][0] == "head: Zeros()"
 
 
 def test_demo_leaves_nothing_behind(capsys, extra_flax, tmp_path, monkeypatch):
@@ -130,10 +143,19 @@ def test_demo_leaves_nothing_behind(capsys, extra_flax, tmp_path, monkeypatch):
 
 
 def test_demo_fails_where_arrays_differ(capsys, extra_flax, monkeypatch):
-    monkeypatch.setattr("jaxinit.cli.demo.is_same", lambda a, b: a.ndim == 1)
+    made, timed = [], demo.timed
+
+    def disturbed(*args):
+        *found, arrays = timed(*args)
+        made.append({path: x + (x.ndim > 1) * len(made) for path, x in arrays.items()})
+        return *found, made[-1]
+
+    monkeypatch.setattr("jaxinit.cli.demo.timed", disturbed)
     out = run(capsys, *MLP, code=1)
-    assert "  parameters      3 of 6 arrays equal, bit for bit" in out
-    assert "  DIFFERENT       head/kernel" in out
+    kernels = "dense_0/kernel, dense_1/kernel, head/kernel"
+    line = f"3 of 6 equal, bit for bit; DIFFERENT: {kernels}"
+    assert f"Parameters by that config: {line}" in out
+    assert f"Parameters by jit(init): {line}" in out
     assert out[-1].startswith("A CHECK FAILED")
 
 
@@ -176,9 +198,8 @@ def test_demo_refuses_a_bad_config(capsys, extra_flax, tmp_path, text, why):
     assert path.read_text(encoding="latin-1") == text
 
 
-@pytest.mark.parametrize("missing", ["flax.linen", "rich"])
-def test_demo_without_its_extra(capsys, extra_flax, monkeypatch, missing):
-    monkeypatch.setitem(sys.modules, missing, None)
+def test_demo_without_its_extra(capsys, extra_flax, monkeypatch):
+    monkeypatch.setitem(sys.modules, "flax.linen", None)
     assert "pip install 'jaxinit[flax]'" in refused(capsys, *MLP)
 
 
@@ -214,13 +235,21 @@ def test_rows_of_unknown_and_custom_initializers():
         def sample(self, key, shape, dtype):
             return jnp.ones(shape, dtype)
 
-    (row,) = rows({"a_1/b": np.ones(3)}, {"a_1/b": Own()})
-    assert (row.path, row.expected, row.off, row.is_right) == (
-        "a_*/b",
-        None,
-        None,
-        True,
-    )
+    (row,) = rows({"a_1/b": np.ones(3)}, {"a_1/b": ("role", Own())})
+    assert (row.path, row.expected, row.off) == ("a_*/b", None, None)
+    assert row.is_right and "unknown" in row.cells()
+
+
+@pytest.mark.parametrize("value", [0.3, [0.3, -0.3, 0.3]])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, np.float32])
+def test_rounding_of_a_constant_is_right(value, dtype):
+    init = jaxinit.Constant(value)
+    params = {f"a_{i}/b": np.asarray(init(None, (7, 3), dtype)) for i in range(2)}
+    (row,) = rows(params, dict.fromkeys(params, ("role", init)))
+    assert row.arrays == 2 and row.is_right
+    wrong = {path: 1.1 * leaf + leaf[0, 0] for path, leaf in params.items()}
+    wrong["a_1/b"][0, 0] *= 1.1
+    assert not rows(wrong, dict.fromkeys(wrong, ("role", init)))[0].is_right
 
 
 # list

@@ -1,11 +1,12 @@
-"""``demo``: a model initialized from a config, twice, measured and timed."""
+"""``demo``: initializes a model from a config, measures it and times it."""
 
+import argparse
 import functools
-import math
 import os
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,236 +16,158 @@ import numpy as np
 
 import jaxinit
 
+from ..rules.table import columns
 from . import recipes
 from .explain import load_rules
-from .rows import rows
+from .rows import TOLERANCE, Makers, lines, rows
 from .usage import UsageError, require
 
-Inits = Mapping[str, Callable[..., jax.Array]]
-Make = Callable[[Inits], Any]  # initializers by role -> model
-
+_MODELS = {  # class, and the shape and dtype of its input
+    "gpt2": ("GPT", (1, 8), jnp.int32),
+    "resnet50": ("ResNet", (1, 64, 64, 3), jnp.float32),
+    "mlp": ("MLP", (1, 784), jnp.float32),
+}
+MODELS = tuple(_MODELS)
 _MOST_PARAMETERS = 2_000_000_000
 _MOST_BLOCKS = 16  # of ResNet-50
-MODELS = tuple(recipes.RECIPES)
-_CLASSES = {"gpt2": "GPT", "resnet50": "ResNet", "mlp": "MLP"}
-_INPUTS = {
-    "gpt2": ((1, 8), jnp.int32),
-    "resnet50": ((1, 64, 64, 3), jnp.float32),
-    "mlp": ((1, 784), jnp.float32),
-}
+Arrays = dict[str, np.ndarray]  # by path
 
 
-def demo(
-    model: str,
-    *,
-    layers: int | None,
-    width: int | None,
-    vocab: int | None,
-    dtype: np.dtype[Any],
-    seed: int,
-    config: Path | None,
-    rules: Path | None = None,
-    allow_regex: bool = False,
-) -> int:
-    """Runs the demo and prints it.
-
-    Args:
-        model: ``"gpt2"``, ``"resnet50"`` or ``"mlp"``.
-        layers: Number of blocks or hidden layers; None for the usual.
-        width: Width; None for the usual.
-        vocab: Vocabulary of ``"gpt2"``; None for the usual.
-        dtype: Of the parameters.
-        seed: Of the key.
-        config: Config file, read if it exists and written if not; None for a
-            temporary one.
-        rules: File of rules, which go before the config; or None.
-        allow_regex: Whether the rules may have regular expressions.
-
-    Returns:
-        0, or 1 if a check failed.
-
-    Raises:
-        UsageError: If an argument or the config is wrong, or an extra missing.
-    """
+def demo(args: argparse.Namespace) -> int:
+    """Runs the demo with the options of the command; returns 1 if a check failed."""
     start = time.perf_counter()
-    sizes = {"layers": layers, "width": width, "vocab": vocab}
-    sizes = {name: size for name, size in sizes.items() if size is not None}
-    if vocab is not None and model != "gpt2":
-        raise UsageError(f"argument --vocab: {model} has no vocabulary")
-    if model == "resnet50" and (layers or 1) > _MOST_BLOCKS:
-        raise UsageError(f"argument --layers: {model} has {_MOST_BLOCKS} blocks")
-    require("flax.linen", "flax")
-    require("rich", "flax")
-    from . import models, report
-
-    governed = None if rules is None else load_rules(rules, allow_regex)
-    cls = getattr(models, _CLASSES[model])
-    sizes.setdefault("layers", cls.layers)
-    recipe = recipes.RECIPES[model](sizes["layers"])
-
-    def make(inits: Inits) -> Any:
-        return cls(**sizes, param_dtype=dtype, **inits)
-
+    model = build(args)
+    key, x = jax.random.key(args.seed), jnp.zeros(*_MODELS[args.model][1:])
+    shapes = jaxinit.eval_shape(model.init, key, x)
+    sizes = [leaf.size for leaf in jax.tree.leaves(shapes["params"])]
+    text = f"{sum(sizes):,} parameters"
+    if sum(sizes) > _MOST_PARAMETERS:
+        raise UsageError(f"{text}; the demo stops at {_MOST_PARAMETERS:,}")
+    extra = [load_rules(args.rules, args.allow_regex)] if args.rules else []
+    by_rule = assign(extra[0], shapes, args.rules) if extra else {}
+    roles = recipes.roles(args.model, model.layers)
+    recipe = {role: initializer for _, role, initializer in roles}
     with tempfile.TemporaryDirectory() as folder:
-        path = config or Path(folder, "jaxinit-demo.json")
-        found = os.path.exists(path)  # unlike Path's, never raises
+        path = args.config or Path(folder, "jaxinit-demo.json")
+        found = os.path.exists(path)  # unlike Path.exists, it never raises
         if found:
             recipe = recipes.read(path, set(recipe))
-        x = jnp.zeros(*_INPUTS[model])
-        roles, shapes = survey(make, set(recipe), x)
-        size = sum(math.prod(shape) for shape in shapes)
-        if size > _MOST_PARAMETERS:
-            raise UsageError(
-                f"this model has {size:,} parameters; the demo stops at "
-                f"{_MOST_PARAMETERS:,}"
-            )
-        made: dict[str, Any] = {name: recipe[role] for name, role in roles.items()}
-        if governed is not None:
-            made |= ruled(governed, make({}), x)
-        if not found:
+        else:
             recipes.write(path, recipe)
-        report.heading(model, make({}), size, len(shapes))
-        report.config("read from" if found else "wrote", config, recipe)
-
-        key = jax.random.key(seed)
-        initializers = checked(recipe, path)
-        with report.progress() as progress:
-            planned, first, ours = build(make(initializers), key, x, governed, progress)
         reread = recipes.read(path, set(recipe))
-        _, second, _ = build(make(checked(reread, path)), key, x, governed)
-    changed = different(first, second)
-    same_config = recipe == reread
-    report.equality(same_config, len(first), changed)
-    del second
-    table = rows(first, made)
-    report.parameters(table)
-    by_jit, jitted = jit(make(initializers), key, x, governed)
-    unequal = different(first, by_jit)
-    del first, by_jit
-    _, flax = jit(make({}), key, x, None)
-    report.timings(ours, jitted, flax, len(planned.groups), unequal)
-    passed = same_config and not changed and not unequal
-    passed = passed and all(row.is_right for row in table)
-    report.conclusion(passed, time.perf_counter() - start)
+        by_role = assign(recipes.rules(roles, recipe), shapes, path, roles)
+
+    def init_by(recipe: recipes.Recipe) -> Callable[..., Any]:
+        init = model.init
+        for rules in (recipes.rules(roles, recipe), *extra):  # the last one wins
+            init = functools.partial(jaxinit.init, init, rules=rules)
+        return init
+
+    def plan(recipe: recipes.Recipe) -> jaxinit.Plan:
+        return jaxinit.plan(init_by(recipe), key, x, progress=_progress)
+
+    vocab = f", vocabulary {model.vocab}" if args.model == "gpt2" else ""
+    size = f"{model.layers} layers, width {model.width}{vocab}"
+    print(f"{args.model}: {size}, {args.dtype.name}")
+    print(f"{text} in {len(sizes)} arrays")
+    where = args.config or "a temporary file (--config FILE keeps it)"
+    print(f"Config: {'read from' if found else 'wrote'} {where}\n")
+    planned, ours, first = timed(lambda: plan(recipe), key, x)
+    table = rows(first, by_rule | by_role | by_rule)  # rules come first, and win
+    print("Standard deviation of the parameters, by role and initializer")
+    print("(*: number of a layer; se: standard errors of the measured value)\n")
+    print(*lines(table), "", sep="\n")
+
+    changed = different(first, timed(lambda: plan(reread), key, x)[2])
+    _, by_jit, jitted = timed(lambda: jax.jit(init_by(recipe)), key, x)
+    unequal = different(first, jitted)
+    del jitted
+    _, by_flax, _ = timed(lambda: jax.jit(model.init), key, x)
+    seconds = {
+        f"jaxinit.plan, {len(planned.groups)} programs": ours,
+        "jit(init)": by_jit,
+        "jit(init), Flax's own initializers": by_flax,
+    }
+    head = ("seconds", "first call, compiling", "second call")
+    cells = [(name, f"{a:.2f}", f"{b:.2f}") for name, (a, b) in seconds.items()]
+    print(*columns([head, *cells]), "", sep="\n")
+
+    known = [row.is_right for row in table if row.off is not None]
+    is_same = recipe == reread
+    print(f"{sum(known)} of {len(known)} standard deviations within {TOLERANCE:g} se")
+    print(f"Config, read again: initializers {'equal' if is_same else 'DIFFERENT'}")
+    print(f"Parameters by that config: {_equality(first, changed)}")
+    print(f"Parameters by jit(init): {_equality(first, unequal)}\n")
+    passed = all(known) and is_same and not changed and not unequal
+    verdict = "All checks passed" if passed else "A CHECK FAILED"
+    print(f"{verdict} ({time.perf_counter() - start:.1f} s).")
     return 0 if passed else 1
 
 
-Made = dict[str, np.ndarray]
-Seconds = tuple[float, float]  # of the first call, and of the next
+def build(args: argparse.Namespace) -> Any:
+    """The Flax module that the options describe."""
+    name = args.model
+    if args.vocab is not None and name != "gpt2":
+        raise UsageError(f"argument --vocab: {name} has no vocabulary")
+    if name == "resnet50" and (args.layers or 0) > _MOST_BLOCKS:
+        raise UsageError(f"argument --layers: {name} has {_MOST_BLOCKS} blocks")
+    require("flax.linen", "flax")
+    from . import models
+
+    sizes = {"layers": args.layers, "width": args.width, "vocab": args.vocab}
+    given = {option: size for option, size in sizes.items() if size is not None}
+    return getattr(models, _MODELS[name][0])(**given, param_dtype=args.dtype)
 
 
-def build(
-    model: Any, key: jax.Array, x: jax.Array, rules: Any, progress: Any = None
-) -> tuple[jaxinit.Plan, Made, Seconds]:
-    """Plans ``model.init`` and makes the parameters, twice.
+def assign(
+    rules: jaxinit.Rules, shapes: Any, path: Path, roles: recipes.Roles | None = None
+) -> Makers:
+    """Role (else rule) and initializer of each parameter that the rules make."""
+    assignment = rules.assign(shapes)
+    unfit, idle = assignment.unfit(), assignment.idle() if rules.strict else []
+    if idle:
+        raise UsageError(f"{path}: {'; '.join(idle)}")
+    makers: Makers = {}
+    for row in sorted(assignment.rows, key=lambda row: row.rule):
+        name = roles[row.rule - 1][1] if roles else f"rule {assignment.rule_of(row)}"
+        if row.path in unfit:
+            raise UsageError(f"{path}, {row.path} by {name!r}: {unfit[row.path]}")
+        if row.initializer is not None and row.path.startswith("params/"):
+            makers[row.path.removeprefix("params/")] = name, row.initializer
+    return makers
 
-    Args:
-        model: A Flax Linen module.
-        key: PRNG key.
-        x: The model's input.
-        rules: As for `jaxinit.plan`.
-        progress: As for `jaxinit.plan`.
 
-    Returns:
-        The plan, the parameters by path, and the seconds.
+def timed(
+    prepare: Callable[[], Any], key: jax.Array, x: jax.Array
+) -> tuple[Any, tuple[float, float], Arrays]:
+    """Prepares an ``init`` and calls it twice.
+
+    Returns the ``init``; the seconds of the first call, preparation included, and of
+    the second; and the parameters.
     """
     start = time.perf_counter()
-    planned = jaxinit.plan(model.init, key, x, rules=rules, progress=progress)
-    params = jax.block_until_ready(planned(key, x))
-    between = time.perf_counter()
-    jax.block_until_ready(planned(key, x))
-    seconds = between - start, time.perf_counter() - between
-    return planned, arrays(params), seconds
-
-
-def jit(model: Any, key: jax.Array, x: jax.Array, rules: Any) -> tuple[Made, Seconds]:
-    """The parameters as ``jax.jit(model.init)`` makes them, twice, and the seconds."""
-    fn = model.init
-    if rules is not None:
-        fn = functools.partial(jaxinit.init, model.init, rules=rules)
-    init = jax.jit(fn)
-    start = time.perf_counter()
-    params = jax.block_until_ready(init(key, x))
+    init = prepare()
+    params = jax.block_until_ready(init(key, x))["params"]
     between = time.perf_counter()
     jax.block_until_ready(init(key, x))
-    return arrays(params), (between - start, time.perf_counter() - between)
+    seconds = between - start, time.perf_counter() - between
+    name = functools.partial(jax.tree_util.keystr, simple=True, separator="/")
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return init, seconds, {name(path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def arrays(variables: Any) -> Made:
-    """Parameters by path, as NumPy arrays."""
-    leaves = by_path(variables["params"])
-    return {path: np.asarray(leaf) for path, leaf in leaves.items()}
-
-
-def ruled(rules: jaxinit.Rules, model: Any, x: Any) -> Inits:
-    """The initializer of each parameter that a rule makes."""
-    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
-    try:
-        assignment = rules.assign(shapes)
-        assignment.check()
-    except ValueError as e:
-        raise UsageError(e) from None
-    return {
-        row.path.removeprefix("params/"): row.initializer
-        for row in assignment.rows
-        if row.initializer is not None
-    }
-
-
-def different(a: Made, b: Made) -> list[str]:
+def different(a: Arrays, b: Arrays) -> list[str]:
     """Paths of the arrays that are not equal bit for bit."""
-    return [path for path in a if not is_same(a[path], b[path])]
+    return [path for path in a if a[path].tobytes() != b[path].tobytes()]
 
 
-def survey(
-    make: Make, names: set[str], x: Any
-) -> tuple[dict[str, str], list[tuple[int, ...]]]:
-    """The role that fills each parameter, and all shapes: by tracing alone."""
-    made: list[tuple[Any, str]] = []
-    roles: dict[str, str] = {}
-
-    def marked(role: str) -> Callable[..., jax.Array]:
-        def init(key: jax.Array, shape: Any, dtype: Any = None) -> jax.Array:
-            made.append((jnp.zeros(shape, dtype), role))
-            return made[-1][0]
-
-        return init
-
-    def trace(key: jax.Array, x: jax.Array) -> dict[str, jax.Array]:
-        model = make({name: marked(name) for name in names})
-        params = by_path(model.init(key, x)["params"])
-        for path, leaf in params.items():
-            roles[path] = next(role for mine, role in made if mine is leaf)
-        return params
-
-    params = jax.eval_shape(trace, jax.random.key(0), x)
-    return roles, [leaf.shape for leaf in params.values()]
+def _equality(arrays: Arrays, changed: Sequence[str]) -> str:
+    same = f"{len(arrays) - len(changed)} of {len(arrays)} equal, bit for bit"
+    return f"{same}; DIFFERENT: {', '.join(changed[:10])}" if changed else same
 
 
-def checked(recipe: recipes.Recipe, path: Path) -> Inits:
-    """The initializers, with errors that name their role in the config."""
-
-    def guarded(role: str, initializer: Any) -> Callable[..., jax.Array]:
-        def init(key: jax.Array, shape: Any, dtype: Any = None) -> jax.Array:
-            try:
-                return initializer(key, shape, dtype)
-            except (TypeError, ValueError) as e:
-                raise UsageError(f"{path}, {role!r}: {e}") from None
-
-        return init
-
-    return {role: guarded(role, initializer) for role, initializer in recipe.items()}
-
-
-def by_path(tree: Any) -> dict[str, Any]:
-    """Leaves of nested dicts by their keys, joined with ``/``."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {"/".join(part.key for part in path): leaf for path, leaf in leaves}
-
-
-def is_same(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two arrays are equal bit for bit."""
-    if a.dtype != b.dtype or a.shape != b.shape:
-        return False
-    bits = f"u{a.itemsize}"
-    return np.array_equal(a.reshape(-1).view(bits), b.reshape(-1).view(bits))
+def _progress(done: int, total: int, what: str) -> None:
+    """Shows on a terminal how many programs are compiled, until all are."""
+    if sys.stderr.isatty():
+        text = "" if done == total else f"compiled {done} of {total}: {what}"
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)

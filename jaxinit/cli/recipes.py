@@ -1,8 +1,7 @@
-"""The demo's initializers by role, and their config file."""
+"""The demo's initializers, one for each role of a parameter, and their config file."""
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,86 +9,64 @@ import jaxinit
 
 from .. import _files
 from .._checks import short
-from .usage import UsageError, write_whole
+from .usage import usage_errors
 
-Recipe = dict[str, jaxinit.Initializer]
-
-
-def gpt2(layers: int) -> Recipe:
-    """GPT-2's: 0.02, and less on the layers that add to the residual stream."""
-    return {
-        "embedding": jaxinit.RandomNormal(stddev=0.02),
-        "position": jaxinit.RandomNormal(stddev=0.01),
-        "kernel": jaxinit.RandomNormal(stddev=0.02),
-        "residual": jaxinit.RandomNormal(stddev=0.02 / math.sqrt(2 * layers)),
-        "bias": jaxinit.Zeros(),
-        "scale": jaxinit.Ones(),
-    }
+Recipe = dict[str, jaxinit.Initializer]  # by role
+Roles = list[tuple[str, str, jaxinit.Initializer]]
 
 
-def resnet50(layers: int) -> Recipe:
-    """He et al.'s, with every residual branch starting at zero."""
-    return {
-        "kernel": jaxinit.HeNormal(),
-        "head": jaxinit.RandomNormal(stddev=0.01),
-        "bias": jaxinit.Zeros(),
-        "scale": jaxinit.Ones(),
-        "residual_scale": jaxinit.Zeros(),
-    }
+def roles(model: str, layers: int) -> Roles:
+    """Glob, role and default initializer of a model's parameters; first match wins."""
+    zeros, ones, normal = jaxinit.Zeros(), jaxinit.Ones(), jaxinit.RandomNormal
+    if model == "gpt2":
+        residual = normal(stddev=0.02 / math.sqrt(2 * layers))  # adds up to 0.02
+        return [
+            ("**/token/embedding", "embedding", normal(stddev=0.02)),
+            ("**/position/embedding", "position", normal(stddev=0.01)),
+            ("**/out/kernel", "residual", residual),
+            ("**/down/kernel", "residual", residual),
+            ("**/kernel", "kernel", normal(stddev=0.02)),
+            ("**/bias", "bias", zeros),
+            ("**/scale", "scale", ones),
+        ]
+    if model == "resnet50":
+        return [
+            ("**/head/kernel", "head", normal(stddev=0.01)),
+            ("**/kernel", "kernel", jaxinit.HeNormal()),
+            ("**/bias", "bias", zeros),
+            ("**/norm_3/scale", "residual_scale", zeros),  # a branch starts at zero
+            ("**/scale", "scale", ones),
+        ]
+    return [
+        ("**/head/kernel", "head", jaxinit.GlorotUniform()),
+        ("**/kernel", "kernel", jaxinit.HeNormal()),
+        ("**/bias", "bias", zeros),
+    ]
 
 
-def mlp(layers: int) -> Recipe:
-    """He before a ReLU, Glorot before the softmax."""
-    return {
-        "kernel": jaxinit.HeNormal(),
-        "head": jaxinit.GlorotUniform(),
-        "bias": jaxinit.Zeros(),
-    }
-
-
-RECIPES: dict[str, Callable[[int], Recipe]] = {
-    "gpt2": gpt2,
-    "resnet50": resnet50,
-    "mlp": mlp,
-}
+def rules(roles: Roles, recipe: Recipe) -> jaxinit.Rules:
+    """The initializers of a recipe as rules for the parameters of their roles."""
+    return jaxinit.Rules([(glob, recipe[role]) for glob, role, _ in roles])
 
 
 def write(path: Path, recipe: Recipe) -> None:
     """Writes the config of every initializer as JSON, whole or not at all."""
     configs = {role: jaxinit.serialize(init) for role, init in recipe.items()}
-    write_whole(path, (json.dumps(configs, indent=2) + "\n").encode())
+    with usage_errors(f"write {path}"):
+        _files.write_whole(path, (json.dumps(configs, indent=2) + "\n").encode())
 
 
 def read(path: Path, roles: set[str]) -> Recipe:
-    """The initializers of a config file.
-
-    Args:
-        path: File that `write` wrote, or one like it.
-        roles: The roles that the model has; the file must name just these.
-
-    Returns:
-        Initializers by role.
-
-    Raises:
-        UsageError: If the file cannot be read or is no such config.
-    """
-    try:
-        configs: Any = _files.loads(_files.read_text(path))
-    except OSError as e:
-        raise UsageError(f"cannot read {path}: {e.strerror}") from None
-    except ValueError as e:
-        raise UsageError(f"{path}: {e}") from None
-    if not isinstance(configs, dict):
-        raise UsageError(f"{path} must hold an object of initializers by role")
-    if set(configs) != roles:
-        raise UsageError(
-            f"{path} must have an initializer for each of {', '.join(sorted(roles))}; "
-            f"it has {short(list(configs))}"
-        )
+    """Reads the initializers of a config file, which must name exactly ``roles``."""
     recipe: Recipe = {}
-    for role, config in configs.items():
-        try:
-            recipe[role] = jaxinit.deserialize(config)
-        except (TypeError, ValueError) as e:
-            raise UsageError(f"{path}, {role!r}: {e}") from None
+    with usage_errors(f"read {path}"), _files.in_file(path):
+        configs: Any = _files.loads(_files.read_text(path))
+        if not isinstance(configs, dict) or set(configs) != roles:
+            raise ValueError(
+                "the file must hold an object with an initializer for each of "
+                f"{', '.join(sorted(roles))}; it holds {short(configs)}"
+            )
+        for role, config in configs.items():
+            with _files.in_file(repr(role)):
+                recipe[role] = jaxinit.deserialize(config)
     return recipe

@@ -3,10 +3,8 @@
 import contextlib
 import importlib
 from collections.abc import Generator
-from pathlib import Path
 from types import ModuleType
 
-from .. import _files
 from .._checks import printable
 
 _MOST = 2000  # characters of an error
@@ -38,9 +36,3 @@ def require(module: str, extra: str) -> ModuleType:
     except ImportError as e:
         package, cure = module.partition(".")[0], f"pip install 'jaxinit[{extra}]'"
         raise UsageError(f"this command needs {package} ({e}): {cure}") from None
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file, or says in one line why not."""
-    with usage_errors(f"write {path}"):
-        _files.write_whole(path, data)

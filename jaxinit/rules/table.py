@@ -47,14 +47,19 @@ def render(assignment: Assignment) -> str:
             _stddevs(given.get(row.path), [own[x.path] for x in rows if x.path in own]),
         )
         lines.append(line)
+    notes = [*assignment.misfits(unfit), *assignment.idle()]
+    text = [*columns(lines), *(f"! {x}" for x in notes), *assignment.excluded()]
+    return "\n".join(text)
+
+
+def columns(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of cells as text, every column as wide as its widest cell."""
     cells = [[printable(cell) for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    text = [
+    return [
         "  ".join(x.ljust(w) for x, w in zip(line, widths, strict=True)).rstrip()
         for line in cells
     ]
-    notes = [*assignment.misfits(unfit), *assignment.idle()]
-    return "\n".join([*text, *(f"! {x}" for x in notes), *assignment.excluded()])
 
 
 def _fans(row: Row) -> tuple[str, str]:
