@@ -415,7 +415,7 @@ class NormedNNX(nnx.Module):
 NORMAL = jaxinit.Rules({}, default=jaxinit.RandomNormal(stddev=0.02))
 
 
-def test_a_default_leaves_statistics_alone(capsys):
+def test_a_default_excludes_statistics(capsys):
     init = linen(Normed(), (1, 8, 8, 3))
     made = jaxinit.init(init, KEY, rules=NORMAL)
     np.testing.assert_array_equal(made["batch_stats"]["BatchNorm_0"]["var"], np.ones(8))
@@ -426,7 +426,10 @@ def test_a_default_leaves_statistics_alone(capsys):
     np.testing.assert_array_equal(again.norm.mean[...], np.zeros(8))
     jaxinit.nnx.explain(NormedNNX, 0, NORMAL)
     said = capsys.readouterr().out.splitlines()[-1]
-    assert said.startswith("the default leaves 4 arrays, as drop/rngs/count,")
+    excluded = (
+        "the default excludes 4 arrays that are not parameters, as drop/rngs/count"
+    )
+    assert said.startswith(excluded)
     assert "names 'count'" in said
 
 
