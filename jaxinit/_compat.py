@@ -34,6 +34,19 @@ def host_device() -> Any:
         return None
 
 
+def may_transfer() -> AbstractContextManager[Any]:
+    """A context in which jaxinit moves its own keys and numbers to and from devices.
+
+    A transfer guard protects the arrays of the caller. Of a program that the caller
+    compiles, these numbers would be constants.
+    """
+    ways = "host_to_device", "device_to_host", "device_to_device"
+    guards = [read_config(f"jax_transfer_guard_{way}") for way in ways]
+    if not any(guard and guard.startswith("disallow") for guard in guards):
+        return contextlib.nullcontext()
+    return jax.transfer_guard("allow")
+
+
 def x64_for(dtype: Any) -> AbstractContextManager[Any]:
     """A context in which JAX keeps the elements of ``dtype``, 64-bit ones too."""
     dtype = jax.numpy.dtype(dtype)
@@ -54,7 +67,8 @@ def bypasses_plan(*arguments: Any) -> bool:
 
 def is_staging() -> bool:
     """Whether operations are recorded here, as inside jit, whatever their operands."""
-    return is_traced(jax.device_put(0.0))  # which compiles nothing
+    with may_transfer():
+        return is_traced(jax.device_put(0.0))  # which compiles nothing
 
 
 def explicit_axes(out_sharding: OutSharding) -> tuple[str, ...]:

@@ -1,8 +1,10 @@
 """Programs of initializers: each is compiled once per shape, dtype and sharding."""
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -13,6 +15,7 @@ from ._compat import (
     OutSharding,
     is_staging,
     is_traced,
+    may_transfer,
     mesh_of_explicit,
     with_out_sharding,
 )
@@ -98,9 +101,7 @@ def program(
         if not traced and out_sharding is None and math.prod(shape) >= _LARGE:
             _check_memory(shape, dtype)
         try:
-            if mesh is None:
-                return built(key, *operands)
-            with jax.set_mesh(mesh):
+            with may_transfer(), _entered(mesh):
                 return built(key, *operands)
         except jax.errors.JaxRuntimeError as e:
             if "RESOURCE_EXHAUSTED" not in str(e):
@@ -108,6 +109,10 @@ def program(
             raise _out_of_memory(shape, dtype) from None
 
     return run
+
+
+def _entered(mesh: jax.sharding.Mesh | None) -> AbstractContextManager[Any]:
+    return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
 
 
 def _check_memory(shape: Shape, dtype: np.dtype[Any]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import _files
 from ._checks import check_seed, error, short
-from ._compat import is_traced, x64_for
+from ._compat import is_traced, may_transfer, x64_for
 from .initializers import keras_axes, keras_configs, registry
 
 _NO_MESH = jax.sharding.AbstractMesh((), ())
@@ -280,7 +280,8 @@ class KerasInitializer(keras.initializers.Initializer):
             self._uses += 1
         else:
             data = np.array([seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF], np.uint32)
-        return jax.random.wrap_key_data(jnp.asarray(data), impl="threefry2x32")
+        with may_transfer():
+            return jax.random.wrap_key_data(jnp.asarray(data), impl="threefry2x32")
 
 
 class KerasVarianceScaling(KerasInitializer, keras.initializers.VarianceScaling):

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, Sharding
 
-from ._compat import bypasses_plan, is_traced
+from ._compat import bypasses_plan, is_traced, may_transfer
 from ._paths import join, parts_of
 from .planning.plan import Plan, Progress
 from .planning.result import FromTree
@@ -240,7 +240,8 @@ def _as_rngs(rngs: Any) -> nnx.Rngs:
     """Returns random streams; a seed or key becomes ``nnx.Rngs``."""
     if isinstance(rngs, np.integer):
         rngs = int(rngs)
-    return nnx.Rngs(rngs) if isinstance(rngs, int) or is_key_like(rngs) else rngs
+    with may_transfer():
+        return nnx.Rngs(rngs) if isinstance(rngs, int) or is_key_like(rngs) else rngs
 
 
 def _wanted(out_shardings: Any, mesh: Mesh | None) -> FromTree:
@@ -300,10 +301,11 @@ def _copied(state: Any) -> Any:
 def _keys_given(counts: Any) -> dict[str, Any]:
     """Returns the number of keys that each stream has given."""
     found: dict[str, Any] = {}
-    for path, count in jax.tree_util.tree_leaves_with_path(counts):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        name = name.removesuffix("/value").removesuffix("/count")
-        found[name] = count if is_traced(count) else count.tolist()
+    with may_transfer():
+        for path, count in jax.tree_util.tree_leaves_with_path(counts):
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            name = name.removesuffix("/value").removesuffix("/count")
+            found[name] = count if is_traced(count) else count.tolist()
     return found
 
 
@@ -337,5 +339,5 @@ def _to_number(variable: Any, value: Any) -> Any:
 def _to_array(variable: Any, value: Any) -> Any:
     if not isinstance(value, np.generic):
         return value
-    with jax.ensure_compile_time_eval():
+    with may_transfer(), jax.ensure_compile_time_eval():
         return jax.numpy.asarray(value)

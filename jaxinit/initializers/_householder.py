@@ -83,7 +83,7 @@ def _reflectors(
     scale = jnp.sqrt(norm * (norm + modulus))
     modulus, norm, scale = (a.astype(dtype) for a in (modulus, norm, scale))
     phase = diagonal / modulus
-    return jnp.where(i == j, diagonal + phase * norm, x) / scale, -phase[:, 0]
+    return jnp.where(i == j, diagonal + phase * norm, x) / scale, -phase.T
 
 
 def _solved(v: jax.Array) -> jax.Array:
@@ -170,7 +170,7 @@ def _newton(u: jax.Array) -> jax.Array:
     The result is exact if 2^steps >= n, because (U - I)^n = 0.
     """
     n = u.shape[-1]
-    twice = 2 * jnp.eye(n, dtype=u.dtype)
+    twice = jnp.broadcast_to(2 * jnp.eye(n, dtype=u.dtype), u.shape)
     steps = (n - 1).bit_length()
     return lax.fori_loop(
         1, steps, lambda _, x: matmul(x, twice - matmul(u, x)), twice - u

@@ -20,7 +20,7 @@ from .._checks import (
     is_dtype,
     short,
 )
-from .._compat import OutSharding, Shape
+from .._compat import OutSharding, Shape, may_transfer
 from .._frozen import FrozenArray
 from .._program import program
 from . import registry
@@ -243,7 +243,8 @@ class Initializer:
     def _seed_key(self) -> jax.Array:
         seed = getattr(self, "seed", None)
         if seed is not None:
-            return jax.random.key(seed)
+            with may_transfer():
+                return jax.random.key(seed)
         where, cure = type(self).__name__, "Pass jax.random.key(0)."
         if "seed" in _field_names(type(self)):
             cure = f"Pass jax.random.key(0), or build {where} with seed=0."

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._checks import check_bool, check_choice, check_dtype, check_shape, error, short
-from .._compat import OutSharding, Shape
+from .._compat import OutSharding, Shape, may_transfer
 from .._frozen import FrozenArray
 from .base import Initializer
 from .constant import fill
@@ -103,7 +103,7 @@ def _waves(
     """Returns the values, rounded after each operation as Keras rounds them."""
     length, _, bins = shape
     wide = jnp.float64 if dtype in (np.float64, np.complex128) else jnp.float32
-    with jax.ensure_compile_time_eval():  # inside jit, too, one by one
+    with may_transfer(), jax.ensure_compile_time_eval():  # one by one in jit, too
         time = jnp.arange(length, dtype=wide).reshape(length, 1, 1)
         frequency = jnp.arange(bins, dtype=wide).reshape(1, 1, bins) / (2 * (bins - 1))
         angles = -2 * time * frequency * jnp.arccos(jnp.asarray(-1, wide))

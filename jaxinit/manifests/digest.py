@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .._compat import x64_for
+from .._compat import may_transfer, x64_for
 from .._prng import row_major_index
 
 VERSION = 1
@@ -44,6 +44,11 @@ def digests(leaves: Sequence[Any]) -> list[str]:
     Args:
         leaves: Arrays of any dtype, keys included, on any shardings.
     """
+    with may_transfer(), jax.disable_jit(False):  # the setting is for other functions
+        return _digests(leaves)
+
+
+def _digests(leaves: Sequence[Any]) -> list[str]:
     plain = [_plain(leaf) for leaf in leaves]
     kinds = {_kind(x) for x in plain if not isinstance(x, np.ndarray)}
     # Lowered in this thread, because the settings of a context manager belong to it.

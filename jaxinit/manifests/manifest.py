@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import _files
 from .._checks import check_key, error, printable, short
-from .._compat import is_traced
+from .._compat import is_traced, may_transfer
 from .._paths import parts_of, unique_paths
 from ..initializers import registry
 from ..planning.arguments import is_array
@@ -92,10 +92,12 @@ class Manifest:
         """The base key, typed or raw as it was given."""
         if self.key_config is None:
             return None
-        data = jax.numpy.asarray(self.key_config["data"], np.uint32)
-        if not self.key_config["typed"]:
-            return data
-        return jax.random.wrap_key_data(data, impl=self.key_config["implementation"])
+        config = self.key_config
+        with may_transfer():
+            data = jax.numpy.asarray(config["data"], np.uint32)
+            if not config["typed"]:
+                return data
+            return jax.random.wrap_key_data(data, impl=config["implementation"])
 
     def verify(self, params: Any) -> list[Difference]:
         """Compares a tree with the manifest.
@@ -246,7 +248,8 @@ def manifest(
         key = check_key("manifest", key)
         typed = bool(jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key))
         key = key if typed else jax.random.wrap_key_data(key)
-        data = np.asarray(jax.random.key_data(key)).tolist()
+        with may_transfer():
+            data = np.asarray(jax.random.key_data(key)).tolist()
         impl = str(jax.random.key_impl(key))
         key_config = {"implementation": impl, "data": data, "typed": typed}
     return Manifest(leaves, rules, key_config, _made_by())

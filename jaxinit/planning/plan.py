@@ -15,6 +15,7 @@ from .._compat import (
     is_key,
     is_literal,
     make_jaxpr,
+    may_transfer,
     own_arrays,
 )
 from . import host_keys
@@ -82,7 +83,8 @@ class Plan:
         closed, self._result = _trace(fn, self._arguments)
         avals = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in closed.out_avals]
         self._shardings = self._result.shardings(out_shardings, avals)
-        self._analysis = analyze(closed, self._shardings, default_place())
+        with may_transfer():
+            self._analysis = analyze(closed, self._shardings, default_place())
         self.groups = self._analysis.groups
         self.reason = self._analysis.reason
         self.leaves = self._leaves(avals)
@@ -184,8 +186,9 @@ class Plan:
         if bypasses_plan(args, kwargs):
             return self._fn(*args, **kwargs)
         arrays = self._arguments.flatten(args, kwargs)
-        env = self._made(self._with_keys(arrays))
-        outputs = self._outputs(env)
+        with may_transfer():
+            env = self._made(self._with_keys(arrays))
+            outputs = self._outputs(env)
         results = [env[v] for v in values(self._analysis.program.outputs)]
         for i in self._donate:
             for x in jax.tree.leaves(args[i]):

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._checks import check_key, error
+from .._compat import may_transfer
 
 VERSION = 1
 _PREFIX = f"jaxinit path {VERSION}".encode() + b"\0"
@@ -67,7 +68,8 @@ def leaf_key(key: jax.Array, path: str | Sequence[str]) -> jax.Array:
         rule = "a str, or a sequence of them"
         raise error(TypeError, "leaf_key", "path", rule, path)
     parts = path.split("/") if isinstance(path, str) else path
-    return fold_words(key, map(np.uint32, path_words(parts)))
+    with may_transfer():
+        return fold_words(key, map(np.uint32, path_words(parts)))
 
 
 def fold_words(key: jax.Array, words: Iterable[Any]) -> jax.Array:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._checks import printable
-from .._compat import is_traced
+from .._compat import is_traced, may_transfer
 from ..planning.plan import Plan
 from .assignment import Assignment, Row
 from .readings import fans_of
@@ -113,8 +113,9 @@ def _measure(
             ],
         )
 
-    key = jax.random.key(0)
-    by_rule, by_model = Plan(samples, (key,), {})(key)
+    with may_transfer():
+        key = jax.random.key(0)
+        by_rule, by_model = Plan(samples, (key,), {})(key)
     by_model += [_sample(leaves[row.index]) for row in held]
     return (
         {row.path: _stddev(x) for row, x in zip(given, by_rule, strict=True)},

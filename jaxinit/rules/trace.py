@@ -13,6 +13,8 @@ from ..planning.flatten import flatten
 from ..planning.ir import Program, Value
 from .draws import Draw, find_draws
 
+_COMPUTED: Any = object()  # stands for an array of a result
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
@@ -81,13 +83,16 @@ def trace(
     """
     leaves, structure = jax.tree.flatten((tuple(args), dict(kwargs)))
     places = [i for i, x in enumerate(leaves) if is_array(x)]
-    traced: list[Any] = []  # the result, with tracers
+    results: list[Any] = []  # with _COMPUTED for arrays: tracers must not leave a trace
 
     def call(arrays: Sequence[Any]) -> list[jax.Array]:
         filled = dict(enumerate(leaves)) | dict(zip(places, arrays, strict=True))
         args, kwargs = jax.tree.unflatten(structure, filled.values())
-        traced[:] = [fn(*args, **kwargs)]
-        return list(filter(_is_computed, jax.tree.leaves(traced)))
+        result = fn(*args, **kwargs)
+        results[:] = [
+            jax.tree.map(lambda x: _COMPUTED if _is_computed(x) else x, result)
+        ]
+        return list(filter(_is_computed, jax.tree.leaves(result)))
 
     source = Source(jax.jit(call), [leaves[i] for i in places])
     closed = source.call.trace(source.arguments).jaxpr  # pyright: ignore
@@ -102,8 +107,8 @@ def trace(
         )
 
     drawn = iter([describe(i, *parts) for i, parts in enumerate(found)])
-    (shapes,) = jax.tree.map(lambda x: next(drawn) if _is_computed(x) else x, traced)
-    traced.clear()
+    (shapes,) = jax.tree.map(lambda x: next(drawn) if x is _COMPUTED else x, results)
+    results.clear()
     return shapes, source
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Sharding
 
-from ...._compat import Place, read_config
+from ...._compat import Place, may_transfer, read_config
 from ...._prng import UINT, bits_at
 from ...ir import Program, Value
 from ...partition import Component
@@ -94,7 +94,7 @@ class Rows:
 
         def work() -> None:
             # A setting under a context manager is the thread's own.
-            with jax.enable_x64(wide):
+            with jax.enable_x64(wide), may_transfer():
                 block = self._block
                 for first in firsts:
                     here = slice(first, first + rows)
