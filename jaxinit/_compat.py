@@ -40,11 +40,14 @@ def may_transfer() -> AbstractContextManager[Any]:
     A transfer guard protects the arrays of the caller. Of a program that the caller
     compiles, these numbers would be constants.
     """
+    return jax.transfer_guard("allow") if is_guarded() else contextlib.nullcontext()
+
+
+def is_guarded() -> bool:
+    """Whether a transfer guard forbids some transfers between host and devices."""
     ways = "host_to_device", "device_to_host", "device_to_device"
     guards = [read_config(f"jax_transfer_guard_{way}") for way in ways]
-    if not any(guard and guard.startswith("disallow") for guard in guards):
-        return contextlib.nullcontext()
-    return jax.transfer_guard("allow")
+    return any(guard and guard.startswith("disallow") for guard in guards)
 
 
 def x64_for(dtype: Any) -> AbstractContextManager[Any]:

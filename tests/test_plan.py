@@ -517,13 +517,54 @@ def test_donated_arguments_are_deleted():
         (lambda p: p(KEY), "structure"),
         (lambda p: p(KEY, {"x": jnp.ones((2, 4))}), "structure"),
         (lambda p: p(KEY, 3), "argument 1"),
-        (lambda p: p(KEY, jax.ShapeDtypeStruct((2, 4), jnp.float32)), "without values"),
+        (
+            lambda p: p(jax.eval_shape(lambda: KEY), jnp.ones((2, 4))),
+            "argument 0 is a ShapeDtypeStruct.*params/kernel.*Pass an array",
+        ),
     ],
 )
 def test_changed_arguments_are_named(call, message):
     planned = jaxinit.plan(nn.Dense(3).init, KEY, jnp.ones((2, 4)))
     with pytest.raises(TypeError, match=message):
         call(planned)
+
+
+def test_arguments_on_which_no_leaf_depends_may_be_abstract():
+    """As a batch of real size, which Linen's ``lazy_init`` spares."""
+    huge = jax.ShapeDtypeStruct((2**30, 2**12), jnp.float32)  # 16 TB
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x, train=False):
+            x = nn.Dropout(0.1, deterministic=not train)(nn.Dense(8)(x))
+            return nn.Dense(3)(x)
+
+    def printing(key, x):
+        jax.debug.callback(lambda: None)
+        return Net().init(key, x)
+
+    expected = jax.jit(Net().init)(KEY, jnp.ones((1, 2**12)))
+    for fn in (Net().init, Net().lazy_init, printing):
+        planned = jaxinit.plan(fn, KEY, huge)
+        assert_same(planned(KEY, huge), expected)
+        assert_same(jaxinit.init(fn, KEY, huge), expected)
+    assert_same(jaxinit.linen.init(Net(), {"params": KEY}, huge, train=False), expected)
+    rules = {"**/bias": "zeros"}
+    assert_same(jaxinit.init(Net().init, KEY, huge, rules=rules), expected)
+
+
+def test_an_abstract_argument_on_which_a_leaf_depends_is_named():
+    x = jax.ShapeDtypeStruct((64, 8), jnp.float32)
+
+    def printing(key, x):
+        jax.debug.callback(lambda: None)
+        return {"mean": x.mean()}
+
+    for fn, leaf in ((DataDependent().init, "params/scale"), (printing, "mean")):
+        with pytest.raises(
+            TypeError, match=f"argument x is a Shape.* leaf {leaf} depends"
+        ):
+            jaxinit.init(fn, KEY, x=x)
 
 
 def test_changed_static_arguments_are_named():

@@ -300,3 +300,14 @@ def test_orthogonal_matrices_promote_no_rank(init, shape):
         before = program(dtype)
         with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
             assert program(dtype) == before
+
+
+def test_a_guard_stops_the_arrays_of_the_caller():
+    """As it stops them in jit, if a leaf depends on them."""
+    x = np.ones((2, 8), np.float32)
+    plan = jaxinit.plan(layers, KEY, x).compile()
+    with jax.transfer_guard("disallow"):
+        with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-dev"):
+            plan(KEY, x)
+        unread = jaxinit.init(lambda key, x: jax.random.normal(key, (2,)), KEY, x)
+    assert_same(unread, jax.random.normal(KEY, (2,)))

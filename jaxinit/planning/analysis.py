@@ -10,7 +10,7 @@ from jax.sharding import Sharding
 from .._compat import Place
 from . import makers
 from .flatten import flatten, nodes_within
-from .ir import Node, Program, Value
+from .ir import Node, Program, Value, values
 from .makers.base import Factory, Maker
 from .makers.whole import Whole, whole_program
 from .partition import Component, Partition, Unanalyzable, partition
@@ -47,6 +47,16 @@ class Analysis:
     groups: Sequence[Group]
     reason: str | None
 
+    def leaves_of(self, argument: Value) -> list[int]:
+        """Numbers of the leaves that depend on an argument."""
+        members = [member for group in self.groups for member in group.members]
+        reached = {argument}
+        for operation in self.program.nodes or members:
+            if not reached.isdisjoint(values(operation.inputs)):
+                reached.update(operation.outputs)
+        atoms = enumerate(self.program.outputs)
+        return [i for i, a in atoms if isinstance(a, Value) and a in reached]
+
 
 def analyze(
     closed: Any, shardings: Sequence[Sharding | None], place: Place
@@ -66,9 +76,8 @@ def analyze(
         parts = partition(program)
     except Unanalyzable as e:
         program, member = whole_program(closed, program)
-        group = Group(
-            Whole(closed, program, shardings), [member], range(len(shardings))
-        )
+        maker = Whole(closed, program, member, shardings)
+        group = Group(maker, [member], range(len(shardings)))
         return Analysis(program, [], [group], str(e))
     pairs = zip(program.outputs, shardings, strict=True)
     wanted = {v: sharding for v, sharding in pairs if isinstance(v, Value)}

@@ -49,6 +49,11 @@ class Arguments:
             settings={name: read_config(name) for name in _SETTINGS},
         )
 
+    @property
+    def array_names(self) -> list[str]:
+        """The names of the arrays."""
+        return [name for i, name in enumerate(self.names) if i not in self.fixed]
+
     def unflatten(self, arrays: Sequence[Any]) -> tuple[tuple[Any, ...], Any]:
         """The arguments with these arrays."""
         rest = iter(arrays)
@@ -59,7 +64,7 @@ class Arguments:
         return jax.tree.unflatten(self.tree, leaves)
 
     def flatten(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-        """The arrays of a call.
+        """The arrays of a call, or structs that stand for them.
 
         Raises:
             TypeError: If its structure, a fixed value, a shape, a dtype or the
@@ -106,8 +111,6 @@ def _compare_fixed(planned: Any, given: Any) -> tuple[str, str]:
 
 def _compare_array(planned: jax.ShapeDtypeStruct, given: Any) -> tuple[str, str]:
     """The same for an array."""
-    if isinstance(given, jax.ShapeDtypeStruct):
-        return _name(planned), f"{_name(given)} without values"
     text = _name(_abstract(given)) if is_array(given) else repr(given)
     return _name(planned), text
 

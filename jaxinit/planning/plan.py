@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from .._compat import (
     bypasses_plan,
     default_place,
+    is_guarded,
     is_key,
     is_literal,
     make_jaxpr,
@@ -176,16 +179,19 @@ class Plan:
         """The result of the function for these arguments.
 
         Compiles what is not compiled yet. Inside jit, vmap, grad or eval_shape,
-        or where jit is disabled, the function itself is evaluated.
+        or where jit is disabled, the function itself is evaluated. Arguments on which
+        no leaf depends may be ``jax.ShapeDtypeStruct``.
 
         Raises:
             TypeError: If the arguments differ from the planned ones in
-                structure, shape, dtype or key implementation.
+                structure, shape, dtype or key implementation; or if a leaf depends on
+                one without values.
             RuntimeError: If processes disagree on plan or keys, or settings changed.
         """
         if bypasses_plan(args, kwargs):
             return self._fn(*args, **kwargs)
         arrays = self._arguments.flatten(args, kwargs)
+        self._check_given(arrays)
         with may_transfer():
             env = self._made(self._with_keys(arrays))
             outputs = self._outputs(env)
@@ -196,10 +202,29 @@ class Plan:
                     x.delete()
         return self._result.join(outputs)
 
+    def _check_given(self, arrays: Sequence[Any]) -> None:
+        """Raises if an argument that a leaf needs has no values, or may not be sent."""
+        analysis, names = self._analysis, self._arguments.array_names
+        guarded = is_guarded()
+        for name, v, x in zip(names, analysis.program.inputs, arrays, strict=True):
+            on_host = guarded and isinstance(x, np.ndarray | np.generic)
+            if not (on_host or _is_abstract(x)):
+                continue
+            leaves = analysis.leaves_of(v)
+            if leaves and on_host:
+                jnp.asarray(x)  # raises the error of the guard, as in jit
+            elif leaves:
+                path = self.leaves[leaves[0]].path or "the result"
+                raise TypeError(
+                    f"plan(...): argument {name} is a ShapeDtypeStruct, which has no "
+                    f"values, and the leaf {path} depends on it. Pass an array."
+                )
+
     def _with_keys(self, arrays: Sequence[Any]) -> dict[Value, Any]:
         """The arguments, the constants and the values of the key program."""
         program, keys = self._analysis.program, self._analysis.keys
-        given = dict(zip(program.inputs, arrays, strict=True))
+        pairs = zip(program.inputs, arrays, strict=True)
+        given = {v: x for v, x in pairs if not _is_abstract(x)}
         for v, constant in program.constants.items():
             if is_key(program.avals[v]):
                 given[v] = constant
@@ -288,6 +313,10 @@ def _trace(fn: Callable[..., Any], arguments: Arguments) -> tuple[Any, Result]:
 
     closed = make_jaxpr(arrays, arguments.avals)
     return own_arrays(closed), results[-1]
+
+
+def _is_abstract(x: Any) -> bool:
+    return isinstance(x, jax.ShapeDtypeStruct)
 
 
 def _bytes_by_device(leaf: Leaf) -> dict[Any, int]:

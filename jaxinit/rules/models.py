@@ -121,7 +121,8 @@ def plan(
         **kwargs: Keyword arguments of ``fn``.
 
     Returns:
-        A `Plan`, to be called with arguments of the same shapes.
+        A `Plan`, to be called with arguments of the same shapes. Those on which no leaf
+        depends, as the inputs of most models, may be ``jax.ShapeDtypeStruct`` again.
 
     Raises:
         TypeError, ValueError: If ``out_shardings`` or ``rules`` do not fit the result.

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Sharding
 
-from ..._compat import jaxpr_as_fun
+from ..._compat import is_key, jaxpr_as_fun
 from .. import host_keys
-from ..ir import Program, Value
+from ..ir import Program, Value, live, values
 from ..partition import Component
 from .base import Member, temporary_bytes
 
@@ -23,7 +24,10 @@ def whole_program(closed: Any, program: Program) -> tuple[Program, Component]:
     outputs = [Value() for _ in closed.out_avals]
     avals = {v: program.avals[v] for v in program.inputs}
     avals |= dict(zip(outputs, closed.out_avals, strict=True))
-    member = Component([], program.inputs, outputs, None)
+    nodes = [node for node, _ in live(program.nodes, program.outputs)]
+    used = set(values([a for x in nodes for a in x.inputs] + [*program.outputs]))
+    read = [v for v in program.inputs if v in used or is_key(avals[v])]
+    member = Component([], read, outputs, None)
     return Program([], program.inputs, outputs, {}, avals), member
 
 
@@ -31,17 +35,23 @@ class Whole:
     """The function as it stands, compiled as one program."""
 
     def __init__(
-        self, closed: Any, program: Program, shardings: Sequence[Sharding | None]
+        self,
+        closed: Any,
+        program: Program,
+        member: Component,
+        shardings: Sequence[Sharding | None],
     ):
-        """Of a traced function, its inputs and the shardings of its results."""
+        """Of a traced function, what it reads and the shardings of its results."""
         self._function = jaxpr_as_fun(closed)
-        self._avals = [program.avals[v] for v in program.inputs]
+        self._program = program
+        self._read = member.inputs
         self._shardings = shardings
 
     def lower(self) -> Callable[[], Any]:
         """Traces the program."""
         jitted = jax.jit(self._run, out_shardings=list(self._shardings))
-        return jitted.lower(*map(host_keys.operand, self._avals)).compile
+        avals = [self._program.avals[v] for v in self._read]
+        return jitted.lower(*map(host_keys.operand, avals)).compile
 
     def start(
         self, compiled: Any, members: Sequence[Member]
@@ -59,4 +69,14 @@ class Whole:
         return ""
 
     def _run(self, *operands: Any) -> list[Any]:
-        return self._function(*map(host_keys.to_device, operands, self._avals))
+        given = dict(zip(self._read, operands, strict=True))
+        avals = [(v, self._program.avals[v]) for v in self._program.inputs]
+        return self._function(
+            *(
+                # What is not read is dead code, which XLA removes.
+                host_keys.to_device(given[v], aval)
+                if v in given
+                else jnp.zeros(aval.shape, aval.dtype)
+                for v, aval in avals
+            )
+        )
