@@ -53,9 +53,15 @@ def _digests(leaves: Sequence[Any]) -> list[str]:
     kinds = {_kind(x) for x in plain if not isinstance(x, np.ndarray)}
     # Lowered in this thread, because the settings of a context manager belong to it.
     todo = {kind: _lowered(*kind) for kind in kinds if kind not in _programs}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        made = pool.map(lambda lowered: lowered.compile(), todo.values())
-        _programs.update(zip(todo, made, strict=True))
+
+    def build(kind: Any) -> None:
+        _programs[kind] = todo[kind].compile()
+
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        list(pool.map(build, todo))
+    finally:  # an interrupt waits for nothing
+        pool.shutdown(wait=False, cancel_futures=True)
     sums = [_sums(x) if isinstance(x, np.ndarray) else _run(x) for x in plain]
     return [f"{int(a):08x}{int(b):08x}" for a, b in sums]
 

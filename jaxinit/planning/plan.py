@@ -1,10 +1,11 @@
 """Plan: trace, analyze, compile, call."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -114,14 +115,18 @@ class Plan:
     def compile(self) -> "Plan":
         """Compiles every group ahead of time, several at once.
 
+        An interrupt, or an exception of ``progress``, comes back at once: programs that
+        are ready stay, and those that XLA has not begun are not compiled.
+
         Returns:
             The plan itself.
         """
-        for _ in self._compiling():
-            pass
+        with contextlib.closing(self._compiling()) as ready:
+            for _ in ready:
+                pass
         return self
 
-    def _compiling(self) -> Iterator[int]:
+    def _compiling(self) -> Generator[int, None, None]:
         """Yields the number of each group as soon as it is ready to start."""
         compiled = self._here()
         new = [g for g in range(len(self.groups)) if g not in compiled]
@@ -130,18 +135,23 @@ class Plan:
         compiled |= {g: None for g, build in lowered.items() if build is None}
         todo = {g: build for g, build in lowered.items() if build is not None}
         ready = [*compiled]
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            futures = {
-                pool.submit(todo[g]): g
-                for g in sorted(todo, key=self._cost, reverse=True)
-            }
+
+        def build(g: int) -> int:
+            compiled[g] = todo[g]()
+            return g
+
+        pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+        try:
+            order = sorted(todo, key=self._cost, reverse=True)
+            futures = [pool.submit(build, g) for g in order]
             yield from ready
             done = concurrent.futures.as_completed(futures)
             for count, future in enumerate(done, 1):
-                g = futures[future]
-                compiled[g] = future.result()
+                g = future.result()
                 self._progress(count, len(todo), "compiled")
                 yield g
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _here(self) -> dict[int, Any]:
         """The programs so far of results that lie where they would now."""
@@ -238,10 +248,11 @@ class Plan:
         found = dict(env)
         waiting: list[tuple[int, Component]] = []
         begun: list[tuple[list[Component], Callable[[], list[list[jax.Array]]]]] = []
-        for g in self._compiling():
-            waiting += [(g, component) for component in self.groups[g].members]
-            started, waiting = self._start(waiting, found)
-            begun += started
+        with contextlib.closing(self._compiling()) as compiling:
+            for g in compiling:
+                waiting += [(g, component) for component in self.groups[g].members]
+                started, waiting = self._start(waiting, found)
+                begun += started
         while begun:
             for components, finish in begun:
                 for component, made in zip(components, finish(), strict=True):

@@ -1,5 +1,6 @@
 """Draws blocks of rows and copies them to their leaves."""
 
+import collections
 import concurrent.futures
 import functools
 import math
@@ -114,8 +115,11 @@ class Rows:
         pool.shutdown(wait=False)
 
         def finish() -> list[list[jax.Array]]:
-            for worker in workers:
-                worker.result()
+            try:
+                for worker in workers:
+                    worker.result()
+            finally:
+                collections.deque(firsts, maxlen=0)  # after an interrupt none is drawn
             pairs = zip(flat, draws, strict=True)
             made = jax.device_put([x.reshape(draw.shape) for x, draw in pairs])
             return [[x] for x in made]
