@@ -117,6 +117,7 @@ ORDER = [
     "planning.ir",
     "planning.flatten",
     "planning.partition",
+    "planning.closure",
     "planning.host_keys",
     "planning.makers.base",
     "planning.makers.constant",

@@ -9,6 +9,7 @@ from jax.sharding import Sharding
 
 from .._compat import Place
 from . import makers
+from .closure import closure_signature
 from .flatten import flatten, nodes_within
 from .ir import Node, Program, Value, values
 from .makers.base import Factory, Maker
@@ -94,7 +95,8 @@ def _groups(
     factories: dict[Hashable, Factory] = {}
     for component in parts.components:
         read = (*component.inputs, *component.outputs)
-        alike = component.signature, tuple(map(shardings.get, read))
+        closure = closure_signature(component, parts.program)
+        alike = component.signature, tuple(map(shardings.get, read)), closure
         if alike not in claims:
             claims[alike] = _claim(component, parts.program, shardings, place)
         signature, factory = claims[alike]

@@ -11,6 +11,7 @@ from jax.sharding import Sharding
 from ..._compat import Place, is_key, read_config, scan_parts
 from ..._prng import is_fused, is_threefry, threefry_bits
 from .. import host_keys
+from ..closure import closure_signature, compiled_in
 from ..flatten import flatten, nodes_within
 from ..ir import Node, Program, Rule, Value, evaluate
 from ..partition import Component
@@ -30,7 +31,8 @@ def claim(
     def factory(members: Sequence[Component]) -> PerLeaf:
         return PerLeaf(members[0], program, results, read)
 
-    return (component.signature, results, read), factory
+    closure = closure_signature(component, program)
+    return (component.signature, results, read, closure), factory
 
 
 class PerLeaf:
@@ -47,11 +49,15 @@ class PerLeaf:
         self._component = component
         self._program = program
         self._results = results
-        self._read = read
+        self._held = compiled_in(component, program)
+        numbers = enumerate(component.inputs)
+        self._operands = [i for i, v in numbers if v not in self._held]
+        self._read = [read[i] for i in self._operands]
 
     def lower(self) -> Callable[[], Any]:
         """Traces the program."""
-        avals = [self._program.avals[v] for v in self._component.inputs]
+        inputs = self._component.inputs
+        avals = [self._program.avals[inputs[i]] for i in self._operands]
         operands = list(map(host_keys.operand, avals, self._read))
         jitted = jax.jit(self._run, out_shardings=list(self._results))
         return jitted.lower(*operands).compile
@@ -60,7 +66,8 @@ class PerLeaf:
         self, compiled: Any, members: Sequence[Member]
     ) -> Callable[[], list[list[jax.Array]]]:
         """Launches the program for each member."""
-        made = [compiled(*member.operands) for member in members]
+        numbers = self._operands
+        made = [compiled(*(m.operands[i] for i in numbers)) for m in members]
         return lambda: made
 
     def temporary_bytes(self, compiled: Any) -> int:
@@ -73,8 +80,9 @@ class PerLeaf:
 
     def _run(self, *operands: Any) -> list[Any]:
         inputs, avals = self._component.inputs, self._program.avals
-        pairs = zip(inputs, operands, strict=True)
-        env = {v: host_keys.to_device(x, avals[v]) for v, x in pairs}
+        env = dict(self._held)
+        for i, x in zip(self._operands, operands, strict=True):
+            env[inputs[i]] = host_keys.to_device(x, avals[inputs[i]])
         return _trace(self._component.nodes, env, self._component.outputs)
 
 
