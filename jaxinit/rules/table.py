@@ -116,11 +116,14 @@ def _measure(
     with may_transfer():
         key = jax.random.key(0)
         by_rule, by_model = Plan(samples, (key,), {})(key)
-    by_model += [_sample(leaves[row.index]) for row in held]
-    return (
-        {row.path: _stddev(x) for row, x in zip(given, by_rule, strict=True)},
-        {row.path: _stddev(x) for row, x in zip(drawn + held, by_model, strict=True)},
-    )
+        by_model += [_sample(leaves[row.index]) for row in held]
+        return (
+            {row.path: _stddev(x) for row, x in zip(given, by_rule, strict=True)},
+            {
+                row.path: _stddev(x)
+                for row, x in zip(drawn + held, by_model, strict=True)
+            },
+        )
 
 
 def _is_drawn(leaf: Any) -> bool:
