@@ -22,6 +22,28 @@ class Block(nn.Module):
         return x + nn.Dense(self.width, param_dtype=self.dtype, name="down")(nn.gelu(y))
 
 
+class ScannedBlock(nn.Module):
+    width: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x, _):
+        return Block(self.width, self.dtype)(x), None
+
+
+def blocks(x, layers, width, dtype, scan):
+    """The blocks of a model, one after the other or under one scan."""
+    if scan:
+        rngs = {"params": True}
+        stack = nn.scan(
+            ScannedBlock, variable_axes={"params": 0}, split_rngs=rngs, length=layers
+        )
+        return stack(width, dtype, name="blocks")(x, None)[0]
+    for i in range(layers):
+        x = Block(width, dtype, name=f"block_{i}")(x)
+    return x
+
+
 class GPT(nn.Module):
     """GPT-2: learned positions, pre-norm blocks, a head tied or of its own."""
 
@@ -30,6 +52,7 @@ class GPT(nn.Module):
     vocab: int = 256
     dtype: Any = jnp.float32
     tied: bool = True
+    scan: bool = False
 
     @nn.compact
     def __call__(self, tokens):
@@ -39,8 +62,7 @@ class GPT(nn.Module):
         )
         positions = nn.Embed(64, self.width, param_dtype=self.dtype)
         x = embed(tokens) + positions(jnp.arange(tokens.shape[1]))
-        for i in range(self.layers):
-            x = Block(self.width, self.dtype, name=f"block_{i}")(x)
+        x = blocks(x, self.layers, self.width, self.dtype, self.scan)
         x = nn.LayerNorm(param_dtype=self.dtype)(x)
         if self.tied:
             return embed.attend(x)
@@ -139,6 +161,7 @@ class ViT(nn.Module):
     layers: int = 12
     width: int = 768
     patch: int = 16
+    scan: bool = False
 
     @nn.compact
     def __call__(self, x):
@@ -148,8 +171,7 @@ class ViT(nn.Module):
         x = jnp.concatenate([jnp.tile(token, (x.shape[0], 1, 1)), x], axis=1)
         normal = nn.initializers.normal(0.02)
         x = x + self.param("position", normal, (1, *x.shape[1:]))
-        for i in range(self.layers):
-            x = Block(self.width, jnp.float32, name=f"block_{i}")(x)
+        x = blocks(x, self.layers, self.width, jnp.float32, self.scan)
         return nn.Dense(1000)(nn.LayerNorm()(x)[:, 0])
 
 

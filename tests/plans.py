@@ -53,6 +53,8 @@ IMAGES = jnp.zeros((1, 16, 16, 3))
 MODELS = {
     "gpt2": (GPT(layers=2, width=32, vocab=104), TOKENS),
     "llama_scan": (Llama(layers=4, width=32, vocab=104), TOKENS),
+    "gpt2_scan": (GPT(layers=3, width=32, vocab=104, scan=True), TOKENS),
+    "vit_scan": (ViT(layers=3, width=32, scan=True), IMAGES),
     "resnet": (ResNet((2, 1), width=32), IMAGES),
     "vit": (ViT(layers=1, width=32), IMAGES),
     "unet": (UNet(width=32, scales=(1,)), IMAGES),

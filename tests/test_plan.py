@@ -26,8 +26,7 @@ pytestmark = pytest.mark.accelerator
 def test_models_equal_jit(name):
     model, x = MODELS[name]
     planned = check(model.init, KEY, x)
-    if name != "llama_scan":  # every leaf of the one scanned block is distinct
-        assert len(planned.groups) < len(planned.leaves)
+    assert len(planned.groups) < len(planned.leaves)
 
 
 @pytest.mark.parametrize("impl", ["raw", "rbg", "unsafe_rbg"])
@@ -147,6 +146,110 @@ def test_each_layer_of_a_map_has_its_own_key(impl):
         return lax.map(lambda key: jax.random.normal(key, (4, 8)), keys)
 
     check(init, jax.random.key(3, impl=impl))
+
+
+KERNEL = functools.partial(jax.nn.initializers.he_normal(), shape=(8, 4))
+
+
+def folded(key):
+    return [KERNEL(jax.random.fold_in(key, i)) for i in (3, 8, 2**32 - 1)]
+
+
+def split(key):
+    return [KERNEL(k) for k in jax.random.split(key, 3)]
+
+
+def counted(key):
+    def layer(step):
+        return [KERNEL(jax.random.fold_in(key, 7 * step + i)) for i in range(3)]
+
+    return lax.map(layer, jnp.arange(20))
+
+
+def broadcast(key):
+    """Equal layers, as of nn.scan without split_rngs."""
+    return lax.scan(lambda carry, _: (carry, folded(key)), 0.0, None, length=3)[1]
+
+
+def layers_of(body, count=3):
+    return lambda key: lax.map(body, jax.random.split(key, count))
+
+
+@pytest.mark.parametrize("impl", ["typed", "raw"])
+@pytest.mark.parametrize(
+    "init",
+    [
+        layers_of(folded),
+        layers_of(split),
+        counted,
+        broadcast,
+        layers_of(layers_of(folded, 2)),
+        layers_of(lambda key: jax.vmap(split)(jax.random.split(key))),
+        layers_of(jax.checkpoint(jax.jit(folded))),
+        layers_of(folded, 0),
+    ],
+    ids=("fold_in split counted broadcast nested vmap remat none").split(),
+)
+def test_equal_leaves_of_a_scan_share_a_program(init, impl):
+    """Their keys differ, which the body of the scan computes."""
+    key = jax.random.PRNGKey(3) if impl == "raw" else jax.random.key(3)
+    check(init, key, groups=1)
+
+
+class Three(nn.Module):
+    @nn.compact
+    def __call__(self, x, _):
+        for _ in range(3):
+            x = nn.Dense(4, use_bias=False)(x)
+        return x, None
+
+
+def scanned(layer, axis=0):
+    rngs = {"params": True}
+    return nn.scan(layer, variable_axes={"params": axis}, split_rngs=rngs, length=3)
+
+
+HEADS = nn.vmap(
+    Three,
+    variable_axes={"params": 0},
+    split_rngs={"params": True},
+    in_axes=(0, None),
+    out_axes=(0, None),
+)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        scanned(Three),
+        scanned(Three, 1),
+        scanned(nn.remat(Three)),
+        scanned(scanned(Three)),
+        scanned(HEADS),
+    ],
+    ids=["plain", "second axis", "remat", "nested", "vmap"],
+)
+def test_equal_leaves_of_a_linen_scan_share_a_program(layers, compilations):
+    """Linen folds the path of each into the key inside the scan."""
+    x = jnp.ones((2, 4))
+    planned = check(lambda key: layers().init(key, x, None), KEY, groups=1)
+    assert len(planned.leaves) == 3
+    compilations.clear()
+    jaxinit.init(lambda key: layers().init(key, x, None), KEY)
+    assert len(compilations) == 1, compilations
+
+
+@pytest.mark.parametrize("kind", ["callback", "rbg"])
+def test_what_cannot_be_batched_stays_a_scan(kind):
+    def layer(key):
+        drawn = jax.random.normal(key, (4, 8))
+        if kind == "rbg":
+            return drawn
+        shape = jax.ShapeDtypeStruct((4, 8), jnp.float32)
+        return jax.pure_callback(lambda x: np.asarray(x) * 2, shape, drawn)
+
+    impl = "rbg" if kind == "rbg" else "threefry2x32"
+    check(layers_of(layer), jax.random.key(3, impl=impl))
 
 
 def test_layers_with_constants():

@@ -69,7 +69,7 @@ def analyze(
         shardings: The sharding asked for, of each result.
         place: Where results lie for which no sharding is asked for.
     """
-    program = flatten(closed)
+    program = flatten(closed, batch_scans=True)
     try:
         if closed.effects:
             names = ", ".join(sorted({str(e) for e in closed.effects}))

@@ -6,9 +6,19 @@ import operator
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
-from .._compat import callees, sub_jaxpr
+from .._compat import (
+    callees,
+    is_key,
+    jaxpr_as_fun,
+    make_jaxpr,
+    scan_parts,
+    sub_jaxpr,
+)
+from .._prng import is_threefry
 from .._program import PROGRAM_PREFIX
 from .ir import Atom, Node, Program, Value, live, program_of, values
 
@@ -30,13 +40,19 @@ _INVARS, _OUTVARS = operator.attrgetter("invars"), operator.attrgetter("outvars"
 _Live = list[tuple[Node, tuple[bool, ...]]]  # each with which of its outputs are used
 
 
-def flatten(closed: Any) -> Program:
+def flatten(closed: Any, *, batch_scans: bool = False) -> Program:
     """Inlines every call of a closed jaxpr and removes dead code.
 
     Control flow (scan, while, cond) stays one node each, without the outputs that
     nothing uses and what only they needed inside.
+
+    Args:
+        closed: The jaxpr.
+        batch_scans: Whether a scan over layers, whose steps do not depend on each
+            other, is inlined too, as the operations of all its steps at once. The
+            keys that its body computes are then keys of the program.
     """
-    flat = _Flattener()
+    flat = _Flattener(batch_scans)
     jaxpr, _ = sub_jaxpr(closed)
     inputs = [flat.new(v.aval) for v in jaxpr.invars]
     used = (True,) * len(jaxpr.outvars)
@@ -46,7 +62,8 @@ def flatten(closed: Any) -> Program:
 
 
 class _Flattener:
-    def __init__(self) -> None:
+    def __init__(self, batch_scans: bool) -> None:
+        self._batch_scans = batch_scans
         self.nodes: list[Node] = []
         self.avals: dict[Value, Any] = {}
         self.constants: dict[Value, Any] = {}
@@ -106,9 +123,19 @@ class _Flattener:
                     self._from_literals.update(outputs)
                     scalar = reads_passed and _is_inexact_scalar(node)
                 moved = Node(node.eqn, inputs, outputs, from_call_constants=scalar)
-                self.nodes.append(moved.keep(node_used))
+                outputs = self._add(moved.keep(node_used), outputs)
             env.update(zip(node.outputs, outputs, strict=True))
         return [env.get(a) if type(a) is Value else a for a in program.outputs]
+
+    def _add(self, node: Node, outputs: Sequence[Value]) -> Sequence[Atom | None]:
+        """Adds a node, or what it does to all layers; returns what its outputs are."""
+        batched = _batched(node) if self._batch_scans and node.name == "scan" else None
+        if batched is None:
+            self.nodes.append(node)
+            return outputs
+        used, from_call = [True] * len(node.outputs), [False] * len(node.inputs)
+        made = self.inline(batched, node.inputs, tuple(used), from_call)
+        return list(map(dict(zip(node.outputs, made, strict=True)).get, outputs))
 
     def _read(self, closed: Any, used: tuple[bool, ...]) -> tuple[Program, _Live]:
         """What the used outputs need of a callee: its program, and its live nodes.
@@ -125,6 +152,30 @@ class _Flattener:
             nodes = list(zip(program.nodes, masks, strict=True))
             self._live[id(jaxpr), used] = program, nodes
         return self._live[id(jaxpr), used]
+
+
+def _batched(node: Node) -> Any | None:
+    """The jaxpr of all steps of a scan at once; None if they depend on each other."""
+    consts, carry, stacked = scan_parts(node.params, node.inputs)
+    # Batched, keys of other implementations draw other values than one by one.
+    if carry or node.effects or not _all_threefry(node):
+        return None
+    body = jaxpr_as_fun(node.params["jaxpr"])
+    axes = 0, *[None] * len(consts), *[0] * len(stacked)
+    steps = jax.vmap(lambda step, *inputs: body(*inputs), axes)
+    count = np.arange(node.params["length"])
+    avals = [v.aval for v in node.eqn.invars]
+    try:
+        return make_jaxpr(lambda *inputs: steps(count, *inputs), avals)
+    except NotImplementedError:  # as of a callback without vmap_method
+        return None
+
+
+def _all_threefry(node: Node) -> bool:
+    """Whether all keys that an operation reads or makes are of Threefry-2x32."""
+    inside = nodes_within([node])
+    avals = [v.aval for n in inside for v in (*n.eqn.invars, *n.eqn.outvars)]
+    return all(is_threefry(aval) for aval in avals if is_key(aval))
 
 
 def _is_inexact_scalar(node: Node) -> bool:

@@ -21,6 +21,8 @@ from .._compat import bind, is_key, read_config
 from .._prng import FUSED_THREEFRY, hash_words, is_fused, is_threefry
 from .ir import Node, Rule, Value, evaluate
 
+_FEW = 16  # hashes, which Python's integers compute faster than NumPy's arrays do
+
 
 def evaluate_keys(nodes: Iterable[Node], env: Mapping[Value, Any]) -> dict[Value, Any]:
     """The values of ``env``, held by the host, and those that the nodes make."""
@@ -86,20 +88,28 @@ def _words(node: Node) -> int:
 
 def _fold_in(node: Node, inputs: list[Any]) -> Any:
     key, data = inputs
-    if key.ndim != 1 or np.ndim(data) != 0:
-        return None
-    words = hash_words((int(key[0]), int(key[1])), (0, int(data) & 0xFFFFFFFF))
-    return [np.array(words, np.uint32)]
+    return [_hashes(key, np.asarray(data))]
 
 
 def _split(node: Node, inputs: list[Any]) -> Any:
     (key,) = inputs
-    if key.ndim != 1 or not read_config("jax_threefry_partitionable"):
+    if not read_config("jax_threefry_partitionable"):
         return None
     shape = tuple(node.params["shape"])
-    pair = int(key[0]), int(key[1])
-    words = [hash_words(pair, (0, i)) for i in range(math.prod(shape))]
-    return [np.array(words, np.uint32).reshape(*shape, 2)]
+    counters = np.arange(math.prod(shape)).reshape(shape)
+    return [_hashes(np.expand_dims(key, [*range(-1 - len(shape), -1)]), counters)]
+
+
+def _hashes(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:
+    """The words of new keys, the hashes of counters; keys and counters broadcast."""
+    first, second, third = np.broadcast_arrays(keys[..., 0], keys[..., 1], counters)
+    if third.size > _FEW:
+        first, second, third = (x.astype(np.uint64) for x in (first, second, third))
+        words = hash_words((first, second), (0, third))
+        return np.stack(words, axis=-1).astype(np.uint32)
+    integers = zip(*(x.ravel().tolist() for x in (first, second, third)), strict=True)
+    words = [hash_words((a, b), (0, counter)) for a, b, counter in integers]
+    return np.array(words, np.uint32).reshape(*third.shape, 2)
 
 
 def _same(node: Node, inputs: list[Any]) -> Any:
@@ -125,6 +135,18 @@ def _reshape(node: Node, inputs: list[Any]) -> Any:
     return [inputs[0].reshape(*node.params["new_sizes"], *words)]
 
 
+def _transpose(node: Node, inputs: list[Any]) -> Any:
+    axes = node.params["permutation"]
+    return [inputs[0].transpose(*axes, *range(len(axes), inputs[0].ndim))]
+
+
+def _iota(node: Node, inputs: list[Any]) -> Any:
+    shape, axis = node.params["shape"], node.params["dimension"]
+    steps = np.arange(shape[axis], dtype=node.params["dtype"])
+    steps = steps.reshape(-1, *[1] * (len(shape) - axis - 1))
+    return [np.broadcast_to(steps, shape)]
+
+
 def _convert(node: Node, inputs: list[Any]) -> Any:
     return [np.asarray(inputs[0]).astype(node.params["new_dtype"])]
 
@@ -148,6 +170,8 @@ _NUMPY: dict[str, Rule] = {
     "slice": _slice,
     "squeeze": _squeeze,
     "reshape": _reshape,
+    "transpose": _transpose,
+    "iota": _iota,
     "convert_element_type": _convert,
     "add": _binary(np.add),
     "mul": _binary(np.multiply),

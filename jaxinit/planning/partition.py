@@ -12,8 +12,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import jax.numpy as jnp
 
-from .._compat import is_key, scan_parts
-from .flatten import flatten
+from .._compat import is_key
 from .ir import Node, Program, Signatures, Value, live, values
 
 _KEY_OPERATIONS = {
@@ -86,8 +85,7 @@ def partition(program: Program) -> Partition:
     Raises:
         Unanalyzable: If keys depend on more than keys and integers.
     """
-    needed = [node for node, _ in live(program.nodes, program.outputs)]
-    nodes = [part for node in needed for part in _unstack(node)]
+    nodes = [node for node, _ in live(program.nodes, program.outputs)]
     program = dataclasses.replace(program, nodes=nodes)
     on_keys = _key_nodes(program)
     keys = [node for i, node in enumerate(nodes) if i in on_keys]
@@ -96,26 +94,6 @@ def partition(program: Program) -> Partition:
     if not _are_ordered(components):
         components = _components(program, rest, apart=False)
     return Partition(program, keys, components)
-
-
-def _unstack(node: Node) -> list[Node]:
-    """A scan without carry, as over layers, as one scan for each independent leaf."""
-    if node.name != "scan" or len(node.outputs) < 2:
-        return [node]
-    _, carry, stacked = scan_parts(node.params, node.inputs)
-    if carry or not stacked:
-        return [node]
-    body = flatten(node.params["jaxpr"])
-    try:
-        components = partition(body).components
-    except Unanalyzable:
-        return [node]
-    outputs = [v if isinstance(v, Value) else None for v in body.outputs]
-    parts = [set[Value | None](c.outputs) for c in components if c.outputs]
-    made = set[Value | None]().union(*parts)
-    parts.append({v for v in outputs if v not in made})
-    masks = [[v in part for v in outputs] for part in parts]
-    return [node.keep(mask) for mask in masks if any(mask)]
 
 
 def _key_nodes(program: Program) -> set[int]:

@@ -5,14 +5,12 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Sharding
 
-from ..._compat import Place, is_key, read_config, scan_parts
+from ..._compat import Place, read_config
 from ..._prng import is_fused, is_threefry, threefry_bits
 from .. import host_keys
 from ..closure import closure_signature, compiled_in
-from ..flatten import flatten, nodes_within
 from ..ir import Node, Program, Rule, Value, evaluate
 from ..partition import Component
 from .base import Factory, Member, temporary_bytes, wanted
@@ -121,34 +119,6 @@ def _random_bits(node: Node, inputs: list[Any]) -> list[Any] | None:
     return [draw(jax.random.key_data(keys))]
 
 
-def _batched_scan(node: Node, inputs: list[Any]) -> list[Any] | None:
-    """A scan without carry, as over layers, as one batched program.
-
-    Its steps do not depend on each other, so the stack can be drawn at once, and a
-    device that holds part of it draws that part alone.
-    """
-    consts, carry, stacked = scan_parts(node.params, inputs)
-    # Batched, keys of other implementations draw other values than one by one.
-    if not stacked or carry or not _all_threefry(node):
-        return None
-    program = flatten(node.params["jaxpr"])
-
-    def step(*xs: Any) -> list[Any]:
-        env = dict(zip(program.inputs, (*consts, *xs), strict=True))
-        made = _trace(program.nodes, {**env, **program.constants}, program.outputs)
-        return [jnp.asarray(x) for x in made]
-
-    return jax.vmap(step)(*stacked)
-
-
-def _all_threefry(node: Node) -> bool:
-    """Whether all keys that an operation reads or makes are of Threefry-2x32."""
-    inside = nodes_within([node])
-    avals = [v.aval for n in inside for v in (*n.eqn.invars, *n.eqn.outvars)]
-    return all(is_threefry(aval) for aval in avals if is_key(aval))
-
-
 _RULES: dict[str, Rule] = {
     "random_bits": _in_context(_random_bits),
-    "scan": _in_context(_batched_scan),
 }
