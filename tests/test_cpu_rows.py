@@ -213,6 +213,28 @@ def test_draws_that_differ_in_more_than_scale_have_different_programs():
     check(make(1.5), KEY, groups=3)
 
 
+@pytest.mark.parametrize("init", [LECUN, jax_init.he_uniform(), jaxinit.HeNormal()])
+def test_layers_of_a_scan_share_the_program_of_other_leaves(init, monkeypatch):
+    def make(key):
+        first, *rest = jax.random.split(key, 6)
+
+        def layer(key):
+            return of_shapes(init, [(67, ROW), (16, 8)])(key)
+
+        return init(first, (31, 257)), jax.lax.map(layer, jnp.stack(rest))
+
+    monkeypatch.setattr(rows, "_BLOCK", 48)  # a block ends within a layer
+    check(make, KEY, groups=1)
+
+
+def test_many_small_layers_would_waste_their_rows():
+    def make(key):
+        keys = jax.random.split(key, rows._BLOCK + 1)
+        return jax.vmap(lambda k: LECUN(k, (8, 16)))(keys), LECUN(key, (16, 8))
+
+    check(make, KEY, groups=2)
+
+
 def test_short_minor_axes_and_other_keys_have_their_own_programs():
     check(of_shapes(LECUN, [(8, 3), (16, 3), (24, 3)]), KEY, groups=3)
     rbg = jax.random.key(0, impl="rbg")

@@ -43,6 +43,7 @@ class ElementwiseDraw:
         output: The value that they make.
         factor: The scalar that is an argument of the program; 0 if there is none.
         shape: Shape of the leaf.
+        keys: How many keys draw it, each an equal part: those of stacked layers.
         dtype: Its dtype.
     """
 
@@ -52,6 +53,7 @@ class ElementwiseDraw:
     output: Value
     factor: np.ndarray
     shape: tuple[int, ...]
+    keys: int
     dtype: np.dtype[Any]
 
     def values(self, bits: jax.Array, factors: jax.Array) -> jax.Array:
@@ -81,11 +83,14 @@ def find_draw(component: Component, avals: Avals) -> ElementwiseDraw | None:
         return None
     aval = avals[component.outputs[0]]
     dtype = np.dtype(aval.dtype)
-    known = {**avals, _FACTOR: jax.ShapeDtypeStruct((), factor.dtype)}
+    one = jax.ShapeDtypeStruct((), avals[key].dtype)  # however many there are
+    known = {**avals, key: one, _FACTOR: jax.ShapeDtypeStruct((), factor.dtype)}
     writer = ir.Signatures(_describe)
     lines, _ = writer(nodes, [output], known, [key])
+    signature = lines, writer.meanings
+    keys = math.prod(avals[key].shape)
     return ElementwiseDraw(
-        (lines, writer.meanings), bits, steps, output, factor, aval.shape, dtype
+        signature, bits, steps, output, factor, aval.shape, keys, dtype
     )
 
 
@@ -125,14 +130,15 @@ def _drawn(component: Component, avals: Avals) -> set[Value] | None:
 
 
 def _is_plain(node: Node, key: Any, size: int) -> bool:
-    """Whether the bits of an element depend on its row-major index alone."""
+    """Whether bits depend on a key and the row-major index in its part alone."""
     shape = node.params["shape"]
+    part = math.prod(shape)
     # XLA may round loops over a short minor axis otherwise; see `per_leaf`.
     return (
         is_threefry(key)
-        and key.shape == ()
         and bool(read_config("jax_threefry_partitionable"))
-        and 0 < math.prod(shape) == size < 2**32
+        and 0 < part < 2**32
+        and part * math.prod(key.shape) == size
         and shape[-1:] >= (8,)
     )
 

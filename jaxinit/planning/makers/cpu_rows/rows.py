@@ -42,7 +42,9 @@ def claim(
     if any(sharding is not None for sharding in wanted(component, shardings)):
         return None
     draw = find_draw(component, program.avals)
-    return draw and (draw.signature, functools.partial(Rows, program))
+    if draw is None or (draw.keys > _BLOCK and _part(draw) < _ROW // 2):
+        return None  # most of the rows would be wasted
+    return draw.signature, functools.partial(Rows, program)
 
 
 class Rows:
@@ -53,7 +55,8 @@ class Rows:
         first_of = {c.signature: c for c in members}
         found = {s: find_draw(c, program.avals) for s, c in first_of.items()}
         self._draws = {s: draw for s, draw in found.items() if draw is not None}
-        total = sum(_count(self._draws[c.signature]) for c in members)
+        draws = [self._draws[c.signature] for c in members]
+        total = sum(draw.keys * _count(draw) for draw in draws)
         blocks = -(-total // _BLOCK)
         self._rows = -(-total // blocks)  # of a block: as few as these blocks need
         self._threads = min(_THREADS, blocks)
@@ -80,16 +83,21 @@ class Rows:
     ) -> Callable[[], list[list[jax.Array]]]:
         """Draws the members in threads of their own."""
         draws = [self._draws[member.component.signature] for member in members]
-        counts = list(map(_count, draws))
+        flat = [_empty(draw) for draw in draws]
+        # A part is what one key draws: a leaf, or one layer of it.
+        each = [draw.keys for draw in draws]
+        pairs = zip(flat, each, strict=True)
+        parts = [part for x, n in pairs for part in x.reshape(n, -1)]
+        counts = np.repeat(list(map(_count, draws)), each)
         ends = np.cumsum(counts)
         total, rows = int(ends[-1]), self._rows
-        leaf = np.repeat(np.arange(len(draws)), counts)  # of each row
-        leaf = np.pad(leaf, (0, -total % rows), mode="edge")
-        starts = (np.arange(len(leaf)) - (ends - counts)[leaf]) * _ROW
+        of_row = np.repeat(np.arange(len(parts)), counts)
+        of_row = np.pad(of_row, (0, -total % rows), mode="edge")
+        starts = (np.arange(len(of_row)) - (ends - counts)[of_row]) * _ROW
         starts = starts.astype(np.uint32)
-        keys = np.array([m.operands[0] for m in members], np.uint32)[leaf]
-        factors = np.array([draw.factor for draw in draws])[leaf]
-        flat = [_empty(draw) for draw in draws]
+        words = [np.reshape(m.operands[0], (-1, 2)) for m in members]
+        keys = np.concatenate(words).astype(np.uint32)[of_row]
+        factors = np.repeat([draw.factor for draw in draws], each)[of_row]
         firsts = iter(range(0, total, rows))
         wide = read_config("jax_enable_x64")
 
@@ -104,10 +112,10 @@ class Rows:
 
         def copy(first: int, elements: np.ndarray) -> None:
             last = min(first + rows, total)
-            for i in range(leaf[first], leaf[last - 1] + 1):
+            for i in range(of_row[first], of_row[last - 1] + 1):
                 begin, end = max(first, ends[i] - counts[i]), min(last, ends[i])
                 part = elements[(begin - first) * _ROW : (end - first) * _ROW]
-                there = flat[i][starts[begin] :][: len(part)]
+                there = parts[i][starts[begin] :][: len(part)]
                 there[:] = part[: len(there)]
 
         pool = concurrent.futures.ThreadPoolExecutor(self._threads)
@@ -139,7 +147,7 @@ class Rows:
 def _draw(
     draw: ElementwiseDraw, words: Any, starts: Any, factors: Any, *before: Any
 ) -> list[jax.Array]:
-    """A block and its bits; row i is elements of the leaf of key i, from start i."""
+    """A block and its bits; row i is elements of the part of key i, from start i."""
     index = lax.broadcasted_iota(np.uint32, (len(starts), _ROW), 1)
     pair = words[:, :1], words[:, 1:]
     bits = bits_at(pair, starts[:, None] + index, draw.bits.params["bit_width"])
@@ -148,9 +156,14 @@ def _draw(
     return [draw.values(bits, factors), bits]
 
 
+def _part(draw: ElementwiseDraw) -> int:
+    """Elements that one key draws."""
+    return math.prod(draw.shape) // draw.keys
+
+
 def _count(draw: ElementwiseDraw) -> int:
-    """Rows of a leaf."""
-    return -(-math.prod(draw.shape) // _ROW)
+    """Rows of a part."""
+    return -(-_part(draw) // _ROW)
 
 
 def _empty(draw: ElementwiseDraw) -> np.ndarray:
