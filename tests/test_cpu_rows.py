@@ -213,13 +213,37 @@ def test_draws_that_differ_in_more_than_scale_have_different_programs():
     check(make(1.5), KEY, groups=3)
 
 
+@pytest.mark.parametrize(
+    "init",
+    [jax_init.he_uniform(1, 0), jax_init.he_normal(1, 0), jaxinit.HeNormal(1, 0)],
+    ids=["uniform", "normal", "own"],
+)
+def test_kernels_with_features_first_share_a_program(init):
+    """As of Equinox, and of models that came from PyTorch."""
+    shapes = [(16, 8, 3, 3), (33, 65, 3, 3), (8, 16, 1, 1), (9, 3, 7, 7), (8, 6, 5)]
+    check(of_shapes(init, shapes), KEY, groups=1)
+
+
+def test_equal_bounds_share_a_program_as_of_equinox():
+    def make(key):
+        keys = jax.random.split(key, 3)
+        shapes = [(16, 8, 3, 3), (40, 8, 3, 3), (16,)]
+        pairs = zip(keys, shapes, strict=True)
+        return [
+            jax.random.uniform(k, s, minval=-(72**-0.5), maxval=72**-0.5)
+            for k, s in pairs
+        ]
+
+    check(make, KEY, groups=1)
+
+
 @pytest.mark.parametrize("init", [LECUN, jax_init.he_uniform(), jaxinit.HeNormal()])
 def test_layers_of_a_scan_share_the_program_of_other_leaves(init, monkeypatch):
     def make(key):
         first, *rest = jax.random.split(key, 6)
 
         def layer(key):
-            return of_shapes(init, [(67, ROW), (16, 8)])(key)
+            return of_shapes(init, [(67, ROW), (8, 3, 3), (16, 8)])(key)
 
         return init(first, (31, 257)), jax.lax.map(layer, jnp.stack(rest))
 
@@ -236,7 +260,7 @@ def test_many_small_layers_would_waste_their_rows():
 
 
 def test_short_minor_axes_and_other_keys_have_their_own_programs():
-    check(of_shapes(LECUN, [(8, 3), (16, 3), (24, 3)]), KEY, groups=3)
+    check(of_shapes(LECUN, [(8, 4), (16, 4), (24, 2)]), KEY, groups=3)
     rbg = jax.random.key(0, impl="rbg")
     check(of_shapes(LECUN, [(8, 16), (16, 8)]), rbg, groups=2)
 
