@@ -118,8 +118,8 @@ print(seconds, timed(second)[0])
 """
 
 
-def gpt(layers: int, width: int, vocab: int = 50257) -> str:
-    model = f"GPT({layers}, {width}, {vocab}, tied=False)"
+def gpt(layers: int, width: int, vocab: int = 50257, scan: bool = False) -> str:
+    model = f"GPT({layers}, {width}, {vocab}, tied=False, scan={scan})"
     return LINEN.format(model=model, x="tokens")
 
 
@@ -127,6 +127,11 @@ MODELS: dict[str, tuple[str, dict[str, str]]] = {
     "GPT-2, 12 x 768, Linen": (gpt(12, 768), CALLS),
     "GPT-2-like, 48 x 256, Linen": (gpt(48, 256), CALLS),
     "GPT-2-like, 48 x 256, NNX": (NNX, NNX_CALLS),
+    "GPT-2, 12 x 768, nn.scan": (gpt(12, 768, scan=True), CALLS),
+    "ViT-S, 12 x 384, nn.scan": (
+        LINEN.format(model="ViT(width=384, scan=True)", x="images"),
+        CALLS,
+    ),
     "ResNet-50, Linen": (LINEN.format(model="ResNet()", x="images"), CALLS),
     "ResNet-50, Haiku": (HAIKU, {k: CALLS[k] for k in ("plan", "jit")}),
     "one Dense layer": (
@@ -139,6 +144,8 @@ GOALS = {
     "GPT-2, 12 x 768, Linen": {"jit": 6, "eager": 3.5, "torch": 1.5},
     "GPT-2-like, 48 x 256, Linen": {"jit": 20, "eager": 2},
     "GPT-2-like, 48 x 256, NNX": {"jit": 20, "eager": 1.5},
+    "GPT-2, 12 x 768, nn.scan": {"jit": 2, "eager": 2},
+    "ViT-S, 12 x 384, nn.scan": {"jit": 2, "eager": 2},
     "ResNet-50, Linen": {"jit": 6, "eager": 6},
     "ResNet-50, Haiku": {"jit": 5},
     "one Dense layer": {"jit": 1 / 1.1},
