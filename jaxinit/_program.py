@@ -17,6 +17,7 @@ from ._compat import (
     is_traced,
     may_transfer,
     mesh_of_explicit,
+    read_config,
     with_out_sharding,
 )
 from ._prng import fused, is_fused
@@ -100,6 +101,8 @@ def program(
         mesh = None if traced else mesh_of_explicit(out_sharding)
         if not traced and out_sharding is None and math.prod(shape) >= _LARGE:
             _check_memory(shape, dtype)
+        if not traced and out_sharding is None:
+            operands = tuple(map(_on_device, operands))
         try:
             with may_transfer(), _entered(mesh):
                 return built(key, *operands)
@@ -109,6 +112,21 @@ def program(
             raise _out_of_memory(shape, dtype) from None
 
     return run
+
+
+def _on_device(number: Any) -> Any:
+    """A Python number as an array of the default device, sent there once."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if type(number) not in (int, float, complex) or not mesh.empty:
+        return number
+    device, wide = read_config("jax_default_device"), read_config("jax_enable_x64")
+    return _sent(type(number), repr(number), device, wide)  # repr tells -0.0 from 0.0
+
+
+@functools.lru_cache(maxsize=4096)
+def _sent(kind: type, text: str, device: Any, wide: bool) -> jax.Array:
+    with may_transfer(), jax.ensure_compile_time_eval():  # no tracer is kept
+        return jnp.asarray(kind(text))
 
 
 def _entered(mesh: jax.sharding.Mesh | None) -> AbstractContextManager[Any]:

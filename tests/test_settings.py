@@ -310,3 +310,44 @@ def test_a_guard_stops_the_arrays_of_the_caller():
             plan(KEY, x)
         unread = jaxinit.init(lambda key, x: jax.random.normal(key, (2,)), KEY, x)
     assert_same(unread, jax.random.normal(KEY, (2,)))
+
+
+def transfers(call, capfd):
+    """Transfers from the host to a device in a warm call, as JAX logs them."""
+    call()
+    capfd.readouterr()
+    with jax.transfer_guard_host_to_device("log"):
+        call()
+    return capfd.readouterr().err.count("host-to-device transfer")
+
+
+def test_transfers_are_counted(capfd):
+    add = jax.jit(jnp.add)
+    assert transfers(lambda: add(1.0, 2.0), capfd) == 2
+
+
+# A mask is an array that travels.
+RANDOM = [
+    case
+    for case in INITIALIZERS.values()
+    if not case.init.deterministic and case.id != "masked"
+]
+
+
+@pytest.mark.parametrize("case", RANDOM, ids=lambda case: case.id)
+def test_a_warm_call_sends_no_number_to_the_device(case, capfd):
+    assert transfers(lambda: case.init(KEY, case.shape), capfd) == 0
+
+
+def test_numbers_on_the_device_are_told_apart():
+    made = {
+        repr(value): jaxinit.Constant(value)(None, (2,), jnp.float32)
+        for value in (0.0, -0.0, 1, 1.0, float("inf"))
+    }
+    for text, x in made.items():
+        np.testing.assert_array_equal(np.signbit(x), np.signbit(np.float32(text)))
+        np.testing.assert_array_equal(x, np.float32(text))
+    with jax.enable_x64(True):
+        x = jaxinit.RandomNormal(0.1, 0.3)(KEY, (3,), "float64")
+        expected = 0.1 + 0.3 * jax.random.normal(KEY, (3,), "float64")
+    np.testing.assert_allclose(x, expected, rtol=1e-12)
