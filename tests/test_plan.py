@@ -1,5 +1,6 @@
 """Plans: the values of jit, one compilation per distinct program, clear errors."""
 
+import functools
 import gc
 import subprocess
 import sys
