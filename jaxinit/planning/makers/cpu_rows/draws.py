@@ -133,9 +133,8 @@ def _is_plain(node: Node, key: Any, size: int) -> bool:
     """Whether bits depend on a key and the row-major index in its part alone."""
     shape = node.params["shape"]
     part = math.prod(shape)
-    # XLA may round loops over a minor axis of 2, 4 or 6 otherwise: as few elements as
-    # LLVM puts into one vector. Those over 1, 3, 5 or 7, as of kernels (out, in, 3, 3),
-    # it rounds as all others.
+    # Over a minor axis of 2 XLA rounds some draws otherwise: 2, 4 and 6 are left out.
+    # Over 1, 3, 5 and 7, as of kernels (out, in, 3, 3), it rounds as over a long one.
     minor = shape[-1] if shape else 0
     return (
         is_threefry(key)
