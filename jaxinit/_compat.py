@@ -50,6 +50,26 @@ def is_guarded() -> bool:
     return any(guard and guard.startswith("disallow") for guard in guards)
 
 
+# Those that this version lacks are left out.
+_SETTINGS = (
+    "jax_accurate_erf_inv",
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_disable_jit",
+    "jax_enable_custom_prng",
+    "jax_enable_x64",
+    "jax_numpy_dtype_promotion",
+    "jax_random_seed_offset",
+    "jax_threefry_partitionable",
+    "jax_use_hlo_logistic_lowering",
+)
+
+
+def read_settings() -> dict[str, Any]:
+    """The settings of JAX on which the values of arrays depend, by name."""
+    return {x: read_config(x) for x in _SETTINGS if hasattr(jax.config, x)}
+
+
 def x64_for(dtype: Any) -> AbstractContextManager[Any]:
     """A context in which JAX keeps the elements of ``dtype``, 64-bit ones too."""
     dtype = jax.numpy.dtype(dtype)

@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, Sharding
 
 from ._compat import bypasses_plan, is_traced, may_transfer
 from ._paths import join, parts_of
+from ._processes import errors_told
 from .planning.plan import Plan, Progress
 from .planning.result import FromTree
 from .rules.leaf_keys import is_key_like
@@ -93,18 +94,20 @@ class ModelPlan:
         """
         rngs = _as_rngs(rngs)
         _, counts, streams = _split(rngs)
-        if not jax.tree.leaves(counts):
-            raise TypeError(f"plan(rngs=...) must be nnx.Rngs; got {rngs!r}.")
         with self._on_mesh():
-            if bypasses_plan(counts, streams):
+            if jax.tree.leaves(counts) and bypasses_plan(counts, streams):
                 built = self._build(counts, streams)
             else:
-                self._check_counts(_keys_given(counts))
-                built = self._plan(streams)
+                with errors_told("plan(rngs)"):
+                    self._check(rngs, counts)
+                    built = self._plan(streams)
         nnx.update(rngs, built.rngs["rngs"])
         return nnx.merge(built.graph, built.state)
 
-    def _check_counts(self, given: dict[str, Any]) -> None:
+    def _check(self, rngs: Any, counts: Any) -> None:
+        given = _keys_given(counts)
+        if not given:
+            raise TypeError(f"plan(rngs): rngs must be nnx.Rngs; got {rngs!r}.")
         if given != self._counts:
             raise ValueError(
                 "plan(rngs=...) must have the planned streams at the same counts "
@@ -156,13 +159,15 @@ def plan(
         >>> bool((first.kernel[...] == second.kernel[...]).any())
         False
     """
-    if mesh is not None and out_shardings is not None:
-        raise ValueError(
-            "nnx.plan(mesh=..., out_shardings=...): pass only one of them. A mesh uses "
-            "the axis names of the variables; out_shardings replaces these names."
-        )
-    rules = None if rules is None else as_rules(rules)
-    return ModelPlan(make, _as_rngs(rngs), mesh, out_shardings, rules, progress)
+    with errors_told("nnx.plan(...)"):
+        if mesh is not None and out_shardings is not None:
+            raise ValueError(
+                "nnx.plan(mesh=..., out_shardings=...): pass only one of them. A mesh "
+                "uses the axis names of the variables; out_shardings replaces these "
+                "names."
+            )
+        rules = None if rules is None else as_rules(rules)
+        return ModelPlan(make, _as_rngs(rngs), mesh, out_shardings, rules, progress)
 
 
 def create(

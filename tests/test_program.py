@@ -80,6 +80,7 @@ def test_import_computes_nothing():
 ORDER = [
     "_compat",
     "_checks",
+    "_processes",
     "_yaml",
     "_files",
     "_frozen",
@@ -151,6 +152,7 @@ ORDER = [
     "rules.tree",
     "rules",
     "manifests.digest",
+    "manifests.leaves",
     "manifests.manifest",
     "manifests",
     "haiku",

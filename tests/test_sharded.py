@@ -2,8 +2,10 @@
 
 import concurrent.futures
 import functools
+import json
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -197,11 +199,78 @@ def test_two_processes_agree_on_manifests():
     assert changed.startswith("a/w: values ") and extra == "d: extra"
 
 
-@pytest.mark.parametrize("mode", ["keys", "plans"])
-def test_two_processes_that_disagree_all_fail(mode):
-    for done in processes(mode):
+# What process 1 does otherwise, and of what process 0 is told, by which call.
+DIFFERENCES = {
+    "read arguments": "the arguments * argument 1/read is 0.0 * and 5.0 in process 1*",
+    "keys": "the keys of processes 0 and 1 differ: argument 0 is key<fry>[] *",
+    "fixed arguments": "the plans * w is float32[8, 4] * and float32[16, 4] *",
+    "stddev": "the plans * the program of w *",
+    "law": "the plans * the program of w *",
+    "constant": "the plans * the program of c * the program of t *",
+    "rules": "the plans * the program of c *",
+    "shardings": "the plans * c is float32[64] on P('data',) * on P() *",
+    "threefry": "the settings * jax_threefry_partitionable is True * and False *",
+    "x64": "the settings * jax_enable_x64 is False * and True *",
+    "prng": "the settings * jax_default_prng_impl is threefry2x32 * and rbg *",
+    "no jit": "the settings * jax_disable_jit is False * and True *",
+    "version": "the versions * jax is * and 9.9 *",
+    "other calls": "process 0 calls plan(...)(...), process 1 calls plan(...)*",
+}
+FAILURES = {
+    "bad law": "KeyError: 'nothing'",
+    "bad rule": "ValueError: Rules: rule 1 (nothing) matches no leaf*",
+    "no rule": "TypeError: Rules(rules=...) must be a dict*",
+    "bad sharding": "ValueError: plan(out_shardings=...) at c: *",
+    "bad call": "TypeError: plan(...): the arguments have another structure *",
+    "bad tree": "ValueError: Rules(rules=...): rule 1: 'nothing' names no *",
+    "bad checkpoint": "ValueError: fill_missing: another shape was loaded *",
+    "bad manifest": "ValueError: Rules: rule 1 (nothing) matches no leaf*",
+}
+AGREED = {
+    "same": None,
+    "dead arguments": None,
+    "again the same": None,
+    "same tree": 32.0,
+    "same checkpoint": 32.0,
+    "same manifest": [],
+    "manifest key": ["key *'data': [0, 1]* instead of *'data': [0, 0]*"],
+    "manifest rules": [
+        "rules *Zeros* instead of *Ones*",
+        "w: initializer *Zeros* instead of *Ones*",
+    ],
+    "manifest settings": ["jax_threefry_partitionable False instead of True"],
+}
+
+
+def test_processes_that_differ_all_fail():
+    """In seconds, whatever one of them does otherwise; the next calls work."""
+    first, second = [], []
+    for done, said in zip(processes("odd"), (first, second), strict=True):
         assert done.returncode == 0, done.stderr[-2000:]
-        assert f"the {mode} of processes 0 and 1 differ" in done.stdout
+        said.append(json.loads(done.stdout.splitlines()[-1]))
+    (first,), (second,) = first, second
+    assert first.keys() == second.keys() == {*DIFFERENCES, *FAILURES, *AGREED}
+    for name, pattern in DIFFERENCES.items():
+        assert is_like(first[name], f"RuntimeError: plan(...)*: {pattern}"), name
+        assert is_like(second[name], f"RuntimeError: plan(...)*: {pattern}"), name
+    for name, pattern in FAILURES.items():
+        told = f"RuntimeError: *: process 1 failed, so that no *: {pattern}"
+        assert is_like(first[name], told), (name, first[name])
+        assert is_like(second[name], pattern), (name, second[name])
+    value = first["same"]
+    assert isinstance(value, float)
+    for name, expected in AGREED.items():
+        assert first[name] == second[name], name
+        if name.startswith("manifest "):
+            pairs = zip(first[name], expected, strict=True)
+            assert all(is_like(*pair) for pair in pairs), first[name]
+        else:
+            assert first[name] == (value if expected is None else expected), name
+
+
+def is_like(text, pattern):
+    """fnmatch with "*" alone."""
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text, re.DOTALL)
 
 
 def test_rules_keep_shardings_that_a_model_states_on_an_explicit_mesh():

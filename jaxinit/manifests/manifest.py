@@ -2,70 +2,35 @@
 
 import dataclasses
 import json
-import re
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
 import jax
 import numpy as np
 
-from .. import _files
-from .._checks import check_key, error, printable, short
-from .._compat import is_traced, may_transfer
-from .._paths import parts_of, unique_paths
+from .. import _files, _processes
+from .._checks import check_key, short
+from .._compat import may_transfer
 from ..initializers import registry
-from ..planning.arguments import is_array
 from ..rules import leaf_keys
 from ..rules.rules import Rules, as_rules
 from . import digest
+from .leaves import (
+    LONGEST,
+    Difference,
+    Leaf,
+    differences_of,
+    leaf_at,
+    leaf_from,
+    leaves_config,
+    leaves_of,
+    sharing,
+)
 
 VERSION = 1
-_LONGEST = 40  # most characters of the name of a dtype or a key implementation
+_ACROSS = "Manifest.verify_across_hosts()"
 _VERSIONS = {"manifest": VERSION, "digest": digest.VERSION, "path": leaf_keys.VERSION}
-
-
-@dataclasses.dataclass(frozen=True)
-class Leaf:
-    """The record of one array.
-
-    Attributes:
-        shape: Shape of the array.
-        dtype: Name of the dtype.
-        digest: Digest of the values, 16 hexadecimal digits.
-        initializer: Config of the initializer of a rule; None if the model drew it.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str
-    digest: str
-    initializer: dict[str, Any] | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """A difference between a leaf and its record in a manifest.
-
-    Attributes:
-        path: Path of the leaf.
-        what: "missing", "extra", "shape", "dtype" or "values".
-        expected: Leaf, shape, dtype or digest in the manifest; None for an extra leaf.
-        found: The same in the tree; None for a missing leaf.
-    """
-
-    path: str
-    what: str
-    expected: Any
-    found: Any
-
-    def __str__(self) -> str:
-        """Returns the difference in one line."""
-        line = f"{printable(self.path)}: {self.what}"
-        if self.what in ("missing", "extra"):
-            return line
-        found, expected = (printable(str(x)) for x in (self.found, self.expected))
-        return f"{line} {found} instead of {expected}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +44,7 @@ class Manifest:
         rules: The rules that drew the arrays, or None.
         key_config: Implementation and words of the base key, and whether it is
             typed; or None.
-        made_by: Versions of jaxinit and JAX, and the device.
+        made_by: Versions of jaxinit and JAX, settings of JAX, and the device.
     """
 
     leaves: dict[str, Leaf]
@@ -110,22 +75,27 @@ class Manifest:
         Returns:
             A difference for each leaf that differs; an empty list if all are the same.
         """
-        return _differences(self.leaves, _leaves(params, self.leaves))
+        with sharing("Manifest.verify(...)", params):
+            found = leaves_of(params, self.leaves)
+        return differences_of(self.leaves, found)
 
     def verify_across_hosts(self) -> list[Difference]:
         """Compares the manifests of all processes of a job.
 
         Every process calls it on its own manifest. All get the same list, which has a
-        difference for each leaf in which some process differs from process 0.
+        difference for each version, each setting, the key, the rules and each leaf in
+        which some process differs from process 0. An array that processes share has
+        one digest in all of them, whatever each has put into its shards.
+
+        Raises:
+            RuntimeError: If another process fails before it calls this method.
         """
-        everyone = [
-            {path: _leaf_from(leaf) for path, leaf in leaves.items()}
-            for leaves in _gather(_leaves_config(self.leaves))
-        ]
-        found: dict[str, Difference] = {}
-        for leaves in everyone[1:]:
-            for difference in _differences(everyone[0], leaves):
-                found.setdefault(difference.path, difference)
+        with _processes.errors_told(_ACROSS):
+            first, *others = _processes.exchange(_ACROSS, self.get_config)
+        found: dict[tuple[str, str], Difference] = {}
+        for other in others:
+            for difference in _between(first, other):
+                found.setdefault((difference.path, difference.what), difference)
         return list(found.values())
 
     def get_config(self) -> dict[str, Any]:
@@ -135,7 +105,7 @@ class Manifest:
             "made_by": self.made_by,
             "key": self.key_config,
             "rules": None if self.rules is None else self.rules.get_config(),
-            "leaves": _leaves_config(self.leaves),
+            "leaves": leaves_config(self.leaves),
         }
 
     @classmethod
@@ -166,7 +136,7 @@ class Manifest:
             if not isinstance(made_by, Mapping):
                 raise TypeError(f"'made_by' must be a dict; got {short(made_by)}.")
             return cls(
-                leaves={p: _leaf_at(p, leaf) for p, leaf in config["leaves"].items()},
+                leaves={p: leaf_at(p, leaf) for p, leaf in config["leaves"].items()},
                 rules=rules,
                 key_config=_key_config(config["key"]),
                 made_by=dict(made_by),
@@ -232,106 +202,58 @@ def manifest(
         b: missing
         w: values b9c4cca855fc2b43 instead of e090a8c3e2457850
     """
-    leaves = _leaves(params)
-    if rules is not None:
-        rules = as_rules(rules)
-        rules.get_config()  # refuses predicates, before any digest
-        assignment = rules.assign(params)
-        assignment.check(())  # nothing is drawn
-        for row in assignment.rows:
-            if row.initializer is not None:
-                config = registry.serialize(row.initializer)
-                leaf = leaves[row.path]
-                leaves[row.path] = dataclasses.replace(leaf, initializer=config)
-    key_config = None
-    if key is not None:
-        key = check_key("manifest", key)
-        typed = bool(jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key))
-        key = key if typed else jax.random.wrap_key_data(key)
-        with may_transfer():
-            data = np.asarray(jax.random.key_data(key)).tolist()
-        impl = str(jax.random.key_impl(key))
-        key_config = {"implementation": impl, "data": data, "typed": typed}
+    with sharing("manifest(...)", params):
+        initializers: dict[str, Any] = {}
+        if rules is not None:
+            rules = as_rules(rules)
+            rules.get_config()  # refuses predicates, before any digest
+            assignment = rules.assign(params)
+            assignment.check(())  # nothing is drawn
+            for row in assignment.rows:
+                if row.initializer is not None:
+                    initializers[row.path] = registry.serialize(row.initializer)
+        key_config = None if key is None else _config_of(key)
+        leaves = leaves_of(params)
+    for path, config in initializers.items():
+        leaves[path] = dataclasses.replace(leaves[path], initializer=config)
     return Manifest(leaves, rules, key_config, _made_by())
 
 
-def _leaves(tree: Any, like: Mapping[str, Leaf] | None = None) -> dict[str, Leaf]:
-    """Returns the record of every array, by path.
+def _config_of(key: Any) -> dict[str, Any]:
+    key = check_key("manifest", key)
+    typed = bool(jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key))
+    key = key if typed else jax.random.wrap_key_data(key)
+    with may_transfer():
+        data = np.asarray(jax.random.key_data(key)).tolist()
+    impl = str(jax.random.key_impl(key))
+    return {"implementation": impl, "data": data, "typed": typed}
 
-    With ``like``, digests are computed only for leaves of the same shape and dtype.
-    """
-    pairs = zip(parts_of(tree), jax.tree.leaves(tree), strict=True)
-    arrays = [(parts, leaf) for parts, leaf in pairs if is_array(leaf)]
-    paths = unique_paths("manifest", [parts for parts, _ in arrays])
-    bare = {
-        path: Leaf(tuple(leaf.shape), leaf.dtype.name, "")
-        for path, (_, leaf) in zip(paths, arrays, strict=True)
-    }
-    wanted = [
-        (path, leaf)
-        for path, (_, leaf) in zip(paths, arrays, strict=True)
-        if like is None or (path in like and not _form(like[path], bare[path]))
+
+def _between(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[Difference]:
+    """How the configs of manifests of two processes differ."""
+    ours, others = _origin(first), _origin(other)
+    found = [
+        Difference("", what, ours.get(what), others.get(what))
+        for what in dict.fromkeys([*ours, *others])
+        if ours.get(what) != others.get(what)
     ]
-    for path, leaf in wanted:
-        if is_traced(leaf) or not isinstance(leaf, jax.Array | np.ndarray):
-            rule = "an array with values, outside jit"
-            raise error(TypeError, "manifest", f"params/{path}", rule, leaf)
-    made = digest.digests([leaf for _, leaf in wanted])
-    for (path, _), text in zip(wanted, made, strict=True):
-        bare[path] = dataclasses.replace(bare[path], digest=text)
-    return bare
-
-
-def _form(expected: Leaf, found: Leaf) -> tuple[str, Any, Any] | None:
-    """Returns the difference of two leaves in shape or dtype, or None."""
-    for what in ("shape", "dtype"):
-        a, b = getattr(expected, what), getattr(found, what)
-        if a != b:
-            return what, a, b
-    return None
-
-
-def _differences(
-    expected: Mapping[str, Leaf], found: Mapping[str, Leaf]
-) -> list[Difference]:
-    differences: list[Difference] = []
-    for path in [*expected, *(path for path in found if path not in expected)]:
-        a, b = expected.get(path), found.get(path)
-        if a is None or b is None:
-            differences.append(Difference(path, "extra" if b else "missing", a, b))
-            continue
-        form = _form(a, b)
-        if form is None and a.digest != b.digest:
-            form = "values", a.digest, b.digest
-        if form is not None:
-            differences.append(Difference(path, *form))
-    return differences
-
-
-def _leaves_config(leaves: Mapping[str, Leaf]) -> dict[str, Any]:
-    return {
-        path: {**dataclasses.asdict(leaf), "shape": list(leaf.shape)}
-        for path, leaf in leaves.items()
-    }
-
-
-def _leaf_at(path: Any, config: Mapping[str, Any]) -> Leaf:
-    try:
-        return _leaf_from(config)
-    except (KeyError, TypeError, ValueError) as e:
-        what = f"it lacks {e}" if isinstance(e, KeyError) else e
-        raise ValueError(f"leaf {short(path)}: {what}") from None
-
-
-def _leaf_from(config: Mapping[str, Any]) -> Leaf:
-    shape, dtype, text = config["shape"], config["dtype"], config["digest"]
-    dims = isinstance(shape, list) and all(
-        type(d) is int and 0 <= d < 2**63 for d in shape
+    mine, theirs = (
+        {path: leaf_from(leaf) for path, leaf in config["leaves"].items()}
+        for config in (first, other)
     )
-    name = isinstance(dtype, str) and len(dtype) <= _LONGEST
-    if not (dims and name and re.fullmatch("[0-9a-f]{16}", text)):
-        raise ValueError(f"{short(config)} is not the record of a leaf.")
-    return Leaf(tuple(shape), dtype, text, config["initializer"])
+    for path in [path for path in mine if path in theirs]:
+        a, b = mine[path].initializer, theirs[path].initializer
+        if a != b:
+            found.append(Difference(path, "initializer", a, b))
+    return found + differences_of(mine, theirs)
+
+
+def _origin(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a manifest says of no single leaf, by name; each setting by its own."""
+    made_by = config["made_by"]
+    settings = made_by.get("settings", {})
+    said = {name: made_by[name] for name in made_by if name != "settings"}
+    return {**said, **settings, "key": config["key"], "rules": config["rules"]}
 
 
 def _key_config(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -341,7 +263,7 @@ def _key_config(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
     words = isinstance(data, list) and all(
         type(word) is int and 0 <= word < 2**32 for word in data
     )
-    name = isinstance(impl, str) and len(impl) <= _LONGEST
+    name = isinstance(impl, str) and len(impl) <= LONGEST
     if not (words and name and isinstance(typed, bool)):
         raise ValueError(f"{short(config)} is not the config of a key.")
     return {"implementation": impl, "data": list(data), "typed": typed}
@@ -350,25 +272,10 @@ def _key_config(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
 def _made_by() -> dict[str, Any]:
     device = jax.devices()[0]
     return {
-        "jaxinit": version("jaxinit"),
-        "jax": version("jax"),
-        "jaxlib": version("jaxlib"),
+        **_processes.versions(),
+        "settings": _processes.settings(),
         "platform": device.client.platform_version,
         "device": device.device_kind,
         "devices": jax.device_count(),
         "processes": jax.process_count(),
     }
-
-
-def _gather(data: Any) -> list[Any]:
-    """Returns the plain data of every process, in the order of processes."""
-    if jax.process_count() == 1:
-        return [data]
-    from jax.experimental import multihost_utils
-
-    mine = np.frombuffer(json.dumps(data).encode(), np.uint8)
-    sizes = multihost_utils.process_allgather(np.array([mine.size]))
-    padded = np.full(int(np.max(sizes)), ord(" "), np.uint8)
-    padded[: mine.size] = mine
-    everyone = np.asarray(multihost_utils.process_allgather(padded))
-    return [json.loads(row.tobytes()) for row in everyone]

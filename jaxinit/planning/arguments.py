@@ -51,7 +51,7 @@ class Arguments:
 
     @property
     def array_names(self) -> list[str]:
-        """The names of the arrays."""
+        """The names of the arrays, in order."""
         return [name for i, name in enumerate(self.names) if i not in self.fixed]
 
     def unflatten(self, arrays: Sequence[Any]) -> tuple[tuple[Any, ...], Any]:

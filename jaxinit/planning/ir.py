@@ -328,5 +328,18 @@ def _param(value: Any) -> Hashable:
     try:
         hash(value)
     except TypeError:
-        return id(value)  # equal to itself alone: shares nothing, is never wrong
+        return _Unhashable(value)
     return value
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Unhashable:
+    """A parameter that equals itself alone: it shares nothing and is never wrong."""
+
+    value: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Unhashable) and other.value is self.value
+
+    def __hash__(self) -> int:
+        return id(self.value)

@@ -22,8 +22,9 @@ from .._compat import (
     may_transfer,
     own_arrays,
 )
+from .._processes import errors_told
 from . import host_keys
-from .agreement import check_agreement
+from .agreement import agree_on_call, agree_on_plan
 from .analysis import analyze, coarse_draw
 from .arguments import Arguments
 from .ir import Value, literal, values
@@ -82,17 +83,19 @@ class Plan:
         """Traces and analyzes ``fn``; nothing is allocated or compiled."""
         self._fn = fn
         self._progress = progress or (lambda done, total, what: None)
-        self._donate = _check_donate(donate, len(args))
-        self._arguments = Arguments.of(args, kwargs)
-        closed, self._result = _trace(fn, self._arguments)
-        avals = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in closed.out_avals]
-        self._shardings = self._result.shardings(out_shardings, avals)
-        with may_transfer():
-            self._analysis = analyze(closed, self._shardings, default_place())
-        self.groups = self._analysis.groups
-        self.reason = self._analysis.reason
-        self.leaves = self._leaves(avals)
         self._compiled: dict[Any, dict[int, Any]] = {}  # by place and group
+        with errors_told("plan(...)"):
+            self._donate = _check_donate(donate, len(args))
+            self._arguments = Arguments.of(args, kwargs)
+            closed, self._result = _trace(fn, self._arguments)
+            avals = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in closed.out_avals]
+            self._shardings = self._result.shardings(out_shardings, avals)
+            with may_transfer():
+                self._analysis = analyze(closed, self._shardings, default_place())
+            self.groups = self._analysis.groups
+            self.reason = self._analysis.reason
+            self.leaves = self._leaves(avals)
+            self._read = agree_on_plan(closed, self.leaves)
 
     def _leaves(self, avals: Sequence[jax.ShapeDtypeStruct]) -> list[Leaf]:
         group_of = {i: g for g, group in enumerate(self.groups) for i in group.leaves}
@@ -196,14 +199,18 @@ class Plan:
             TypeError: If the arguments differ from the planned ones in
                 structure, shape, dtype or key implementation; or if a leaf depends on
                 one without values.
-            RuntimeError: If processes disagree on plan or keys, or settings changed.
+            RuntimeError: If settings changed, or if processes disagree or one fails.
         """
         if bypasses_plan(args, kwargs):
             return self._fn(*args, **kwargs)
-        arrays = self._arguments.flatten(args, kwargs)
-        self._check_given(arrays)
+        with errors_told("plan(...)(...)"):
+            arrays = self._arguments.flatten(args, kwargs)
+            self._check_given(arrays)
+            with may_transfer():
+                with_keys = self._with_keys(arrays)
+                agree_on_call(self._arguments.array_names, arrays, self._read)
         with may_transfer():
-            env = self._made(self._with_keys(arrays))
+            env = self._made(with_keys)
             outputs = self._outputs(env)
         results = [env[v] for v in values(self._analysis.program.outputs)]
         for i in self._donate:
@@ -239,9 +246,7 @@ class Plan:
             if is_key(program.avals[v]):
                 given[v] = constant
         held = {v: host_keys.to_host(x, program.avals[v]) for v, x in given.items()}
-        env = host_keys.evaluate_keys(keys, {**program.constants, **held})
-        check_agreement(self.leaves, [env[v] for node in keys for v in node.outputs])
-        return env
+        return host_keys.evaluate_keys(keys, {**program.constants, **held})
 
     def _made(self, env: Mapping[Value, Any]) -> dict[Value, Any]:
         """The values so far and those of the groups, each begun once it is compiled."""

@@ -6,7 +6,8 @@ from typing import Any
 
 import jax
 
-from .._compat import bypasses_plan, is_traced
+from .._compat import bypasses_plan, is_traced, read_config
+from .._processes import agree, environment, errors_told
 from ..planning.plan import Plan, Progress
 from .leaf_keys import base_key
 from .rules import Rules, as_rules
@@ -51,7 +52,8 @@ def ruled(fn: Callable[..., Any], rules: Any) -> Callable[..., Any]:
 
     If the result is traced, the draws of ``fn`` for these leaves are dead code.
     """
-    rules = as_rules(rules)
+    with errors_told("plan(...)"):
+        rules = as_rules(rules)
 
     @functools.wraps(fn)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -156,6 +158,8 @@ def init(
     """
     fn = fn if rules is None else ruled(fn, rules)
     if bypasses_plan(args, kwargs):
+        if read_config("jax_disable_jit"):  # perhaps in this process alone
+            agree("plan(...)", environment)
         return fn(*args, **kwargs)
     made = plan(fn, *args, out_shardings=out_shardings, progress=progress, **kwargs)
     return made(*args, **kwargs)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .. import _processes
 from .._checks import printable
 from .._compat import is_traced, may_transfer
 from ..planning.plan import Plan
@@ -113,7 +114,7 @@ def _measure(
             ],
         )
 
-    with may_transfer():
+    with may_transfer(), _processes.alone():  # one process may print for all
         key = jax.random.key(0)
         by_rule, by_model = Plan(samples, (key,), {})(key)
         by_model += [_sample(leaves[row.index]) for row in held]

@@ -1,7 +1,7 @@
 """Parameters from shapes and rules, without a model; all of them or some."""
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec, Sharding
 from .._checks import check_key, short
 from .._compat import explicit_sharding, is_staging, is_traced
 from .._paths import Parts, join, parts_of, unique_paths
+from .._processes import errors_told
 from ..planning.arguments import is_array
 from ..planning.plan import Plan, Progress
 from .assignment import Assignment, Row, listed
@@ -56,10 +57,11 @@ def init_tree(
         >>> init_tree(jax.random.key(0), shapes, {"w": "he_normal"})["w"].dtype
         dtype(bfloat16)
     """
-    key = _check_order("init_tree", "key, abstract_params, rules", key)
-    assignment = as_rules(rules).assign(abstract_params)
-    _check_covered("init_tree", assignment.rows)
-    assignment.check()
+    with errors_told("init_tree(...)"):
+        key = _check_order("init_tree", "key, abstract_params, rules", key)
+        assignment = as_rules(rules).assign(abstract_params)
+        _check_covered("init_tree", assignment.rows)
+        assignment.check()
     return _make(key, abstract_params, assignment, assignment.rows, progress)
 
 
@@ -94,15 +96,16 @@ def reinit(
         >>> new["body"] is params["body"], float(new["head"].sum())
         (True, 0.0)
     """
-    key = _check_order("reinit", "key, params, rules", key)
-    if like is None and (parted := split_nnx(params)) is not None:
-        state, merge = parted  # in which a shared layer is there once
-        assignment = as_rules(rules).assign(state, layers=params)
-        return merge(_remake(key, state, assignment, progress))
-    assignment = as_rules(rules).assign(
-        params if like is None else _as_drawn(params, like)
-    )
-    return _remake(key, params, assignment, progress)
+    with errors_told("reinit(...)"):
+        key = _check_order("reinit", "key, params, rules", key)
+        if like is None and (parted := split_nnx(params)) is not None:
+            state, merge = parted  # in which a shared layer is there once
+            assignment = as_rules(rules).assign(state, layers=params)
+            return merge(_remake(key, state, assignment, progress))
+        assignment = as_rules(rules).assign(
+            params if like is None else _as_drawn(params, like)
+        )
+        return _remake(key, params, assignment, progress)
 
 
 def fill_missing(
@@ -141,35 +144,42 @@ def fill_missing(
         >>> new["body"] is loaded["body"], new["head"].tolist()
         (True, [0, 0])
     """
-    order = "key, loaded, abstract_params, rules"
-    key = _check_order("fill_missing", order, key)
-    rules = as_rules(rules)
-    assignment = rules.assign(abstract_params)
-    known = {row.path for row in assignment.rows}
-    found = _by_path(loaded, known)
-    rows = [row for row in assignment.rows if row.path not in found]
+    with errors_told("fill_missing(...)"):
+        order = "key, loaded, abstract_params, rules"
+        key = _check_order("fill_missing", order, key)
+        rules = as_rules(rules)
+        assignment = rules.assign(abstract_params)
+        found = _by_path(loaded, {row.path for row in assignment.rows})
+        _check_loaded(found, assignment.rows, rules)
+        rows = [row for row in assignment.rows if row.path not in found]
+        _check_covered("fill_missing", rows)
+        assignment.check(rows)
+    made = _make(key, abstract_params, assignment, rows, progress)
+    # Placed after the processes agree: onto a shared sharding all have to put.
+    wanted = list(map(_sharding, jax.tree.leaves(abstract_params)))
+    leaves, structure = jax.tree.flatten(made)
+    for row in assignment.rows:
+        if row.path in found:
+            leaves[row.index] = _placed(found[row.path], wanted[row.index])
+    return jax.tree.unflatten(structure, leaves)
+
+
+def _check_loaded(found: Mapping[str, Any], rows: Sequence[Row], rules: Rules) -> None:
+    """Raises unless every loaded leaf has a place of its shape."""
+    shapes = {row.path: row.shape for row in rows}
     wrong = [
-        f"{row.path}: {np.shape(found[row.path])} instead of {row.shape}"
-        for row in assignment.rows
-        if row.path in found and np.shape(found[row.path]) != row.shape
+        f"{path}: {np.shape(x)} instead of {shapes[path]}"
+        for path, x in found.items()
+        if path in shapes and np.shape(x) != shapes[path]
     ]
     if wrong:
         raise ValueError(f"fill_missing: another shape was loaded for:{listed(wrong)}")
-    homeless = [path for path in found if path not in known]
+    homeless = [path for path in found if path not in shapes]
     if homeless:
         message = f"fill_missing: abstract_params has no place for:{listed(homeless)}"
         if rules.strict:
             raise ValueError(f"{message}\nRules(..., strict=False) only warns.")
-        warnings.warn(message, stacklevel=2)
-    _check_covered("fill_missing", rows)
-    assignment.check(rows)
-    leaves, structure = jax.tree.flatten(abstract_params)
-    wanted = [_sharding(leaf) for leaf in leaves]
-    for row in assignment.rows:
-        if row.path in found:
-            leaves[row.index] = _placed(found[row.path], wanted[row.index])
-    whole = jax.tree.unflatten(structure, leaves)
-    return _make(key, whole, assignment, rows, progress)
+        warnings.warn(message, stacklevel=3)
 
 
 def _remake(
