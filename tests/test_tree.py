@@ -181,6 +181,73 @@ def test_a_checkpoint_with_a_new_head():
     assert Body(3).apply(made, X).shape == (1, 3)
 
 
+def test_extra_leaves_have_a_switch_of_their_own():
+    """And they are listed even where a shape does not fit."""
+    extra = {"a": jnp.ones(3), "old": {"head": jnp.ones(2)}}
+    shapes = {"a": leaf(3), "b": leaf(2)}
+    rules = {"b": "ones"}
+    with pytest.raises(ValueError, match=r"for:\n  old/head\non_extra=\"ignore\" "):
+        jaxinit.fill_missing(KEY, extra, shapes, rules)
+    for strict in (True, False):
+        strictly = jaxinit.Rules(rules, strict=strict)
+        made = jaxinit.fill_missing(KEY, extra, shapes, strictly, on_extra="ignore")
+        assert made["a"] is extra["a"] and made["b"].tolist() == [1, 1]
+        with pytest.warns(UserWarning, match=r"no place for:\n  old/head$") as caught:
+            made = jaxinit.fill_missing(KEY, extra, shapes, strictly, on_extra="warn")
+        assert caught[0].filename == __file__ and made.keys() == {"a", "b"}
+        with pytest.raises(ValueError, match="no place for"):
+            jaxinit.fill_missing(KEY, extra, shapes, strictly, on_extra="raise")
+    both = extra | {"a": jnp.ones(4)}
+    shape = r"another shape was loaded for:\n  a: \(4,\) instead of \(3,\)\n"
+    for name, rest in {"raise": r"(.*\n)*.*\n  old/head\n", "ignore": ".*$"}.items():
+        with pytest.raises(ValueError, match=shape + rest):
+            jaxinit.fill_missing(KEY, both, shapes, rules, on_extra=name)
+    with pytest.raises(ValueError, match=r"on_extra=\.\.\.\) must be one of 'raise'"):
+        jaxinit.fill_missing(KEY, extra, shapes, rules, on_extra="drop")
+
+
+def test_leaves_of_another_shape_may_be_replaced():
+    loaded = {"head": jnp.full((8, 10), 5.0), "body": jnp.full((4, 8), 5.0)}
+    shapes = {"head": leaf(8, 3), "body": leaf(4, 8)}
+    made = jaxinit.fill_missing(
+        KEY, loaded, shapes, {"head": "he_normal"}, on_mismatch="replace"
+    )
+    assert made["body"] is loaded["body"]
+    alone = jaxinit.init_tree(KEY, {"head": leaf(8, 3)}, {"head": "he_normal"})
+    np.testing.assert_array_equal(made["head"], alone["head"])
+    with pytest.raises(ValueError, match=r"gives an initializer to:\n  head \(8, 3\)"):
+        jaxinit.fill_missing(KEY, loaded, shapes, {}, on_mismatch="replace")
+    with pytest.raises(ValueError, match='\non_mismatch="replace" makes these by'):
+        jaxinit.fill_missing(KEY, loaded, shapes, {"head": "he_normal"})
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_a_dict_of_keys_is_taken_as_init_takes_it(raw):
+    make = jax.random.PRNGKey if raw else jax.random.key
+    key, other = make(3), make(4)
+    shapes, rules = {"w": leaf(4, 3)}, {"w": "he_normal"}
+
+    def model(keys):
+        return {"w": jnp.zeros((4, 3))}
+
+    dicts = [{"params": key, "dropout": other}, {"default": key, "dropout": other}]
+    dicts += [] if raw else [{"dropout": key}]
+    for keys in dicts:
+        expected = jaxinit.init(model, keys, rules=rules)["w"]
+        assert (
+            expected == jaxinit.HeNormal()(jaxinit.leaf_key(key, "w"), (4, 3))
+        ).all()
+        for made in (
+            jaxinit.init_tree(keys, shapes, rules),
+            jaxinit.reinit(keys, {"w": jnp.zeros((4, 3))}, rules),
+            jaxinit.fill_missing(keys, {}, shapes, rules),
+        ):
+            np.testing.assert_array_equal(made["w"], expected)
+    for take in (jaxinit.init_tree, jaxinit.reinit):
+        with pytest.raises(TypeError, match=r"one base key|the key comes first"):
+            take({"a": jax.random.key(0), "b": jax.random.key(1)}, shapes, rules)
+
+
 def test_rules_may_match_loaded_leaves():
     """The rules are for the whole tree; a typo is still found."""
     loaded = {"body": jnp.ones((4, 8))}
@@ -197,7 +264,7 @@ def test_rules_may_match_loaded_leaves():
 def test_shapes_that_differ_are_named():
     loaded = {"a": jnp.ones((4, 8)), "b": jnp.ones(3)}
     shapes = {"a": leaf(8, 4), "b": leaf(3), "c": leaf(2)}
-    with pytest.raises(ValueError, match=r"a: \(4, 8\) instead of \(8, 4\)$"):
+    with pytest.raises(ValueError, match=r"a: \(4, 8\) instead of \(8, 4\)\n"):
         jaxinit.fill_missing(KEY, loaded, shapes, {"c": "zeros"})
     with pytest.raises(ValueError, match=r"no default gives .*\n  c \(2,\)$"):
         jaxinit.fill_missing(KEY, {"b": loaded["b"]}, {"b": leaf(3), "c": leaf(2)}, {})

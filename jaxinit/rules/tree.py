@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec, Sharding
 
-from .._checks import check_key, short
+from .._checks import check_choice, check_key, short
 from .._compat import explicit_sharding, is_staging, is_traced
 from .._paths import Parts, join, parts_of, unique_paths
 from .._processes import errors_told
@@ -17,7 +17,7 @@ from ..planning.arguments import is_array
 from ..planning.plan import Plan, Progress
 from .assignment import Assignment, Row, listed
 from .known import split_nnx
-from .leaf_keys import base_key_of, is_key_like
+from .leaf_keys import base_key, base_key_of, is_key_like
 from .rules import Rules, as_rules
 from .trace import Drawn
 
@@ -37,7 +37,7 @@ def init_tree(
     ``jax.random.fold_in(leaf_key(key, path), i)``.
 
     Args:
-        key: Base key, typed or raw.
+        key: Base key, typed or raw; or a dict of keys, as Flax takes, with "params".
         abstract_params: Pytree of ``jax.ShapeDtypeStruct`` or arrays, whose
             shardings are those of the result. The shapes of `jaxinit.eval_shape` know
             how the model draws each leaf. What is no array stays as it is.
@@ -76,7 +76,7 @@ def reinit(
     """Parameters with the leaves that rules match made anew.
 
     Args:
-        key: Base key, typed or raw.
+        key: Base key, typed or raw; or a dict of keys, as Flax takes, with "params".
         params: Pytree of arrays.
         rules: `Rules`, or what they are built of; a default matches every parameter.
         like: The same tree as `jaxinit.eval_shape` gives it, which knows how the
@@ -114,6 +114,8 @@ def fill_missing(
     abstract_params: Any,
     rules: Rules | Any,
     *,
+    on_extra: str | None = None,
+    on_mismatch: str = "raise",
     progress: Progress | None = None,
 ) -> Any:
     """A checkpoint completed: the leaves that it lacks are made by the rules.
@@ -122,10 +124,15 @@ def fill_missing(
     without boxes, or with dicts in place of boxes and lists, as Orbax restores them.
 
     Args:
-        key: Base key, typed or raw.
+        key: Base key, typed or raw; or a dict of keys, as Flax takes, with "params".
         loaded: Pytree of arrays. A ``jax.ShapeDtypeStruct`` in it is missing.
         abstract_params: The whole tree, as for `init_tree`.
         rules: `Rules`, or what they are built of.
+        on_extra: What to do with loaded leaves that have no place in the tree:
+            "raise", "warn" or "ignore". None: "raise", or "warn" where the rules are
+            not strict.
+        on_mismatch: What to do with loaded leaves of another shape: "raise", or
+            "replace", which makes them by the rules as if they were missing.
         progress: Called as progress(done, total, what) while compiling.
 
     Returns:
@@ -133,9 +140,9 @@ def fill_missing(
         they have to move to another sharding, are the same objects; and new ones.
 
     Raises:
-        ValueError: If a loaded leaf has another shape, or has no place in the tree
-            (a warning where the rules are not strict); if a missing one has no
-            initializer; or if the rules do not suit the tree.
+        ValueError: If loaded leaves have no place in the tree, or another shape, and
+            the arguments do not allow it; if a missing one has no initializer; or if
+            the rules do not suit the tree.
 
     Example:
         >>> loaded = {"body": jnp.ones((2, 2))}
@@ -150,7 +157,11 @@ def fill_missing(
         rules = as_rules(rules)
         assignment = rules.assign(abstract_params)
         found = _by_path(loaded, {row.path for row in assignment.rows})
-        _check_loaded(found, assignment.rows, rules)
+        if on_extra is None:
+            on_extra = "raise" if rules.strict else "warn"
+        check_choice("fill_missing", "on_extra", on_extra, ("raise", "warn", "ignore"))
+        check_choice("fill_missing", "on_mismatch", on_mismatch, ("raise", "replace"))
+        found = _fitting(found, assignment.rows, on_extra, on_mismatch)
         rows = [row for row in assignment.rows if row.path not in found]
         _check_covered("fill_missing", rows)
         assignment.check(rows)
@@ -164,22 +175,27 @@ def fill_missing(
     return jax.tree.unflatten(structure, leaves)
 
 
-def _check_loaded(found: Mapping[str, Any], rows: Sequence[Row], rules: Rules) -> None:
-    """Raises unless every loaded leaf has a place of its shape."""
+def _fitting(
+    found: Mapping[str, Any], rows: Sequence[Row], on_extra: str, on_mismatch: str
+) -> dict[str, Any]:
+    """The loaded leaves that have a place of their shape; see `fill_missing`."""
     shapes = {row.path: row.shape for row in rows}
-    wrong = [
-        f"{path}: {np.shape(x)} instead of {shapes[path]}"
-        for path, x in found.items()
-        if path in shapes and np.shape(x) != shapes[path]
-    ]
-    if wrong:
-        raise ValueError(f"fill_missing: another shape was loaded for:{listed(wrong)}")
-    homeless = [path for path in found if path not in shapes]
-    if homeless:
-        message = f"fill_missing: abstract_params has no place for:{listed(homeless)}"
-        if rules.strict:
-            raise ValueError(f"{message}\nRules(..., strict=False) only warns.")
-        warnings.warn(message, stacklevel=3)
+    extra = [path for path in found if path not in shapes]
+    kept = {path: x for path, x in found.items() if path in shapes}
+    wrong = [path for path, x in kept.items() if np.shape(x) != shapes[path]]
+    place = f"abstract_params has no place for:{listed(extra)}\n" if extra else ""
+    errors: list[str] = []
+    if wrong and on_mismatch == "raise":
+        lines = [f"{p}: {np.shape(kept[p])} instead of {shapes[p]}" for p in wrong]
+        errors.append(f"another shape was loaded for:{listed(lines)}\n")
+        errors.append('on_mismatch="replace" makes these by the rules.\n')
+    if extra and on_extra == "raise":
+        errors.append(f'{place}on_extra="ignore" leaves these out, "warn" says so.\n')
+    if errors:
+        raise ValueError(f"fill_missing: {''.join(errors)}".rstrip())
+    if extra and on_extra == "warn":
+        warnings.warn(f"fill_missing: {place}".rstrip(), stacklevel=3)
+    return {path: x for path, x in kept.items() if path not in wrong}
 
 
 def _remake(
@@ -237,6 +253,8 @@ def _check_order(where: str, order: str, key: Any) -> jax.Array:
         TypeError: If the first argument is another, as in the old order.
     """
     found = base_key_of(key)
+    if isinstance(key, Mapping) and key and all(map(is_key_like, key.values())):
+        found = base_key([key], {})
     if not is_key_like(found):
         raise TypeError(
             f"{where}: the key comes first: {where}({order}); got {short(key)}."
