@@ -89,9 +89,13 @@ def odd_processes(mesh):
             "w": init(key, (16 if is_wide else 8, 4)) + x["read"],
             "c": jnp.full(64, constant),
             "t": jnp.asarray(np.full(64, constant, np.float32)).cumsum(),
+            "step": 0,
         }
 
-    def make(odd_key=key, read=0.0, dead=0.0, rules=None, shards=rows, **options):
+    def split(spec):
+        return lambda path, x: NamedSharding(mesh, P(*(spec if x.ndim else ())))
+
+    def make(odd_key=key, read=0.0, dead=0.0, rules=None, spec=("data",), **options):
         """The plan of `draw`, with these options in process 1 and none in process 0."""
         x = {"read": jnp.float32(read if is_odd else 0), "dead": np.zeros(3)}
         x["dead"] += dead if is_odd else 0
@@ -100,7 +104,7 @@ def odd_processes(mesh):
             odd_key if is_odd else key,
             x,
             rules=rules if is_odd else {"c": jaxinit.Constant(1.0)} if rules else None,
-            out_shardings=shards if is_odd else rows,
+            out_shardings=split(spec if is_odd else ("data",)),
             **(options if is_odd else {}),
         )
         return float(jnp.abs(made["w"]).sum())
@@ -128,12 +132,12 @@ def odd_processes(mesh):
 
     def called_wrongly():
         x = {"read": jnp.float32(0), "dead": np.zeros(3)}
-        planned = jaxinit.plan(draw, key, x, out_shardings=rows)
+        planned = jaxinit.plan(draw, key, x, out_shardings=split(("data",)))
         return planned(key, {"read": 1} if is_odd else x) and None
 
     def other_calls():
         x = {"read": jnp.float32(0), "dead": np.zeros(3)}
-        planned = jaxinit.plan(draw, key, x, out_shardings=rows)
+        planned = jaxinit.plan(draw, key, x, out_shardings=split(("data",)))
         if is_odd:
             return jaxinit.init_tree(key, struct, {"**": "ones"}) and None
         return planned(key, x) and None
@@ -164,7 +168,7 @@ def odd_processes(mesh):
         "law": lambda: make(law="uniform"),
         "constant": lambda: make(constant=2.0),
         "rules": lambda: make(rules={"c": jaxinit.Constant(2.0)}),
-        "shardings": lambda: make(shards=NamedSharding(mesh, P())),
+        "shardings": lambda: make(spec=()),
         "threefry": lambda: under("jax_threefry_partitionable", False),
         "x64": lambda: under("jax_enable_x64", True),
         "prng": lambda: under("jax_default_prng_impl", "rbg"),
@@ -173,7 +177,7 @@ def odd_processes(mesh):
         "bad law": lambda: make(law="nothing"),
         "bad rule": lambda: make(rules={"nothing": "zeros"}),
         "no rule": lambda: make(rules=5),
-        "bad sharding": lambda: make(shards=NamedSharding(mesh, P(None, None, "data"))),
+        "bad sharding": lambda: make(spec=(None, None, "data")),
         "bad call": called_wrongly,
         "other calls": other_calls,
         "bad tree": lambda: tree("nothing" if is_odd else "ones"),

@@ -330,6 +330,44 @@ def test_settings_must_be_those_of_planning(setting):
         other(KEY)
 
 
+def test_python_numbers_of_the_result_are_arrays_as_of_jit():
+    def init(key):
+        numbers = {"step": 3, "eps": 0.5, "on": True, "root": 1j, "minus": -0.0}
+        return {"w": jax.random.normal(key, (2,)), **numbers, "none": None}
+
+    expected = jax.jit(init)(KEY)
+    for made in (
+        jaxinit.init(init, KEY),
+        jaxinit.plan(
+            init, KEY, out_shardings=jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        )(KEY),
+        jaxinit.init(init, KEY, rules={"w": jaxinit.RandomNormal()})
+        | {"w": expected["w"]},
+    ):
+        assert_same(made, expected)
+        for x, y in zip(jax.tree.leaves(made), jax.tree.leaves(expected), strict=True):
+            assert isinstance(x, jax.Array) and x.weak_type == y.weak_type
+        assert np.signbit(made["minus"])
+    with pytest.raises(OverflowError):  # as jit
+        jaxinit.init(lambda key: 2**40, KEY)
+    made = jaxinit.init(lambda key: {"name": "a", "f": len, "n": 2}, KEY)
+    assert made["name"] == "a" and made["f"] is len and made["n"].dtype == jnp.int32
+
+
+def test_train_state_steps_like_that_of_jit():
+    train_state = pytest.importorskip("flax.training.train_state")
+    optax = pytest.importorskip("optax")
+    tx = optax.adam(0.1)
+
+    def init(key):
+        params = {"w": jax.random.normal(key, (3,))}
+        return train_state.TrainState.create(apply_fn=len, params=params, tx=tx)
+
+    made, expected = jaxinit.init(init, KEY), jax.jit(init)(KEY)
+    assert_same(made, expected)
+    assert made.step.dtype == jnp.int32 and made.step == 0
+
+
 def test_nan_as_a_fixed_argument_is_itself():
     planned = jaxinit.plan(lambda key, x: jax.numpy.full((2,), x), KEY, float("nan"))
     assert np.isnan(planned(KEY, float("nan"))).all()

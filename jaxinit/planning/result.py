@@ -1,6 +1,7 @@
 """The result of a plan: its structure, and the sharding of each of its arrays."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding
 from .._compat import concrete_mesh
 from .._paths import join, parts_of
 from .arguments import is_array
+
+_NUMBERS = (bool, int, float, complex)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Result:
     Attributes:
         tree: Its structure.
         paths: The path of each array.
-        fixed: The leaves that are not arrays, by position.
+        fixed: The leaves that are neither arrays nor numbers, by position.
     """
 
     tree: Any
@@ -86,12 +89,29 @@ class Result:
 
 
 def split(out: Any) -> tuple[Result, list[Any]]:
-    """The structure of a result, and its arrays."""
+    """The structure of a result, and its arrays, Python numbers included.
+
+    Numbers are results, as they are of jit. Those in Equinox's modules are not: they
+    are arguments of layers, such as Dropout.p, on which a trace branches.
+    """
     leaves, tree = jax.tree.flatten(out)
-    fixed = {i: x for i, x in enumerate(leaves) if not is_array(x)}
-    named = zip(parts_of(out), leaves, strict=True)
-    paths = [join(parts) for parts, x in named if is_array(x)]
-    return Result(tree, paths, fixed), [x for x in leaves if is_array(x)]
+    pairs = zip(leaves, _are_in_modules(out), strict=True)
+    fixed = {
+        i: x
+        for i, (x, in_module) in enumerate(pairs)
+        if not is_array(x) and (in_module or not isinstance(x, _NUMBERS))
+    }
+    paths = [join(p) for i, p in enumerate(parts_of(out)) if i not in fixed]
+    return Result(tree, paths, fixed), [
+        x for i, x in enumerate(leaves) if i not in fixed
+    ]
+
+
+def _are_in_modules(out: Any) -> list[bool]:
+    """Whether each leaf is in a module of Equinox, if that is loaded."""
+    module: Any = getattr(sys.modules.get("equinox"), "Module", ())
+    nodes = jax.tree.leaves(out, is_leaf=lambda x: isinstance(x, module))
+    return [isinstance(node, module) for node in nodes for _ in jax.tree.leaves(node)]
 
 
 def placed(x: jax.Array, sharding: Sharding | None, aval: Any) -> jax.Array:

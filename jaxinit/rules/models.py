@@ -125,6 +125,8 @@ def plan(
     Returns:
         A `Plan`, to be called with arguments of the same shapes. Those on which no leaf
         depends, as the inputs of most models, may be ``jax.ShapeDtypeStruct`` again.
+        Python numbers in its result are arrays, as of jit, but for those in modules of
+        Equinox. What jit refuses stays as it is.
 
     Raises:
         TypeError, ValueError: If ``out_shardings`` or ``rules`` do not fit the result.
