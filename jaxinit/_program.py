@@ -20,10 +20,12 @@ from ._compat import (
     read_config,
     with_out_sharding,
 )
+from ._exact import Exact
 from ._prng import fused, is_fused
 
 Shape = tuple[int, ...]
 _LARGE = 2**28  # number of elements from which memory is checked first
+_NOTHING = Exact.of({})
 PROGRAM_PREFIX = "jaxinit_"  # of the names of compiled programs
 
 
@@ -66,8 +68,10 @@ def program(
         dtype: np.dtype[Any],
         out_sharding: OutSharding,
         flat: bool,
-        **static: Any,
+        statics: Exact,
     ) -> Callable[..., jax.Array]:
+        static = statics.value
+
         def build(key: jax.Array | None, *operands: Any) -> jax.Array:
             key = None if key is None else fused(key)
             inner = (math.prod(shape),) if flat else shape
@@ -97,7 +101,8 @@ def program(
             # Inside another program the operands are constants. Without the barrier XLA
             # would fold them and round differently.
             operands = jax.lax.optimization_barrier(operands)
-        built = compiled(shape, dtype, out_sharding, flat, **static)
+        statics = Exact.of(static) if static else _NOTHING
+        built = compiled(shape, dtype, out_sharding, flat, statics)
         mesh = None if traced else mesh_of_explicit(out_sharding)
         if not traced and out_sharding is None and math.prod(shape) >= _LARGE:
             _check_memory(shape, dtype)

@@ -83,6 +83,7 @@ ORDER = [
     "_processes",
     "_yaml",
     "_files",
+    "_exact",
     "_frozen",
     "_prng",
     "_program",

@@ -21,6 +21,7 @@ from .._checks import (
     short,
 )
 from .._compat import OutSharding, Shape, may_transfer
+from .._exact import exact
 from .._frozen import FrozenArray
 from .._program import program
 from . import registry
@@ -230,7 +231,7 @@ class Initializer:
         parts = [
             f"{f.name}={_field_repr(getattr(self, f.name))}"
             for f in fields
-            if getattr(self, f.name) != f.default
+            if exact(getattr(self, f.name)) != exact(f.default)
         ]
         return clip(f"{type(self).__name__}({', '.join(parts)})", _MOST)
 

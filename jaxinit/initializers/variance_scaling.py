@@ -11,6 +11,7 @@ import jax
 from .. import _draws
 from .._checks import BatchAxes, FanAxis, check_choice, check_draw, check_number
 from .._compat import OutSharding, Shape
+from .._exact import Exact
 from .._fans import check_fan_axes, compute_fans
 from .base import Initializer, unless_axes_are_named
 
@@ -95,7 +96,8 @@ def draw_by_fans(
     _, shape, dtype, _ = draw
     on_complex = dtype.kind == "c"
     try:
-        sample, numbers = _cached_sampler(where, shape, on_complex, **arguments)
+        exact = Exact.of(arguments)
+        sample, numbers = _cached_sampler(where, shape, on_complex, exact)
     except TypeError:  # not hashable: a list, or a traced scale
         sample, numbers = _sampler(where, shape, on_complex, **arguments)
     return sample(*draw, *numbers)
@@ -122,9 +124,13 @@ def _sampler(
     return _draws.truncated_normal, (0.0, stddev / kept, -2.0, 2.0)
 
 
-# Without the cache `_sampler` takes half of the time of a small eager call. The cache
-# is typed, because True equals 1.0 but must be refused.
-_cached_sampler = functools.lru_cache(maxsize=4096, typed=True)(_sampler)
+# Without the cache `_sampler` takes half of the time of a small eager call.
+@functools.lru_cache(maxsize=4096)
+def _cached_sampler(
+    where: str, shape: tuple[int, ...], on_complex: bool, arguments: Exact
+) -> tuple[Callable[..., jax.Array], tuple[float, ...]]:
+    """Calls `_sampler`, which refuses some values that equal valid ones."""
+    return _sampler(where, shape, on_complex, **arguments.value)
 
 
 def _check_scaling(

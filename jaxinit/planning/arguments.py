@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from .._compat import read_config
+from .._exact import exact
 from .._paths import join, parts_of
 
 _SETTINGS = "jax_enable_x64", "jax_threefry_partitionable"  # that values depend on
@@ -100,10 +101,8 @@ class Arguments:
 
 def _compare_fixed(planned: Any, given: Any) -> tuple[str, str]:
     """The texts of a planned and a given value, equal where the values are."""
-    same = type(given) is type(planned) and (
-        given == planned or (given != given and planned != planned)  # NaN
-    )
-    if same:
+    same = exact(given) == exact(planned)
+    if same or (given is planned):
         return "", ""
     texts = repr(planned), repr(given)
     return texts if texts[0] != texts[1] else (texts[0], f"another {texts[1]}")

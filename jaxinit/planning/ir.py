@@ -24,6 +24,7 @@ import jax
 import numpy as np
 
 from .._compat import bind, drop_unused, is_literal, sub_jaxpr
+from .._exact import exact
 
 _CALLABLE_PARAMS = {"jvp_jaxpr_fun", "jvp_jaxpr_thunk", "fwd_jaxpr_thunk", "bwd"}
 
@@ -329,7 +330,7 @@ def _param(value: Any) -> Hashable:
         hash(value)
     except TypeError:
         return _Unhashable(value)
-    return value
+    return exact(value)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
