@@ -9,13 +9,15 @@ PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python
 VENV ?= .venv
 # The extra of jax with the device of test-accelerator: cuda12, cuda13 or tpu.
 ACCELERATOR ?= cuda13
-# One more pip requirement, such as jax==0.10.0; read when VENV is filled.
+# More pip requirements, such as jax==0.10.0; read when VENV is filled.
 JAX ?=
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
 RUN := $(VENV)/bin/
 PIP := $(RUN)python -m pip --disable-pip-version-check -qq
-OLDEST_JAX = $(shell sed -n 's/^dependencies = \["jax>=\([^"]*\)"\].*/jax==\1/p' pyproject.toml)
+# Each "name>=bound" of what users and the tests need, as name==bound.
+OLDEST = $(shell sed '/^\[build-system\]/,/^$$/d; /^dev = /d' pyproject.toml \
+	| sed -n 's/.*"\([a-zA-Z][a-zA-Z_-]*\)>=\([0-9.]*\)".*/\1==\2/p')
 
 .DEFAULT_GOAL := help
 # Two targets must not install into one environment at once.
@@ -31,8 +33,8 @@ demo: $(VENV)/.runtime ## initialize a model and show what was made
 test: $(VENV)/.test ## run the tests, doctests included
 	$(RUN)python -m pytest $(PYTEST_ARGS)
 
-test-oldest: ## run the tests on the oldest JAX that pyproject.toml allows
-	$(MAKE) test VENV=$(VENV)-oldest JAX=$(OLDEST_JAX)
+test-oldest: ## run the tests on the lower bounds of pyproject.toml
+	$(MAKE) test VENV=$(VENV)-oldest JAX='$(OLDEST)'
 
 test-accelerator: ## run the tests that say something on a GPU or TPU, there
 	JAX_PLATFORMS= XLA_PYTHON_CLIENT_PREALLOCATE=false $(MAKE) test \
