@@ -106,7 +106,7 @@ def program(
         mesh = None if traced else mesh_of_explicit(out_sharding)
         if not traced and out_sharding is None and math.prod(shape) >= _LARGE:
             _check_memory(shape, dtype)
-        if not traced and out_sharding is None:
+        if not traced and out_sharding is None and jax.process_count() == 1:
             operands = tuple(map(_on_device, operands))
         try:
             with may_transfer(), _entered(mesh):
