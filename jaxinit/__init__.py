@@ -9,9 +9,9 @@ class also has a snake-case name, as in Keras: ``jaxinit.he_normal is HeNormal``
 pure function of that name is in `jaxinit.functional`.
 
 Variance set by the fans
-    VarianceScaling, LecunNormal, LecunUniform, GlorotNormal, GlorotUniform (also
-    xavier_normal, xavier_uniform), HeNormal, HeUniform (also kaiming_normal,
-    kaiming_uniform), TorchKernel, TorchBias. Helpers: fans, einsum_axes
+    VarianceScaling, ActivationScaled, LecunNormal, LecunUniform, GlorotNormal,
+    GlorotUniform (also xavier_normal, xavier_uniform), HeNormal, HeUniform (also
+    kaiming_normal, kaiming_uniform), TorchKernel, TorchBias. Helpers: fans, einsum_axes
 Distributions with given parameters
     RandomNormal, RandomUniform, TruncatedNormal, Sparse
 Orthogonal matrices
@@ -28,6 +28,8 @@ Whole models
     plan, Plan, init, eval_shape, init_tree, fill_missing, reinit, Rules, leaf_key
 Records of the drawn values
     manifest, Manifest
+Effect of an initialization on the signal
+    gain, activation
 Adapters to frameworks, loaded on first use
     jaxinit.linen, jaxinit.nnx, jaxinit.equinox, jaxinit.haiku, jaxinit.keras
 """
@@ -40,6 +42,7 @@ from ._fans import einsum_axes as einsum_axes
 from ._fans import fans as fans
 from .initializers import ICNR as ICNR
 from .initializers import STFT as STFT
+from .initializers import ActivationScaled as ActivationScaled
 from .initializers import AsDtype as AsDtype
 from .initializers import BilinearUpsampling as BilinearUpsampling
 from .initializers import Blocks as Blocks
@@ -75,6 +78,7 @@ from .initializers import TruncatedNormal as TruncatedNormal
 from .initializers import VarianceScaling as VarianceScaling
 from .initializers import ZerO as ZerO
 from .initializers import Zeros as Zeros
+from .initializers import activation_scaled as activation_scaled
 from .initializers import as_dtype as as_dtype
 from .initializers import bilinear_upsampling as bilinear_upsampling
 from .initializers import blocks as blocks
@@ -120,6 +124,8 @@ from .initializers.registry import get as get
 from .initializers.registry import names as names
 from .initializers.registry import register as register
 from .initializers.registry import serialize as serialize
+from .insight.activation import activation as activation
+from .insight.activation import gain as gain
 from .manifests.manifest import Manifest as Manifest
 from .manifests.manifest import manifest as manifest
 from .planning.plan import Plan as Plan

@@ -1,5 +1,6 @@
 """The initializers as functions ``f(key, shape, dtype=None, *, ...)``."""
 
+from .initializers.activation_scaled import activation_scaled as activation_scaled
 from .initializers.blocks import blocks as blocks
 from .initializers.blocks import concatenate as concatenate
 from .initializers.blocks import stacked as stacked

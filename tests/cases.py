@@ -428,6 +428,14 @@ CASES = [
         **_scaled(0.5 / 1000, "uniform"),
     ),
     Case(
+        "activation_scaled",
+        jaxinit.ActivationScaled("hard_tanh", "fan_out", "normal"),
+        notes=("same_program",),
+        reads_layout=True,
+        many=(500, 2000),
+        **_scaled(1 / (0.516058550962 * 2000), "normal"),
+    ),
+    Case(
         "torch_kernel",
         jaxinit.TorchKernel(),
         notes=("same_program",),

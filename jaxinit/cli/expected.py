@@ -57,6 +57,9 @@ def _moments(init: Any, shape: tuple[int, ...], on_complex: bool) -> _Moments:
             return _Moments(0, 1 / (3 * init.fan_in), True)
         case jaxinit.VarianceScaling(scale=scale, mode=mode):
             return _Moments(0, scale / _fan(init, shape, mode), True)
+        case jaxinit.ActivationScaled(activation=activation, mode=mode):
+            scale = jaxinit.gain(activation) ** 2
+            return _Moments(0, scale / _fan(init, shape, mode), True)
         case _ if init.identifiers[0] in PRESETS:
             scale, mode, _ = PRESETS[init.identifiers[0]]
             return _Moments(0, scale / _fan(init, shape, mode), True)

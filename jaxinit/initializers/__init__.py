@@ -1,5 +1,6 @@
 """Every built-in initializer class, registered under its identifiers."""
 
+from .activation_scaled import ActivationScaled
 from .base import Initializer as Initializer
 from .blocks import Blocks, Concatenate, Stacked
 from .constant import Constant, FromArray, Ones, Zeros
@@ -35,6 +36,7 @@ BUILT_IN: tuple[type[Initializer], ...] = (
     RandomUniform,
     TruncatedNormal,
     VarianceScaling,
+    ActivationScaled,
     GlorotNormal,
     GlorotUniform,
     HeNormal,
@@ -70,6 +72,7 @@ for _cls in BUILT_IN:
 
 # As in Keras, the snake-case names are the classes: kernel_init=he_normal().
 stft = STFT
+activation_scaled = ActivationScaled
 as_dtype = AsDtype
 bilinear_upsampling = BilinearUpsampling
 blocks = Blocks

@@ -16,6 +16,7 @@ from .._fans import einsum_axes
 # of their inner initializer.
 _WITH_FANS = (
     "VarianceScaling",
+    "ActivationScaled",
     "GlorotNormal",
     "GlorotUniform",
     "HeNormal",

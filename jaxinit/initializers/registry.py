@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from .. import _activations
 from .._checks import short
 from .._frozen import FrozenArray
 from . import keras_configs
@@ -26,21 +27,24 @@ _ENVELOPE = {"module", "class_name", "config", "registered_name"}
 _classes: dict[str, type] = {}
 
 
-def register(target: type | str | None = None, /, *, override: bool = False) -> Any:
-    """Registers your initializer class under a name that configs can use.
+def register(target: Any = None, /, *, override: bool = False) -> Any:
+    """Registers your initializer class, or activation, under a name for configs.
 
-    ``@register`` uses the name of the class. ``@register("package>Name")`` uses another
-    name, by convention with the name of the package first.
+    ``@register`` uses the name of the class or function. ``@register("package>Name")``
+    uses another name, by convention with the name of the package first. An activation
+    is an elementwise function of one array. `jaxinit.gain` and `ActivationScaled` then
+    know it by this name.
 
     Args:
-        target: The class, or the name to register it under.
-        override: Whether to replace a class registered under the same name.
+        target: The class or function, or the name to register it under.
+        override: Whether to replace what is registered under the same name.
 
     Returns:
-        The class, or a decorator.
+        The class or function, or a decorator.
 
     Raises:
-        TypeError: If the class itself is not decorated as a frozen dataclass.
+        TypeError: If the class itself is not decorated as a frozen dataclass, or the
+            function does not take one argument.
         ValueError: If the name is taken or empty.
 
     Example:
@@ -51,6 +55,11 @@ def register(target: type | str | None = None, /, *, override: bool = False) -> 
         ...         return jnp.full(shape, 0.5, dtype)
         >>> get("doc>Half")
         Half()
+        >>> @register("doc>relu_squared")
+        ... def relu_squared(x):
+        ...     return jax.nn.relu(x) ** 2
+        >>> round(jaxinit.gain("doc>relu_squared") ** 2, 6)
+        0.666667
     """
     if target is None or isinstance(target, str):
         return lambda cls: _add(
@@ -60,9 +69,13 @@ def register(target: type | str | None = None, /, *, override: bool = False) -> 
 
 
 def _add(cls: Any, name: str, override: bool) -> Any:
+    if _activations.is_activation(cls):
+        _activations.register(cls, name, override)
+        return cls
     if not isinstance(cls, type) or not hasattr(cls, "from_config"):
         raise TypeError(
-            f"register() takes a subclass of Initializer; got {short(cls)}."
+            "register() takes a subclass of Initializer, or an activation, a function "
+            f"of one array; got {short(cls)}."
         )
     params = cls.__dict__.get("__dataclass_params__")
     if params is None or not params.frozen or not params.eq:

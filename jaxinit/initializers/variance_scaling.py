@@ -107,7 +107,7 @@ def _sampler(
     where: str, shape: tuple[int, ...], on_complex: bool, **arguments: Any
 ) -> tuple[Callable[..., jax.Array], tuple[float, ...]]:
     """Returns a function of `_draws` and its numeric arguments."""
-    a = _check_scaling(where, **arguments)
+    a = check_scaling(where, **arguments)
     axes = a["in_axis"], a["out_axis"], a["batch_axis"]
     fan = _MODES[a["mode"]](*compute_fans(where, shape, *axes))
     variance = a["scale"] / fan if fan else 0.0
@@ -133,9 +133,10 @@ def _cached_sampler(
     return _sampler(where, shape, on_complex, **arguments.value)
 
 
-def _check_scaling(
+def check_scaling(
     where: str, *, scale: Any, mode: Any, distribution: Any, **axes: Any
 ) -> dict[str, Any]:
+    """The arguments of `variance_scaling`, checked and in plain form."""
     distribution = check_choice(where, "distribution", distribution, _DISTRIBUTIONS)
     if distribution == "untruncated_normal":
         distribution = "normal"
@@ -189,6 +190,6 @@ class VarianceScaling(Initializer):
     seed: int | None = None
 
     function = staticmethod(variance_scaling)
-    check = staticmethod(_check_scaling)
+    check = staticmethod(check_scaling)
     identifiers = ("variance_scaling",)
     reads_layout = unless_axes_are_named
