@@ -29,7 +29,7 @@ Whole models
 Records of the drawn values
     manifest, Manifest
 Effect of an initialization on the signal
-    gain, activation
+    gain, activation, Activation, probe, Report
 Adapters to frameworks, loaded on first use
     jaxinit.linen, jaxinit.nnx, jaxinit.equinox, jaxinit.haiku, jaxinit.keras
 """
@@ -124,8 +124,11 @@ from .initializers.registry import get as get
 from .initializers.registry import names as names
 from .initializers.registry import register as register
 from .initializers.registry import serialize as serialize
+from .insight.activation import Activation as Activation
 from .insight.activation import activation as activation
 from .insight.activation import gain as gain
+from .insight.probe import probe as probe
+from .insight.report import Report as Report
 from .manifests.manifest import Manifest as Manifest
 from .manifests.manifest import manifest as manifest
 from .planning.plan import Plan as Plan

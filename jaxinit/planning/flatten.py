@@ -3,7 +3,7 @@
 import itertools
 import math
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -40,7 +40,12 @@ _INVARS, _OUTVARS = operator.attrgetter("invars"), operator.attrgetter("outvars"
 _Live = list[tuple[Node, tuple[bool, ...]]]  # each with which of its outputs are used
 
 
-def flatten(closed: Any, *, batch_scans: bool = False) -> Program:
+def flatten(
+    closed: Any,
+    *,
+    batch_scans: bool = False,
+    keeps: Callable[[Node], bool] | None = None,
+) -> Program:
     """Inlines every call of a closed jaxpr and removes dead code.
 
     Control flow (scan, while, cond) stays one node each, without the outputs that
@@ -51,8 +56,10 @@ def flatten(closed: Any, *, batch_scans: bool = False) -> Program:
         batch_scans: Whether a scan over layers, whose steps do not depend on each
             other, is inlined too, as the operations of all its steps at once. The
             keys that its body computes are then keys of the program.
+        keeps: True for calls that stay one node each, because their derivative is not
+            that of the operations inside. None: no call stays.
     """
-    flat = _Flattener(batch_scans)
+    flat = _Flattener(batch_scans, keeps)
     jaxpr, _ = sub_jaxpr(closed)
     inputs = [flat.new(v.aval) for v in jaxpr.invars]
     used = (True,) * len(jaxpr.outvars)
@@ -62,8 +69,10 @@ def flatten(closed: Any, *, batch_scans: bool = False) -> Program:
 
 
 class _Flattener:
-    def __init__(self, batch_scans: bool) -> None:
-        self._batch_scans = batch_scans
+    def __init__(
+        self, batch_scans: bool, keeps: Callable[[Node], bool] | None
+    ) -> None:
+        self._batch_scans, self._keeps = batch_scans, keeps
         self.nodes: list[Node] = []
         self.avals: dict[Value, Any] = {}
         self.constants: dict[Value, Any] = {}
@@ -107,7 +116,8 @@ class _Flattener:
             if reads_passed:
                 passed.update(node.outputs)
             callee = _CALLEES.get(node.name)
-            if callee in node.params:
+            is_kept = self._keeps is not None and self._keeps(node)
+            if callee in node.params and not is_kept:
                 is_function = node.name in _FUNCTIONS
                 inner = [
                     is_function or (type(a) is Value and a in passed)

@@ -1,0 +1,197 @@
+"""Evaluates a program and takes statistics at its sites, forward and backward."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .._compat import scan_parts
+from ..planning.ir import Node, Value, evaluate, literal
+from . import statistics
+from .sites import Inner, Level, Place, Residual, Site, Softmax
+from .statistics import Array, Matrix
+
+# Of each place, by its number: the arguments of its taps, and its statistics.
+Taps = dict[int, dict[str, jax.Array]]
+Found = dict[int, dict[str, Any]]
+
+
+def taps_of(level: Level) -> Taps:
+    """The arguments of all taps: zeros, by which gradients are taken.
+
+    A tap named "array" is added to a result, so that the gradient by it is that by the
+    result. The others are those of `statistics.tap`: inside loops, whose gradients
+    would be many, for large arrays, and for weights that are no parameter as it stands.
+    """
+    found: Taps = {}
+    for place in level.places:
+        if isinstance(place, Inner):
+            found |= _summaries(place, ())
+        elif isinstance(place, Site | Residual):
+            aval = level.program.avals[place.output]
+            is_small = math.prod(aval.shape) <= statistics.STACKED
+            taps = {"array": jnp.zeros(aval.shape, aval.dtype)} if is_small else {}
+            taps |= {} if is_small else {"output": statistics.slot()}
+            if isinstance(place, Site) and level.parameter(place) is None:
+                taps["weight"] = statistics.slot()
+            found[place.index] = taps
+    return found
+
+
+def _summaries(inner: Inner, lengths: tuple[int, ...]) -> Taps:
+    lengths = lengths if inner.length is None else (*lengths, inner.length)
+    found: Taps = {}
+    for place in inner.level.places:
+        if isinstance(place, Inner):
+            found |= _summaries(place, lengths)
+        elif isinstance(place, Site):
+            names = "output", "weight"
+            found[place.index] = {name: statistics.slot(lengths) for name in names}
+        elif isinstance(place, Residual):
+            found[place.index] = {"output": statistics.slot(lengths)}
+    return found
+
+
+def run(level: Level, inputs: Sequence[Any], taps: Taps) -> tuple[list[Any], Found]:
+    """Evaluates a level.
+
+    Args:
+        level: The program and its places.
+        inputs: Its arguments.
+        taps: Arguments of the taps.
+
+    Returns:
+        The results, and what is asked of every place, for `statistics.batch`; inside a
+        scan the moments themselves, with an axis of iterations in front.
+    """
+    program = level.program
+    env = {**program.constants, **dict(zip(program.inputs, inputs, strict=True))}
+    reader = _Reader(level, taps)
+    env = evaluate(program.nodes, env, {}, reader.apply)
+    outputs = [env[a] if type(a) is Value else literal(a) for a in program.outputs]
+    return outputs, reader.found
+
+
+class _Reader:
+    """Applies operations, and reads what passes by."""
+
+    def __init__(self, level: Level, taps: Taps):
+        self.found: Found = {}
+        self._taps = taps
+        self._inner = {p.node: p for p in level.places if isinstance(p, Inner)}
+        self._weights: dict[Node, list[Site]] = {}
+        self._data: dict[Node, list[Site]] = {}
+        self._made: dict[Value, list[Place]] = {}
+        self._activated: dict[Value, list[Site]] = {}
+        self._residuals: dict[Node, Residual] = {}
+        self._outputs: dict[Site, Any] = {}
+        for place in level.places:
+            if isinstance(place, Site):
+                self._weights.setdefault(place.weight[0], []).append(place)
+                self._data.setdefault(place.data[0], []).append(place)
+                self._made.setdefault(place.output, []).append(place)
+                if place.activation is not None:
+                    self._activated.setdefault(place.activation, []).append(place)
+            elif isinstance(place, Softmax):
+                self._made.setdefault(place.output, []).append(place)
+            elif isinstance(place, Residual):
+                self._residuals[place.node] = place
+
+    def apply(self, node: Node, inputs: list[Any]) -> list[Any]:
+        """Applies an operation, with taps at its weight and its results."""
+        for site in self._weights.get(node, ()):
+            i = site.weight[1]
+            if "weight" in self._taps[site.index]:
+                self._note(site, weight=Array(inputs[i]))
+            inputs[i] = self._tap(site, "weight", inputs[i])
+        for site in self._data.get(node, ()):
+            x = inputs[site.data[1]]
+            if jnp.issubdtype(jnp.result_type(x), jnp.inexact):
+                self._note(site, input=Array(x))
+        if node in self._residuals:
+            place = self._residuals[node]
+            branch, stream = inputs[place.branch], inputs[1 - place.branch]
+            self._note(place, branch=Array(branch))
+            self._note(place, input=Array(stream))
+        inner = self._inner.get(node)
+        outputs = node.bind(inputs) if inner is None else self._enter(inner, inputs)
+        for i, value in enumerate(node.outputs):
+            for place in self._made.get(value, ()):
+                outputs[i] = self._read(place, outputs[i])
+            for site in self._activated.get(value, ()):
+                pairs = statistics.samples(self._outputs[site], outputs[i])
+                self._note(site, activation=Array(outputs[i]), pairs=pairs)
+        if node in self._residuals:
+            place = self._residuals[node]
+            self._note(place, output=Array(outputs[0]))
+            outputs[0] = self._tap(place, "output", outputs[0])
+        return outputs
+
+    def _read(self, place: Place, x: Any) -> Any:
+        if isinstance(place, Softmax):
+            self._note(place, entropy=statistics.entropy(x, place.axes))
+            return x
+        assert isinstance(place, Site)
+        self._outputs[place] = x
+        features = tuple(axis for axis in place.features if axis < x.ndim)
+        self._note(place, output=Array(x), rows=Matrix(statistics.rows(x, features)))
+        return self._tap(place, "output", x)
+
+    def _tap(self, place: Place, name: str, x: Any) -> Any:
+        own = self._taps.get(place.index, {})
+        if name == "output" and "array" in own:
+            return x + own["array"]
+        return statistics.tap(x, own[name]) if name in own else x
+
+    def _note(self, place: Place, **numbers: Any) -> None:
+        self.found.setdefault(place.index, {}).update(numbers)
+
+    def _enter(self, inner: Inner, inputs: list[Any]) -> list[Any]:
+        numbers = {place.index for place in inner.level.walk()}
+        taps = {i: x for i, x in self._taps.items() if i in numbers}
+        params = inner.node.params
+        avals = [v.aval for v in inner.node.eqn.invars]
+        inputs = list(map(_as_array, inputs, avals))
+        if inner.length is None:
+            inside = jax.checkpoint(
+                lambda inputs, taps: _run_inner(inner.level, inputs, taps),
+                policy=params["policy"],
+                prevent_cse=params["prevent_cse"],
+            )
+            outputs, found = inside(inputs, taps)
+            self.found |= found
+            return outputs
+        consts, carry, xs = scan_parts(params, inputs)
+
+        def body(carry: list[Any], x: Any) -> tuple[list[Any], Any]:
+            xs, taps = x
+            outputs, found = _run_inner(inner.level, [*consts, *carry, *xs], taps)
+            return outputs[: len(carry)], (outputs[len(carry) :], found)
+
+        carry, (ys, found) = jax.lax.scan(
+            body,
+            carry,
+            (xs, taps),
+            length=inner.length,
+            reverse=params["reverse"],
+            unroll=params["unroll"],
+        )
+        self.found |= found
+        return [*carry, *ys]
+
+
+def _run_inner(level: Level, inputs: Sequence[Any], taps: Taps) -> tuple[Any, Found]:
+    """Evaluates the body of a scan or a remat, which keeps no array for later."""
+    outputs, found = run(level, inputs, taps)
+
+    def settle(x: Any) -> Any:
+        return statistics.moments(x.x) if isinstance(x, Array) else x
+
+    return outputs, jax.tree.map(settle, found, is_leaf=lambda x: isinstance(x, Array))
+
+
+def _as_array(x: Any, aval: Any) -> jax.Array:
+    """A literal as an array of its type."""
+    return x if isinstance(x, jax.Array) else jnp.asarray(x, aval.dtype)

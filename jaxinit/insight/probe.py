@@ -1,0 +1,199 @@
+"""Probe: what an initialization does to the signal of a model, in one program."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._checks import check_key, error
+from .._prng import fused
+from .measure import run, taps_of
+from .report import Report
+from .rows import growths, parameters_of, rows_of
+from .statistics import Array, batch, resolve
+from .trace import Traced, trace
+from .verdicts import judge
+
+
+def probe(
+    fn: Callable[..., Any],
+    params: Any,
+    *inputs: Any,
+    key: jax.Array,
+    loss: Callable[[Any], jax.Array] | None = None,
+) -> Report:
+    """Measures the signal of a model, forward and backward, where parameters meet data.
+
+    ``fn(params, *inputs)`` is traced once, and its graph is evaluated once by one
+    compiled program, with taps at every site: each matrix product, convolution, lookup
+    of an embedding and scale whose weight is computed from parameters. Sites inside
+    jit, remat, scan and vmap are found, layer by layer where a scan goes over layers,
+    as are residual additions and softmaxes.
+
+    Args:
+        fn: Any function of parameters and inputs: ``model.apply`` of Flax Linen, or
+            ``lambda model, x: model(x)`` for modules of NNX and Equinox.
+        params: The parameters, a pytree; running statistics beside them are no
+            parameters.
+        *inputs: What a batch is, arrays and other values.
+        key: PRNG key of the random signs.
+        loss: From the result to a scalar, whose gradient is measured. None: the sum of
+            the result times random signs, so that its gradient by each element is +-1.
+
+    Returns:
+        A report: rows, growth by layer, verdicts; ``print`` shows a table.
+
+    Raises:
+        TypeError: If ``fn`` is no function or the key is none.
+        ValueError: If there is no floating parameter or result.
+
+    Example:
+        >>> params = [jnp.eye(8)] * 3
+        >>> def fn(params, x):
+        ...     for w in params:
+        ...         x = jnp.tanh(x @ w)
+        ...     return x
+        >>> report = probe(fn, params, jnp.ones((4, 8)), key=jax.random.key(0))
+        >>> [(row.path, row.kind, row.activation) for row in report.rows]
+        [('0', 'dot', None), ('1', 'dot', None), ('2', 'dot', None)]
+        >>> round(report.rows[0].out_rms, 6)
+        1.0
+
+    References:
+        Mishkin and Matas, "All you need is a good init", 2016; Schoenholz et al.,
+        "Deep information propagation", 2017.
+    """
+    key = check_key("probe", key)
+    traced = trace("probe", fn, params, inputs)
+    # It runs once: half of the time of compiling is worth more than a fast program.
+    on_cpu = jax.default_backend() == "cpu"
+    options: Any = {"xla_backend_optimization_level": 0} if on_cpu else None
+    measure = jax.jit(_program(traced, loss), compiler_options=options)
+    measured = measure(traced.arrays, key)
+    return _report(traced, resolve(*jax.device_get(measured)))
+
+
+def _program(
+    traced: Traced, loss: Callable[[Any], jax.Array] | None
+) -> Callable[[list[Any], jax.Array], tuple[Any, list[Any]]]:
+    """The function that measures everything."""
+
+    def measure(arrays: list[Any], key: jax.Array) -> tuple[Any, list[Any]]:
+        places = [*traced.parameters, *traced.inputs]
+
+        def forward(varied: list[Any], taps: Any) -> Any:
+            filled = list(arrays)
+            for i, x in zip(places, varied, strict=True):
+                filled[i] = x
+            outputs, found = run(traced.level, filled, taps)
+            floating = [x for x in outputs if _is_float(x)]
+            return floating, (outputs, found)
+
+        varied = [arrays[i] for i in places]
+        taps = taps_of(traced.level)
+        floating, pull, (outputs, found) = jax.vjp(forward, varied, taps, has_aux=True)
+        if not floating:
+            rule = "a function with a floating result"
+            raise error(ValueError, "probe", "fn", rule, traced.shapes)
+        signs = [_signs(key, i, x) for i, x in enumerate(floating)]
+        by_signs, back = pull(signs)
+        if loss is None:
+            total = sum(jnp.sum(x * s) for x, s in zip(floating, signs, strict=True))
+            gradients = by_signs
+        else:
+            of_floats = _of_floats(traced, loss, outputs)
+            total, cotangents = jax.value_and_grad(of_floats)(floating)
+            gradients, back = pull(cotangents)
+        count = len(traced.parameters)
+        asked, results = batch(
+            {
+                "found": found,
+                "back": _gradients(back),
+                "values": list(map(Array, varied[:count])),
+                "gradients": list(map(Array, gradients[:count])),
+                "jacobian": list(map(Array, by_signs[count:])),
+                "outputs": list(map(Array, floating)),
+                "loss": total,
+            }
+        )
+        return asked, results
+
+    return measure
+
+
+def _signs(key: jax.Array, i: int, x: jax.Array) -> jax.Array:
+    key = jax.random.fold_in(fused(key), i) if i else fused(key)
+    return jax.random.rademacher(key, x.shape, x.dtype)
+
+
+def _gradients(back: Any) -> Any:
+    """What is asked of the gradients by the taps."""
+    return {
+        index: {name: Array(x) if name == "array" else x for name, x in own.items()}
+        for index, own in back.items()
+    }
+
+
+def _of_floats(
+    traced: Traced, loss: Callable[[Any], jax.Array], outputs: list[Any]
+) -> Callable[[list[Any]], jax.Array]:
+    """The loss as a function of the floating results alone."""
+
+    def of(floating: list[Any]) -> jax.Array:
+        rest = iter(floating)
+        leaves = [next(rest) if _is_float(x) else x for x in outputs]
+        return loss(jax.tree.unflatten(jax.tree.structure(traced.shapes), leaves))
+
+    return of
+
+
+def _report(traced: Traced, measured: dict[str, Any]) -> Report:
+    """The report of what the program returned."""
+    sizes = [int(np.size(x)) for x in traced.arrays]
+    rows = rows_of(traced, measured)
+    parameters = parameters_of(
+        [traced.paths[i] for i in traced.parameters],
+        [traced.arrays[i] for i in traced.parameters],
+        measured["values"],
+        measured["gradients"],
+        [traced.used[i] for i in traced.parameters],
+    )
+    forward, backward = growths(rows)
+    outputs = [
+        math.prod(x.shape)
+        for x in jax.tree.leaves(traced.shapes)
+        if jnp.issubdtype(x.dtype, jnp.inexact)
+    ]
+    mean, square = _pooled(measured["outputs"], outputs)
+    jacobian = None
+    if measured["jacobian"]:
+        counts = [sizes[i] for i in traced.inputs]
+        _, slope = _pooled(measured["jacobian"], counts)
+        jacobian = slope * sum(counts) / min(sum(counts), sum(outputs))
+    report = Report(
+        rows=rows,
+        parameters=parameters,
+        forward=forward,
+        backward=backward,
+        output_variance=square - mean**2,
+        output_rms=square**0.5,
+        jacobian=jacobian,
+        loss=float(measured["loss"]),
+    )
+    return dataclasses.replace(report, verdicts=judge(report))
+
+
+def _pooled(all_moments: list[Any], sizes: list[int]) -> tuple[float, float]:
+    """Mean and second moment of the elements of several arrays together."""
+    means = np.array([float(m.mean) for m in all_moments])
+    squares = np.array([float(m.std) ** 2 + float(m.mean) ** 2 for m in all_moments])
+    weights = np.array(sizes, float) / max(1, sum(sizes))
+    return float(weights @ means), float(weights @ squares)
+
+
+def _is_float(x: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(x), jnp.inexact)

@@ -1,0 +1,224 @@
+"""Turns the statistics of a compiled program into the records of a report."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from .recognition import recognize, saturation
+from .report import Growth, Parameter, Row
+from .sites import Inner, Level, Place, Residual, Site, Softmax
+from .statistics import Moments
+from .trace import Traced
+
+Layer = tuple[int | None, ...]
+
+
+def rows_of(traced: Traced, measured: Mapping[str, Any]) -> tuple[Row, ...]:
+    """A row for each place, in order; one for each layer of a scan over layers.
+
+    Args:
+        traced: The places.
+        measured: Statistics: "found" of each place, forward; "back" of the gradients
+            by its taps; "values" and "gradients" of the parameters.
+    """
+    level = traced.level
+    found, back = dict(measured["found"]), dict(measured["back"])
+    order = {position: i for i, position in enumerate(traced.parameters)}
+    for place in level.places:  # a weight that is a parameter has its statistics
+        if isinstance(place, Site) and (position := level.parameter(place)) is not None:
+            i = order[position]
+            found[place.index] |= {"weight": measured["values"][i]}
+            back[place.index] |= {"weight": measured["gradients"][i]}
+    names = _names(level, traced.paths, [int(np.size(x)) for x in traced.arrays])
+    return tuple(
+        _row(place, layer, depth, names[place.index], found, back)
+        for place, layer, depth in _walk(level, (), 0)
+    )
+
+
+def parameters_of(
+    paths: Sequence[str],
+    arrays: Sequence[Any],
+    values: Sequence[Any],
+    gradients: Sequence[Any],
+    used: Sequence[bool],
+) -> tuple[Parameter, ...]:
+    """A record for each parameter, from the moments of it and of its gradient."""
+    found: list[Parameter] = []
+    everything = zip(paths, arrays, values, gradients, used, strict=True)
+    for path, array, value, gradient, is_used in everything:
+        rms, grad = _rms(value), _rms(gradient)
+        reached = math.sqrt(1 - float(gradient.zeros)) if array.size else 0.0
+        found.append(
+            Parameter(
+                path=path,
+                shape=tuple(array.shape),
+                rms=rms,
+                grad_std=float(gradient.std),
+                grad_rms=grad,
+                sgd_step=_over(grad, rms),
+                adam_step=_over(reached, rms),
+                is_used=is_used,
+            )
+        )
+    return tuple(found)
+
+
+def growth(points: Sequence[tuple[int, float]], of: str) -> Growth | None:
+    """Fits log rms over depth; values at the same depth are averaged."""
+    by_depth: dict[int, list[float]] = {}
+    for depth, rms in points:
+        if rms > 0 and math.isfinite(rms):
+            by_depth.setdefault(depth, []).append(math.log(rms))
+    if len(by_depth) < 3:
+        return None
+    y = np.array([np.mean(by_depth[depth]) for depth in sorted(by_depth)])
+    x = np.arange(len(y))  # layers are counted, whatever lies between them
+    x = x - x.mean()
+    slope = float(x @ y / (x @ x))
+    rest = y - y.mean() - slope * x
+    error = math.sqrt(float(rest @ rest) / max(1, len(y) - 2) / float(x @ x))
+    rate = math.exp(slope)
+    first, last = math.exp(y[0]), math.exp(y[-1])
+    return Growth(rate, rate * error, len(y), first, last, of)
+
+
+def growths(rows: Sequence[Row]) -> tuple[Growth | None, Growth | None]:
+    """Growth of the signal and of the gradient over the layers.
+
+    The layers are the sums of the residual stream where there are three or more, else
+    the products.
+    """
+    sums = [row for row in rows if row.kind == "residual"]
+    products = [row for row in rows if row.fan_in is not None]
+    of, chosen = "product", products
+    if len({row.depth for row in sums}) >= 3:
+        of, chosen = "residual", sums
+    forward = [(row.depth, row.out_rms or 0.0) for row in chosen]
+    backward = [(-row.depth, row.grad_rms or 0.0) for row in chosen]
+    return growth(forward, of), growth(backward, of)
+
+
+def _walk(
+    level: Level, layer: Layer, deeper: int
+) -> Iterator[tuple[Place, Layer, int]]:
+    """Every place with its layer and its depth; None for an iteration of no layer."""
+    for place in level.places:
+        if not isinstance(place, Inner):
+            yield place, layer, place.depth + deeper
+        elif place.length is None:
+            yield from _walk(place.level, layer, deeper)
+        elif place.is_layered:
+            for i in range(place.length):
+                yield from _walk(place.level, (*layer, i), deeper + i * place.stride)
+        else:
+            yield from _walk(place.level, (*layer, None), deeper)
+
+
+def _row(
+    place: Place,
+    layer: Layer,
+    depth: int,
+    path: str,
+    found: Mapping[int, Any],
+    back: Mapping[int, Any],
+) -> Row:
+    index = tuple(slice(None) if i is None else i for i in layer)
+    pick = jax.tree.map(lambda x: x[index], found[place.index])
+    taps = jax.tree.map(lambda x: x[index], back.get(place.index, {}))
+    number = tuple(i for i in layer if i is not None)
+    fields: dict[str, Any] = {
+        "path": path,
+        "layer": number[0] if len(number) == 1 else number or None,
+        "depth": depth,
+    }
+    if isinstance(place, Softmax):
+        return Row(**fields, kind="softmax", entropy=float(np.mean(pick["entropy"])))
+    output, gradient = pick["output"], _moments(taps.get("array", taps.get("output")))
+    fields |= {
+        "out_mean": float(np.mean(output.mean)),
+        "out_std": _std(output),
+        "out_rms": _rms(output),
+        "zeros": float(np.mean(output.zeros)),
+        "grad_std": _std(gradient),
+        "grad_rms": _rms(gradient),
+    }
+    if "input" in pick:
+        fields["in_mean"] = float(np.mean(pick["input"].mean))
+        fields["in_std"] = _std(pick["input"])
+        fields["in_rms"] = _rms(pick["input"])
+    if isinstance(place, Residual):
+        branch = _over(_rms(pick["branch"]), fields["in_rms"])
+        return Row(**fields, kind="residual", branch=branch)
+    if "pairs" in pick:
+        pairs = np.moveaxis(pick["pairs"], -2, 0).reshape(2, -1)
+        fields["zeros"] = float(np.mean(pick["activation"].zeros))
+        fields["saturation"] = saturation(*pairs)
+        fields["activation"] = recognize(*pairs)
+    weight = _rms(pick["weight"])
+    fan_in = place.fan_in
+    return Row(
+        **fields,
+        kind=place.kind,
+        cosine=float(np.mean(pick["rows"].cosine)),
+        rank=float(np.mean(pick["rows"].rank)),
+        weight_rms=weight,
+        weight_grad_rms=_rms(_moments(taps["weight"])),
+        fan_in=fan_in,
+        gain=None if fan_in is None else weight * math.sqrt(fan_in),
+    )
+
+
+def _names(level: Level, paths: Sequence[str], sizes: Sequence[int]) -> dict[int, str]:
+    """The path of each place, by its number."""
+    found: dict[int, str] = {}
+    places = list(level.walk())
+    for place in places:
+        if isinstance(place, Site):
+            # Of several parameters, as of weight norm, the largest.
+            leaf = max(sorted(place.leaves), key=sizes.__getitem__)
+            found[place.index] = paths[leaf]
+    for place in places:
+        if not isinstance(place, Site):
+            near = [found[i] for i in sorted(place.near) if i in found]
+            found[place.index] = _shared(near)
+    return found
+
+
+def _shared(paths: Sequence[str]) -> str:
+    """The part of paths that they share, without the name of a parameter."""
+    split = [path.split("/")[:-1] for path in paths]
+    shared: list[str] = []
+    for names in zip(*split, strict=False):
+        if len(set(names)) > 1:
+            break
+        shared.append(names[0])
+    return "/".join(shared)
+
+
+def _moments(gradient: Any) -> Moments:
+    """The moments of a gradient, of which `statistics.tap` makes an array."""
+    if isinstance(gradient, Moments):
+        return gradient
+    return Moments(*np.moveaxis(gradient, -1, 0))
+
+
+def _rms(moments: Any) -> float:
+    """Root of the second moment; of several arrays, of all their elements."""
+    mean, std = (np.asarray(x, np.float64) for x in (moments.mean, moments.std))
+    return float(np.sqrt(np.mean(mean**2 + std**2)))
+
+
+def _std(moments: Any) -> float:
+    """Standard deviation; of several arrays, of all their elements."""
+    mean, std = (np.asarray(x, np.float64) for x in (moments.mean, moments.std))
+    return float(np.sqrt(np.mean(std**2) + np.var(mean)))
+
+
+def _over(a: float, b: float | None) -> float:
+    if not b:
+        return 0.0 if a == 0 else math.inf
+    return a / b

@@ -1,0 +1,563 @@
+"""Finds where parameters meet data in a traced function.
+
+site         an operation in which a value computed from parameters alone, the weight,
+             meets a value computed from inputs
+level        a program and its sites; the body of a scan is a level of its own
+residual     an addition of a branch, which sites made, to a stream
+"""
+
+import collections
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+import jax.numpy as jnp
+
+from .._compat import callees, is_literal, scan_parts
+from ..planning.flatten import flatten, nodes_within
+from ..planning.ir import Atom, Node, Program, Value, values
+
+NEUTRAL, PARAMETER, DATA = range(3)
+
+PRODUCTS = {
+    "dot_general": "dot",
+    "conv_general_dilated": "conv",
+    "ragged_dot": "dot",
+    "ragged_dot_general": "dot",
+}
+_LOOKUPS = {"gather", "dynamic_slice"}
+_RESHAPING = {
+    "broadcast_in_dim",
+    "convert_element_type",
+    "copy",
+    "expand_dims",
+    "reshape",
+    "reduce_precision",
+    "squeeze",
+    "transpose",
+}
+_LINEAR = {"add", "convert_element_type", "copy", "div", "mul", "neg", "sub"}
+_ELEMENTWISE = _LINEAR | {
+    *(
+        "abs",
+        "and",
+        "atan",
+        "atan2",
+        "cbrt",
+        "ceil",
+        "clamp",
+        "cos",
+        "cosh",
+        "eq",
+        "erf",
+    ),
+    *("erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "ge", "gt", "integer_pow"),
+    *("is_finite", "le", "log", "log1p", "logistic", "lt", "max", "min", "ne", "not"),
+    *("or", "pow", "reduce_precision", "rem", "round", "rsqrt", "select_n", "sign"),
+    *("sin", "sinh", "sqrt", "square", "stop_gradient", "tan", "tanh", "xor"),
+}
+_REMAT = {"checkpoint", "remat2"}
+_CUSTOM_VJP = {"custom_vjp_call", "custom_vjp_call_jaxpr"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Info:
+    """What is known of a value.
+
+    Attributes:
+        kind: `DATA` if it depends on inputs, else `PARAMETER` if on parameters, else
+            `NEUTRAL`.
+        leaves: Positions of the parameters of which it consists, for a `PARAMETER`.
+        size: Number of elements before it was broadcast.
+        depth: Number of products on the longest way to it.
+        near: The last sites on every way to it.
+        scanned: Whether it differs from one iteration of a scan to the next, as a
+            parameter of stacked layers does.
+    """
+
+    kind: int
+    leaves: frozenset[int] = frozenset()
+    size: int = 1
+    depth: int = 0
+    near: frozenset[int] = frozenset()
+    scanned: bool = False
+
+
+@dataclasses.dataclass(eq=False)
+class Site:
+    """An operation in which a parameter meets data.
+
+    Attributes:
+        index: A number of its own.
+        kind: "dot", "conv", "lookup", "scale", "add", or the name of a call.
+        weight: The operation that reads the weight, and which of its inputs that is.
+        data: The operation that reads the data, and which of its inputs that is.
+        output: The result, after the bias if one is added at once.
+        features: Axes of the result that are features; the others are rows.
+        fan_in: Number of products that an element of the result sums, or None.
+        leaves: Positions of the parameters of the weight.
+        depth: Number of products on the longest way, itself included.
+        scanned: Whether the weight differs by iteration of the scan around it.
+        activation: The result after the elementwise operations that follow, or None.
+    """
+
+    index: int
+    kind: str
+    weight: tuple[Node, int]
+    data: tuple[Node, int]
+    output: Value
+    features: tuple[int, ...]
+    fan_in: int | None
+    leaves: frozenset[int]
+    depth: int
+    scanned: bool
+    activation: Value | None = None
+
+
+@dataclasses.dataclass(eq=False)
+class Residual:
+    """An addition of a branch to a stream.
+
+    Attributes:
+        index: A number of its own.
+        node: The addition.
+        branch: Which of its inputs is the branch: 0 or 1.
+        depth: Number of products on the longest way to it.
+        near: The sites that made the branch.
+    """
+
+    index: int
+    node: Node
+    branch: int
+    depth: int
+    near: frozenset[int]
+
+    @property
+    def output(self) -> Value:
+        """The sum."""
+        return self.node.outputs[0]
+
+
+@dataclasses.dataclass(eq=False)
+class Softmax:
+    """A softmax over data.
+
+    Attributes:
+        index: A number of its own.
+        output: The probabilities.
+        axes: The axes along which they sum to 1.
+        depth: Number of products on the longest way to it.
+        near: The sites that made the logits.
+    """
+
+    index: int
+    output: Value
+    axes: tuple[int, ...]
+    depth: int
+    near: frozenset[int]
+
+
+@dataclasses.dataclass(eq=False)
+class Inner:
+    """A scan or a remat with places inside.
+
+    Attributes:
+        node: The operation.
+        level: Its body.
+        length: Number of iterations of a scan; None for a remat.
+        stride: Products that an iteration adds to the depth.
+    """
+
+    node: Node
+    level: "Level"
+    length: int | None
+    stride: int
+
+    @property
+    def is_layered(self) -> bool:
+        """Whether an iteration is a layer with weights of its own."""
+        sites = (p for p in self.level.walk() if isinstance(p, Site))
+        return self.length is not None and any(site.scanned for site in sites)
+
+
+Place: TypeAlias = Site | Residual | Softmax
+
+
+@dataclasses.dataclass(eq=False)
+class Level:
+    """A program, and the places in it in their order."""
+
+    program: Program
+    places: list[Place | Inner]
+
+    def parameter(self, site: Site) -> int | None:
+        """Position of the input that is the weight as it stands, read here alone."""
+        node, i = site.weight
+        return self._read_once.get(node.inputs[i])
+
+    @functools.cached_property
+    def _read_once(self) -> dict[Atom, int]:
+        reads = collections.Counter(
+            a for node in self.program.nodes for a in values(node.inputs)
+        )
+        inputs = enumerate(self.program.inputs)
+        return {v: i for i, v in inputs if reads[v] == 1}
+
+    def walk(self) -> Iterator[Place]:
+        """Every place, those of inner levels included."""
+        for place in self.places:
+            if isinstance(place, Inner):
+                yield from place.level.walk()
+            else:
+                yield place
+
+
+def find_sites(closed: Any, infos: Sequence[Info]) -> Level:
+    """The sites of a closed jaxpr, of whose inputs the kinds are known."""
+    level, _ = _level(closed, infos, itertools.count())
+    return level
+
+
+def keeps(node: Node) -> bool:
+    """Whether a call stays one operation: where its derivative is a rule of its own.
+
+    A function with a rule for forward derivatives, as relu, is looked into only if it
+    holds a product. A remat stays a level of its own, so that it saves memory.
+    """
+    if node.name == "custom_jvp_call":
+        inner = nodes_within(flatten(node.params["call_jaxpr"]).nodes)
+        return not any(n.name in PRODUCTS for n in inner)
+    return node.name in _CUSTOM_VJP or node.name in _REMAT
+
+
+def _level(
+    closed: Any, infos: Sequence[Info], numbers: Iterator[int]
+) -> tuple[Level, list[Info]]:
+    program = flatten(closed, keeps)
+    finder = _Finder(program, infos, numbers)
+    for node in program.nodes:
+        finder.visit(node)
+    finder.finish()
+    outputs = [finder.info(a) for a in program.outputs]
+    return Level(program, finder.places), outputs
+
+
+class _Finder:
+    """Walks through a program, operation by operation."""
+
+    def __init__(self, program: Program, infos: Sequence[Info], numbers: Iterator[int]):
+        self.places: list[Place | Inner] = []
+        self._program = program
+        self._numbers = numbers
+        self._infos = dict(zip(program.inputs, infos, strict=True))
+        # Values that are the result of a site but for their shape, and which of their
+        # axes are its features.
+        self._same: dict[Value, tuple[Site, tuple[int, ...]]] = {}
+        # Values that elementwise operations made of one site's result alone, and
+        # whether one of these was not linear.
+        self._after: dict[Value, tuple[Site, bool]] = {}
+        self._sums: dict[Value, tuple[Value, tuple[int, ...]]] = {}
+        self._exponentials: set[Value] = set()
+
+    def info(self, atom: Atom) -> Info:
+        """What is known of a value, a constant or a literal."""
+        if type(atom) is Value and atom in self._infos:
+            return self._infos[atom]
+        return Info(NEUTRAL, size=math.prod(self._aval(atom).shape))
+
+    def visit(self, node: Node) -> None:
+        """Takes note of what an operation makes."""
+        infos = [self.info(a) for a in node.inputs]
+        kinds = {x.kind for x in infos}
+        if node.name == "scan" or node.name in _REMAT:
+            self._enter(node, infos)
+            return
+        self._infos.update({v: self._made(node, infos, v) for v in node.outputs})
+        if kinds >= {PARAMETER, DATA}:
+            self._meet(node, infos)
+        elif DATA in kinds:
+            self._transform(node, infos)
+        self._follow(node, infos)
+
+    def finish(self) -> None:
+        """Takes note of what leaves the program."""
+        for atom in self._program.outputs:
+            self._escapes(atom)
+
+    def _made(self, node: Node, infos: list[Info], output: Value) -> Info:
+        kind = max((x.kind for x in infos), default=NEUTRAL)
+        parents = [x for x in infos if x.kind == kind]
+        size = math.prod(self._aval(output).shape)
+        if node.name in _ELEMENTWISE or node.name in _RESHAPING:
+            size = min(size, max((x.size for x in parents), default=size))
+        return Info(
+            kind,
+            _union(x.leaves for x in parents) if kind == PARAMETER else frozenset(),
+            size,
+            max((x.depth for x in infos), default=0),
+            _union(x.near for x in infos),
+            any(x.scanned for x in infos),
+        )
+
+    def _meet(self, node: Node, infos: list[Info]) -> None:
+        """A parameter meets data."""
+        weight = self._largest(node, infos, PARAMETER)
+        data = self._largest(node, infos, DATA)
+        if node.name in PRODUCTS:
+            self._add(PRODUCTS[node.name], node, infos, weight, data)
+        elif node.name in _LOOKUPS and infos[0].kind == PARAMETER:
+            self._add("lookup", node, infos, 0, data)
+        elif node.name == "mul" or (node.name == "div" and weight == 1):
+            self._add("scale", node, infos, weight, data)
+        elif node.name in ("add", "sub"):
+            site, features = self._same.get(node.inputs[data], (None, ()))
+            if site is not None and site.kind != "lookup":
+                self._set_output(site, node.outputs[0], features)  # a bias
+            else:
+                self._add("add", node, infos, weight, data)
+        elif callees(node.params):
+            self._add(node.name, node, infos, weight, data)
+
+    def _add(
+        self, kind: str, node: Node, infos: list[Info], weight: int, data: int
+    ) -> None:
+        output = next((v for v in node.outputs if self._is_float(v)), None)
+        if output is None or not self._is_float(node.inputs[weight]):
+            return
+        features, fan_in = _features(node, weight, self._aval(output).shape)
+        deeper = kind not in ("scale", "add")
+        site = Site(
+            next(self._numbers),
+            kind,
+            (node, weight),
+            (node, data),
+            output,
+            features,
+            fan_in,
+            infos[weight].leaves,
+            max(x.depth for x in infos) + deeper,
+            infos[weight].scanned,
+        )
+        self.places.append(site)
+        self._set_output(site, output, features)
+        for v in node.outputs:
+            near = frozenset([site.index])
+            self._infos[v] = dataclasses.replace(
+                self._infos[v], depth=site.depth, near=near
+            )
+
+    def _set_output(self, site: Site, output: Value, features: tuple[int, ...]) -> None:
+        site.output, site.features = output, features
+        site.activation = None
+        self._same[output] = site, features
+        self._after[output] = site, False
+
+    def _transform(self, node: Node, infos: list[Info]) -> None:
+        """An operation on data alone."""
+        first = node.inputs[0]
+        if node.name in ("mul", "div"):
+            self._finish_scale(node, infos)
+            self._find_softmax(node, infos)
+        elif node.name == "add":
+            self._find_residual(node, infos)
+        elif node.name == "exp":
+            self._exponentials.update(node.outputs)
+        elif node.name == "reduce_sum" and _in(first, self._exponentials):
+            self._sums[node.outputs[0]] = first, tuple(node.params["axes"])
+        elif node.name in _RESHAPING:
+            if _in(first, self._same):
+                site, features = self._same[first]
+                shape = self._aval(node.outputs[0]).shape
+                features = _moved(node, features, shape)
+                self._same[node.outputs[0]] = site, features
+            if _in(first, self._sums):
+                self._sums[node.outputs[0]] = self._sums[first]
+
+    def _finish_scale(self, node: Node, infos: list[Info]) -> None:
+        """A normalization multiplies its scale with 1 / std first, then with x."""
+        for i, atom in enumerate(node.inputs):
+            if not _in(atom, self._same):
+                continue
+            site, _ = self._same[atom]
+            other = infos[1 - i]
+            if site.kind != "scale" or other.kind != DATA:
+                continue
+            if infos[i].size < other.size and self._is_float(node.inputs[1 - i]):
+                site.data = node, 1 - i
+                shape = self._aval(node.outputs[0]).shape
+                self._set_output(site, node.outputs[0], (len(shape) - 1,))
+                return
+
+    def _find_softmax(self, node: Node, infos: list[Info]) -> None:
+        above, below = node.inputs
+        if node.name != "div" or not _in(below, self._sums):
+            return
+        summed, axes = self._sums[below]
+        if summed is above:
+            depth, near = infos[0].depth, infos[0].near
+            output = node.outputs[0]
+            place = Softmax(next(self._numbers), output, axes, depth, near)
+            self.places.append(place)
+
+    def _find_residual(self, node: Node, infos: list[Info]) -> None:
+        a, b = infos
+        is_whole = a.size == b.size > 1 and a.kind == b.kind == DATA
+        if not is_whole or a.depth == b.depth or not self._is_float(node.outputs[0]):
+            return
+        branch = int(b.depth > a.depth)
+        place = Residual(
+            next(self._numbers),
+            node,
+            branch,
+            infos[branch].depth,
+            infos[branch].near,
+        )
+        self.places.append(place)
+        output = node.outputs[0]
+        made = self._infos[output]
+        self._infos[output] = dataclasses.replace(made, near=infos[branch].near)
+
+    def _follow(self, node: Node, infos: list[Info]) -> None:
+        """Extends or ends the elementwise operations after a site."""
+        sites = {self._after[a][0] for a in node.inputs if _in(a, self._after)}
+        data = [a for a, x in zip(node.inputs, infos, strict=True) if x.kind == DATA]
+        extends = (
+            len(sites) == 1
+            and all(_in(a, self._after) for a in data)
+            and all(x.kind == DATA or x.size == 1 for x in infos)
+            and all(x.kind != PARAMETER for x in infos)
+            and len(node.outputs) == 1
+            and _is_elementwise(node)
+        )
+        if not extends:
+            for atom in node.inputs:
+                self._escapes(atom)
+        elif node.outputs[0] not in self._after:
+            (site,) = sites
+            bends = node.name not in _LINEAR or len(data) > 1
+            bends |= any(self._after[a][1] for a in data)
+            self._after[node.outputs[0]] = site, bends
+
+    def _escapes(self, atom: Atom) -> None:
+        """A value is read by something other than elementwise operations."""
+        if _in(atom, self._after):
+            site, bends = self._after[atom]
+            same = self._aval(atom).shape == self._aval(site.output).shape
+            if bends and same and self._is_float(atom):
+                site.activation = atom
+
+    def _enter(self, node: Node, infos: list[Info]) -> None:
+        """A scan or a remat: finds the sites inside."""
+        for atom in node.inputs:
+            self._escapes(atom)
+        scanned = any(x.scanned for x in infos)
+        stride, length = 0, node.params.get("length")
+        if node.name == "scan":
+            level, outputs, stride = self._loop(node, infos)
+        else:
+            level, outputs = _level(node.params["jaxpr"], infos, self._numbers)
+        grown = stride * max(0, (length or 1) - 1)
+        for v, x in zip(node.outputs, outputs, strict=True):
+            size = math.prod(self._aval(v).shape)
+            depth = x.depth + grown
+            self._infos[v] = dataclasses.replace(
+                x, size=size, depth=depth, scanned=scanned
+            )
+        if level.places:
+            self.places.append(Inner(node, level, length, stride))
+
+    def _loop(self, node: Node, infos: list[Info]) -> tuple[Level, list[Info], int]:
+        """The body of a scan, what it makes, and the products of an iteration."""
+        length = max(1, node.params["length"])
+        consts, carry, xs = scan_parts(node.params, infos)
+        xs = [
+            dataclasses.replace(x, scanned=True, size=max(1, x.size // length))
+            for x in xs
+        ]
+        while True:  # what the carry becomes is what the next iteration reads
+            body_infos = [*consts, *carry, *xs]
+            level, outputs = _level(node.params["jaxpr"], body_infos, self._numbers)
+            pairs = list(zip(carry, outputs, strict=False))
+            joined = [_join(a, b) for a, b in pairs]
+            if joined == carry:
+                stride = max([b.depth - a.depth for a, b in pairs], default=0)
+                return level, outputs, stride
+            carry = joined
+
+    def _largest(self, node: Node, infos: list[Info], kind: int) -> int:
+        """Position of the largest input of a kind, floating ones first."""
+
+        def rank(i: int) -> tuple[bool, int]:
+            aval = self._aval(node.inputs[i])
+            return self._is_float(node.inputs[i]), math.prod(aval.shape)
+
+        return max((i for i, x in enumerate(infos) if x.kind == kind), key=rank)
+
+    def _is_float(self, atom: Atom) -> bool:
+        return jnp.issubdtype(self._aval(atom).dtype, jnp.inexact)
+
+    def _aval(self, atom: Atom) -> Any:
+        return atom.aval if is_literal(atom) else self._program.avals[atom]
+
+
+def _features(
+    node: Node, weight: int, shape: tuple[int, ...]
+) -> tuple[tuple[int, ...], int | None]:
+    """Axes of features of a result, and the fan-in of its elements."""
+    last = (len(shape) - 1,) if shape else ()
+    avals = [v.aval for v in node.eqn.invars]
+    if node.name == "dot_general":
+        contracted, batch = node.params["dimension_numbers"]
+        sizes = [avals[weight].shape[axis] for axis in contracted[weight]]
+        used = len(contracted[weight]) + len(batch[weight])
+        count = len(avals[weight].shape) - used
+        start = len(batch[0]) if weight == 0 else len(shape) - count
+        return tuple(range(start, start + count)), math.prod(sizes)
+    if node.name == "conv_general_dilated":
+        numbers = node.params["dimension_numbers"]
+        kernel = avals[1].shape
+        taps = [kernel[axis] for axis in numbers.rhs_spec[1:]]
+        return (numbers.out_spec[1],), math.prod(taps)
+    if node.name == "gather":
+        return tuple(node.params["dimension_numbers"].offset_dims), None
+    return last, None
+
+
+def _moved(
+    node: Node, features: tuple[int, ...], shape: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Where axes of features are after an operation that changes the shape alone."""
+    if node.name == "transpose":
+        moved = [node.params["permutation"].index(axis) for axis in features]
+        return tuple(sorted(moved))
+    if node.name == "broadcast_in_dim":
+        return tuple(node.params["broadcast_dimensions"][axis] for axis in features)
+    if node.name in ("reshape", "squeeze", "expand_dims"):
+        # Counted from the end, which is where most layers have their features.
+        return (len(shape) - 1,) if shape else ()
+    return features
+
+
+def _is_elementwise(node: Node) -> bool:
+    if callees(node.params):
+        inner = nodes_within(flatten(callees(node.params)[0]).nodes)
+        return all(n.name in _ELEMENTWISE | {"broadcast_in_dim"} for n in inner)
+    return node.name in _ELEMENTWISE
+
+
+def _in(atom: Atom, values: Any) -> bool:
+    return type(atom) is Value and atom in values
+
+
+def _join(a: Info, b: Info) -> Info:
+    """What is known of a carry: ``a`` at first, and ``b`` after an iteration."""
+    kind = max(a.kind, b.kind)
+    leaves = a.leaves | b.leaves if kind == PARAMETER else frozenset[int]()
+    return dataclasses.replace(a, kind=kind, leaves=leaves)
+
+
+def _union(sets: Any) -> frozenset[int]:
+    return frozenset().union(*sets)

@@ -1,0 +1,82 @@
+"""The text of print(report) and of print(comparison)."""
+
+from typing import Any
+
+_COLUMNS = (
+    ("in rms", "in_rms"),
+    ("out mean", "out_mean"),
+    ("out std", "out_std"),
+    ("zeros", "zeros"),
+    ("cosine", "cosine"),
+    ("grad rms", "grad_rms"),
+    ("w rms", "weight_rms"),
+    ("gain", "gain"),
+    ("branch", "branch"),
+    ("entropy", "entropy"),
+)
+_CHANGE = 1.1  # factor from which a comparison shows a place
+
+
+def render(report: Any) -> str:
+    """Verdicts first, then the whole, then a line for each place."""
+    lines = [str(v) for v in report.verdicts] or ["no fault found"]
+    lines += _whole(report)
+    names = [f"{row.name} {row.kind}" for row in report.rows]
+    width = max([20, *map(len, names)])
+    lines.append(f"{'place':<{width}}" + "".join(f"{t:>10}" for t, _ in _COLUMNS))
+    for name, row in zip(names, report.rows, strict=True):
+        cells = "".join(f"{_cell(getattr(row, field)):>10}" for _, field in _COLUMNS)
+        after = f"  {row.activation}" if row.activation else ""
+        lines.append(f"{name:<{width}}{cells}{after}".rstrip())
+    return "\n".join(lines)
+
+
+def render_comparison(comparison: Any) -> str:
+    """The whole of both reports, and the places that differ."""
+    ours, theirs = comparison.ours, comparison.theirs
+    lines = [
+        f"{before}  ->  {after}"
+        for before, after in zip(_whole(ours), _whole(theirs), strict=True)
+    ]
+    fields = [field for _, field in _COLUMNS]
+    for a, b in comparison.pairs:
+        changed = [
+            f"{f} {_cell(getattr(a, f))} -> {_cell(getattr(b, f))}"
+            for f in fields
+            if _differs(getattr(a, f), getattr(b, f))
+        ]
+        if changed:
+            lines.append(f"{a.name} {a.kind}: {', '.join(changed)}")
+    lines += [
+        f"{row.name} {row.kind}: in one of them alone" for row in comparison.missing
+    ]
+    return "\n".join(lines)
+
+
+def _whole(report: Any) -> list[str]:
+    jacobian = "none" if report.jacobian is None else f"{report.jacobian:.4g}"
+    return [
+        f"signal {_growth(report.forward)}; gradient {_growth(report.backward)}; "
+        f"variance of the output {report.output_variance:.4g}; "
+        f"mean squared singular value of the Jacobian {jacobian}"
+    ]
+
+
+def _growth(growth: Any) -> str:
+    if growth is None:
+        return "too shallow for a rate"
+    return (
+        f"x {growth.rate:.3g} +- {growth.error:.1g} a layer, x {growth.total:.2g} over "
+        f"{growth.layers}"
+    )
+
+
+def _cell(x: float | None) -> str:
+    return "" if x is None else f"{x:.3g}"
+
+
+def _differs(a: float | None, b: float | None) -> bool:
+    if a is None or b is None:
+        return a is not b
+    low, high = sorted((abs(a), abs(b)))
+    return high > _CHANGE * low and high - low > 1e-3

@@ -1,0 +1,119 @@
+"""A function of parameters and inputs, traced once, with its sites."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .._checks import error
+from .._compat import is_key
+from .._paths import join, parts_of
+from ..planning.arguments import is_array
+from ..planning.ir import Value, values
+from ..rules.parameters import guards_of
+from .sites import DATA, NEUTRAL, PARAMETER, Info, Level, find_sites
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Traced:
+    """A traced function.
+
+    Attributes:
+        level: Its program and sites.
+        arrays: The arrays among its parameters and inputs.
+        parameters: Positions among these of the floating parameters.
+        inputs: Positions of the floating inputs.
+        paths: Path of each array among the parameters.
+        shapes: Shapes and dtypes of the result.
+        tree: Structure of the parameters and inputs.
+        fixed: The leaves that are not arrays, by position.
+        used: Whether the result depends on each array.
+    """
+
+    level: Level
+    arrays: list[Any]
+    parameters: list[int]
+    inputs: list[int]
+    paths: list[str]
+    shapes: Any
+    tree: Any
+    fixed: dict[int, Any]
+    used: list[bool]
+
+    def with_arrays(self, arrays: Sequence[Any]) -> tuple[Any, tuple[Any, ...]]:
+        """The parameters and the inputs, with other arrays."""
+        return _unflatten(self.tree, self.fixed, arrays)
+
+
+def trace(
+    where: str, fn: Callable[..., Any], params: Any, inputs: tuple[Any, ...]
+) -> Traced:
+    """Traces ``fn(params, *inputs)``.
+
+    Raises:
+        TypeError: If ``fn`` is no function.
+        ValueError: If there is no floating parameter, or no place where one meets
+            data.
+    """
+    if not callable(fn):
+        raise error(TypeError, where, "fn", "a function fn(params, *inputs)", fn)
+    leaves, tree = jax.tree.flatten((params, inputs))
+    count = len(jax.tree.leaves(params))
+    fixed = {i: x for i, x in enumerate(leaves) if not is_array(x)}
+    arrays = [x for x in leaves if is_array(x)]
+    owned = [i < count for i in range(len(leaves)) if i not in fixed]
+    guards = dict(enumerate(guards_of(params)))
+    is_free = [guards.get(i) is None for i in range(len(leaves)) if i not in fixed]
+    all_paths = map(join, parts_of(params))
+    paths = [path for i, path in enumerate(all_paths) if i not in fixed]
+    infos: list[Info] = []
+    for i, (x, is_parameter, free) in enumerate(
+        zip(arrays, owned, is_free, strict=True)
+    ):
+        size = math.prod(x.shape)
+        trained = free and jnp.issubdtype(x.dtype, jnp.inexact)
+        if is_parameter:
+            leaves_of = frozenset([i]) if trained else frozenset[int]()
+            infos.append(Info(PARAMETER if trained else NEUTRAL, leaves_of, size))
+        else:
+            infos.append(Info(NEUTRAL if is_key(x) else DATA, size=size))
+
+    def call(arrays: list[Any]) -> Any:
+        params, inputs = _unflatten(tree, fixed, arrays)
+        return fn(params, *inputs)
+
+    closed, shapes = jax.make_jaxpr(call, return_shape=True)(arrays)
+    level = find_sites(closed, infos)
+    parameters = [i for i, x in enumerate(infos) if x.kind == PARAMETER]
+    if not parameters:
+        cure = "Pass the parameters first, as in probe(model.apply, params, x)."
+        rule = "a tree with floating parameters"
+        raise error(ValueError, where, "params", rule, params, cure)
+    read = {v for node in level.program.nodes for v in values(node.inputs)}
+    read |= {a for a in level.program.outputs if type(a) is Value}
+    return Traced(
+        level=level,
+        arrays=arrays,
+        parameters=parameters,
+        inputs=[
+            i
+            for i, (x, own) in enumerate(zip(arrays, owned, strict=True))
+            if not own and jnp.issubdtype(x.dtype, jnp.inexact)
+        ],
+        paths=paths,
+        shapes=shapes,
+        tree=tree,
+        fixed=fixed,
+        used=[v in read for v in level.program.inputs],
+    )
+
+
+def _unflatten(tree: Any, fixed: dict[int, Any], arrays: Sequence[Any]) -> Any:
+    rest = iter(arrays)
+    count = tree.num_leaves
+    return jax.tree.unflatten(
+        tree, [fixed[i] if i in fixed else next(rest) for i in range(count)]
+    )

@@ -1,0 +1,162 @@
+"""What a report says: findings with their numbers and a cure."""
+
+import collections
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from .activation import activation, gain
+from .report import Growth, Parameter, Report, Row, Verdict
+
+_TOTAL = 100.0  # factor over all layers from which a signal is lost
+_ONE = 0.9, 1.1  # a rate between them is none
+_DEAD = 0.9
+_SATURATED = 0.5
+_ALIKE = 0.98  # cosine similarity of what the network cannot tell apart
+_SHARP = 0.05  # entropy of a softmax, over the largest
+_SHOWN = 3  # places that a verdict names
+
+
+def judge(report: Report) -> tuple[Verdict, ...]:
+    """Every finding, the gravest first."""
+    broken = list(_not_finite(report))
+    if broken:
+        return tuple(broken)
+    return (
+        *_growths(report),
+        *_activations(report.rows),
+        *_angles(report.rows),
+        *_attention(report.rows),
+        *_parameters(report.parameters),
+    )
+
+
+def _not_finite(report: Report) -> Iterator[Verdict]:
+    for row in report.rows:
+        for what, x in (("result", row.out_rms), ("gradient", row.grad_rms)):
+            if x is not None and not math.isfinite(x):
+                text = (
+                    f"The {what} of {row.name} is not finite: the signal overflows "
+                    f"there. Print the report for the places before it."
+                )
+                yield Verdict("not finite", True, text)
+                return
+
+
+def _growths(report: Report) -> Iterator[Verdict]:
+    both = (
+        ("signal", "forward", report.forward),
+        (
+            "gradient",
+            "backward",
+            report.backward,
+        ),
+    )
+    for what, kind, growth in both:
+        if growth is None or 1 / _TOTAL < growth.total < _TOTAL:
+            continue
+        verb = "shrinks" if growth.rate < 1 else "grows"
+        text = (
+            f"The {what} {verb} by {growth.rate:.3g} a layer, to {growth.last:.2g} "
+            f"after {growth.layers}{'' if kind == 'forward' else ', backward'}"
+        )
+        yield Verdict(kind, True, f"{text}: {_cure(report.rows, kind, growth)}")
+
+
+def _cure(rows: Sequence[Row], kind: str, growth: Growth) -> str:
+    if growth.of == "residual":
+        return (
+            "scale the branches down by the root of their number "
+            "(jaxinit.DepthScaled), or normalize before each branch."
+        )
+    names = collections.Counter(row.activation for row in rows if row.activation)
+    gains = [row.gain for row in rows if row.gain is not None and row.depth > 1]
+    yours = float(np.median(gains)) if gains else 0.0
+    if not names:
+        return f"the gain of linear layers is 1, yours {yours:.4g}."
+    name = names.most_common(1)[0][0]
+    assert name is not None
+    exact = gain(name)
+    if abs(yours / exact - 1) > 0.03:
+        return (
+            f"the gain of {name} is {exact:.4g} (jaxinit.gain), yours {yours:.4g}: "
+            f"draw the weights by jaxinit.ActivationScaled({name!r})."
+        )
+    found = activation(name)
+    held = f"your gain, {yours:.4g}, is that of {name}"
+    if found.verdict == "edge of chaos":
+        return f"{held}; widen or normalize the layers."
+    return f"{held}, and no gain holds it: {found.reason}"
+
+
+def _activations(rows: Sequence[Row]) -> Iterator[Verdict]:
+    dead = [r for r in rows if r.saturation is not None and (r.zeros or 0) > _DEAD]
+    if dead:
+        share = max(r.zeros or 0 for r in dead)
+        yield Verdict(
+            "dead",
+            True,
+            f"Up to {share:.0%} of the activations are 0 after {_list(dead)}: lower "
+            "the mean of what they read, as by a bias of 0, or use another activation.",
+        )
+    flat = [r for r in rows if (r.saturation or 0) > _SATURATED and r not in dead]
+    flat = [r for r in flat if (r.saturation or 0) - (r.zeros or 0) > _SATURATED]
+    if flat:
+        share = max(r.saturation or 0 for r in flat)
+        yield Verdict(
+            "saturated",
+            True,
+            f"Up to {share:.0%} of the activations are saturated after {_list(flat)}, "
+            f"whose result has rms {max(r.out_rms or 0 for r in flat):.3g}: scale the "
+            "weights before them down (jaxinit.calibrate).",
+        )
+
+
+def _angles(rows: Sequence[Row]) -> Iterator[Verdict]:
+    products = [r for r in rows if r.fan_in is not None and r.cosine is not None]
+    if len(products) < 3:
+        return
+    first, last = products[0], products[-1]
+    alike = [r for r in products if (r.cosine or 0) > _ALIKE]
+    if last in alike and first not in alike:
+        yield Verdict(
+            "alike",
+            False,
+            f"Rows become alike: their mean cosine similarity is {first.cosine:.3g} "
+            f"after {first.name} and {last.cosine:.4g} after {last.name}. An "
+            "activation of mean 0, residual branches or normalization keep them apart.",
+        )
+
+
+def _attention(rows: Sequence[Row]) -> Iterator[Verdict]:
+    sharp = [r for r in rows if r.entropy is not None and r.entropy < _SHARP]
+    if sharp:
+        least = min(r.entropy or 0 for r in sharp)
+        yield Verdict(
+            "attention",
+            False,
+            f"The softmax of {_list(sharp)} is nearly one-hot (entropy {least:.2g} of "
+            "the largest): scale its queries and keys down.",
+        )
+
+
+def _parameters(parameters: Sequence[Parameter]) -> Iterator[Verdict]:
+    unused = [p.path for p in parameters if not p.is_used]
+    if unused:
+        text = f"The result does not depend on {_names(unused)}."
+        yield Verdict("unused", True, f"{text} Remove or use them.")
+    still = [p.path for p in parameters if p.is_used and p.grad_rms == 0]
+    if still:
+        text = f"The gradient of {_names(still)} is exactly 0"
+        cure = "which is meant where a branch starts at 0, and a fault elsewhere."
+        yield Verdict("no gradient", False, f"{text}, {cure}")
+
+
+def _list(rows: Sequence[Row]) -> str:
+    return _names([row.name for row in rows])
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
