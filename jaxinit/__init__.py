@@ -29,7 +29,7 @@ Whole models
 Records of the drawn values
     manifest, Manifest
 Effect of an initialization on the signal
-    gain, activation, Activation, probe, Report
+    gain, activation, Activation, probe, Report, calibrate
 Adapters to frameworks, loaded on first use
     jaxinit.linen, jaxinit.nnx, jaxinit.equinox, jaxinit.haiku, jaxinit.keras
 """
@@ -127,6 +127,7 @@ from .initializers.registry import serialize as serialize
 from .insight.activation import Activation as Activation
 from .insight.activation import activation as activation
 from .insight.activation import gain as gain
+from .insight.calibrate import calibrate as calibrate
 from .insight.probe import probe as probe
 from .insight.report import Report as Report
 from .manifests.manifest import Manifest as Manifest

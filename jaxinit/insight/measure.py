@@ -1,7 +1,8 @@
 """Evaluates a program and takes statistics at its sites, forward and backward."""
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,12 +11,19 @@ import jax.numpy as jnp
 from .._compat import scan_parts
 from ..planning.ir import Node, Value, evaluate, literal
 from . import statistics
-from .sites import Inner, Level, Place, Residual, Site, Softmax
+from .places import Inner, Level, Place, Residual, Site, Softmax
 from .statistics import Array, Matrix
 
 # Of each place, by its number: the arguments of its taps, and its statistics.
 Taps = dict[int, dict[str, jax.Array]]
 Found = dict[int, dict[str, Any]]
+
+
+def compiled_once(f: Callable[..., Any]) -> Callable[..., Any]:
+    """``jit`` for a program that runs a few times: it compiles in half of the time."""
+    on_cpu = jax.default_backend() == "cpu"
+    options: Any = {"xla_backend_optimization_level": 0} if on_cpu else None
+    return jax.jit(f, compiler_options=options)
 
 
 def taps_of(level: Level) -> Taps:
@@ -151,35 +159,51 @@ class _Reader:
     def _enter(self, inner: Inner, inputs: list[Any]) -> list[Any]:
         numbers = {place.index for place in inner.level.walk()}
         taps = {i: x for i, x in self._taps.items() if i in numbers}
-        params = inner.node.params
-        avals = [v.aval for v in inner.node.eqn.invars]
-        inputs = list(map(_as_array, inputs, avals))
-        if inner.length is None:
-            inside = jax.checkpoint(
-                lambda inputs, taps: _run_inner(inner.level, inputs, taps),
-                policy=params["policy"],
-                prevent_cse=params["prevent_cse"],
-            )
-            outputs, found = inside(inputs, taps)
-            self.found |= found
-            return outputs
-        consts, carry, xs = scan_parts(params, inputs)
-
-        def body(carry: list[Any], x: Any) -> tuple[list[Any], Any]:
-            xs, taps = x
-            outputs, found = _run_inner(inner.level, [*consts, *carry, *xs], taps)
-            return outputs[: len(carry)], (outputs[len(carry) :], found)
-
-        carry, (ys, found) = jax.lax.scan(
-            body,
-            carry,
-            (xs, taps),
-            length=inner.length,
-            reverse=params["reverse"],
-            unroll=params["unroll"],
-        )
+        outputs, found = enter(inner, inputs, taps, _run_inner)
         self.found |= found
-        return [*carry, *ys]
+        return outputs
+
+
+def enter(
+    inner: Inner, inputs: list[Any], extra: Any, body: Callable[..., tuple[Any, Any]]
+) -> tuple[list[Any], Any]:
+    """Evaluates a scan or a remat by a function of its body.
+
+    Args:
+        inner: The operation.
+        inputs: Its inputs.
+        extra: What the body gets beside them; of a scan, a slice for each iteration.
+        body: From the level, its inputs and ``extra`` to its results and what is found.
+
+    Returns:
+        The results of the operation, and what was found; of a scan, stacked.
+    """
+    params = inner.node.params
+    avals = [v.aval for v in inner.node.eqn.invars]
+    inputs = list(map(_as_array, inputs, avals))
+    if inner.length is None:
+        remat = jax.checkpoint(
+            functools.partial(body, inner.level),
+            policy=params["policy"],
+            prevent_cse=params["prevent_cse"],
+        )
+        return remat(inputs, extra)
+    consts, carry, xs = scan_parts(params, inputs)
+
+    def step(carry: list[Any], x: Any) -> tuple[list[Any], Any]:
+        xs, extra = x
+        outputs, found = body(inner.level, [*consts, *carry, *xs], extra)
+        return outputs[: len(carry)], (outputs[len(carry) :], found)
+
+    carry, (ys, found) = jax.lax.scan(
+        step,
+        carry,
+        (xs, extra),
+        length=inner.length,
+        reverse=params["reverse"],
+        unroll=params["unroll"],
+    )
+    return [*carry, *ys], found
 
 
 def _run_inner(level: Level, inputs: Sequence[Any], taps: Taps) -> tuple[Any, Found]:

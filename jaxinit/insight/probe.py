@@ -11,7 +11,7 @@ import numpy as np
 
 from .._checks import check_key, error
 from .._prng import fused
-from .measure import run, taps_of
+from .measure import compiled_once, run, taps_of
 from .report import Report
 from .rows import growths, parameters_of, rows_of
 from .statistics import Array, batch, resolve
@@ -69,10 +69,7 @@ def probe(
     """
     key = check_key("probe", key)
     traced = trace("probe", fn, params, inputs)
-    # It runs once: half of the time of compiling is worth more than a fast program.
-    on_cpu = jax.default_backend() == "cpu"
-    options: Any = {"xla_backend_optimization_level": 0} if on_cpu else None
-    measure = jax.jit(_program(traced, loss), compiler_options=options)
+    measure = compiled_once(_program(traced, loss))
     measured = measure(traced.arrays, key)
     return _report(traced, resolve(*jax.device_get(measured)))
 

@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from .places import Inner, Level, Place, Residual, Site, Softmax
 from .recognition import recognize, saturation
 from .report import Growth, Parameter, Row
-from .sites import Inner, Level, Place, Residual, Site, Softmax
 from .statistics import Moments
 from .trace import Traced
 

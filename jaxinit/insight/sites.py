@@ -1,26 +1,29 @@
-"""Finds where parameters meet data in a traced function.
+"""Finds where parameters meet data in a traced function."""
 
-site         an operation in which a value computed from parameters alone, the weight,
-             meets a value computed from inputs
-level        a program and its sites; the body of a scan is a level of its own
-residual     an addition of a branch, which sites made, to a stream
-"""
-
-import collections
 import dataclasses
-import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax.numpy as jnp
 
 from .._compat import callees, is_literal, scan_parts
 from ..planning.flatten import flatten, nodes_within
-from ..planning.ir import Atom, Node, Program, Value, values
-
-NEUTRAL, PARAMETER, DATA = range(3)
+from ..planning.ir import Atom, Node, Program, Value
+from .axes import features_of, moved
+from .places import (
+    DATA,
+    NEUTRAL,
+    PARAMETER,
+    Info,
+    Inner,
+    Level,
+    Place,
+    Residual,
+    Site,
+    Softmax,
+)
 
 PRODUCTS = {
     "dot_general": "dot",
@@ -63,158 +66,6 @@ _REMAT = {"checkpoint", "remat2"}
 _CUSTOM_VJP = {"custom_vjp_call", "custom_vjp_call_jaxpr"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Info:
-    """What is known of a value.
-
-    Attributes:
-        kind: `DATA` if it depends on inputs, else `PARAMETER` if on parameters, else
-            `NEUTRAL`.
-        leaves: Positions of the parameters of which it consists, for a `PARAMETER`.
-        size: Number of elements before it was broadcast.
-        depth: Number of products on the longest way to it.
-        near: The last sites on every way to it.
-        scanned: Whether it differs from one iteration of a scan to the next, as a
-            parameter of stacked layers does.
-    """
-
-    kind: int
-    leaves: frozenset[int] = frozenset()
-    size: int = 1
-    depth: int = 0
-    near: frozenset[int] = frozenset()
-    scanned: bool = False
-
-
-@dataclasses.dataclass(eq=False)
-class Site:
-    """An operation in which a parameter meets data.
-
-    Attributes:
-        index: A number of its own.
-        kind: "dot", "conv", "lookup", "scale", "add", or the name of a call.
-        weight: The operation that reads the weight, and which of its inputs that is.
-        data: The operation that reads the data, and which of its inputs that is.
-        output: The result, after the bias if one is added at once.
-        features: Axes of the result that are features; the others are rows.
-        fan_in: Number of products that an element of the result sums, or None.
-        leaves: Positions of the parameters of the weight.
-        depth: Number of products on the longest way, itself included.
-        scanned: Whether the weight differs by iteration of the scan around it.
-        activation: The result after the elementwise operations that follow, or None.
-    """
-
-    index: int
-    kind: str
-    weight: tuple[Node, int]
-    data: tuple[Node, int]
-    output: Value
-    features: tuple[int, ...]
-    fan_in: int | None
-    leaves: frozenset[int]
-    depth: int
-    scanned: bool
-    activation: Value | None = None
-
-
-@dataclasses.dataclass(eq=False)
-class Residual:
-    """An addition of a branch to a stream.
-
-    Attributes:
-        index: A number of its own.
-        node: The addition.
-        branch: Which of its inputs is the branch: 0 or 1.
-        depth: Number of products on the longest way to it.
-        near: The sites that made the branch.
-    """
-
-    index: int
-    node: Node
-    branch: int
-    depth: int
-    near: frozenset[int]
-
-    @property
-    def output(self) -> Value:
-        """The sum."""
-        return self.node.outputs[0]
-
-
-@dataclasses.dataclass(eq=False)
-class Softmax:
-    """A softmax over data.
-
-    Attributes:
-        index: A number of its own.
-        output: The probabilities.
-        axes: The axes along which they sum to 1.
-        depth: Number of products on the longest way to it.
-        near: The sites that made the logits.
-    """
-
-    index: int
-    output: Value
-    axes: tuple[int, ...]
-    depth: int
-    near: frozenset[int]
-
-
-@dataclasses.dataclass(eq=False)
-class Inner:
-    """A scan or a remat with places inside.
-
-    Attributes:
-        node: The operation.
-        level: Its body.
-        length: Number of iterations of a scan; None for a remat.
-        stride: Products that an iteration adds to the depth.
-    """
-
-    node: Node
-    level: "Level"
-    length: int | None
-    stride: int
-
-    @property
-    def is_layered(self) -> bool:
-        """Whether an iteration is a layer with weights of its own."""
-        sites = (p for p in self.level.walk() if isinstance(p, Site))
-        return self.length is not None and any(site.scanned for site in sites)
-
-
-Place: TypeAlias = Site | Residual | Softmax
-
-
-@dataclasses.dataclass(eq=False)
-class Level:
-    """A program, and the places in it in their order."""
-
-    program: Program
-    places: list[Place | Inner]
-
-    def parameter(self, site: Site) -> int | None:
-        """Position of the input that is the weight as it stands, read here alone."""
-        node, i = site.weight
-        return self._read_once.get(node.inputs[i])
-
-    @functools.cached_property
-    def _read_once(self) -> dict[Atom, int]:
-        reads = collections.Counter(
-            a for node in self.program.nodes for a in values(node.inputs)
-        )
-        inputs = enumerate(self.program.inputs)
-        return {v: i for i, v in inputs if reads[v] == 1}
-
-    def walk(self) -> Iterator[Place]:
-        """Every place, those of inner levels included."""
-        for place in self.places:
-            if isinstance(place, Inner):
-                yield from place.level.walk()
-            else:
-                yield place
-
-
 def find_sites(closed: Any, infos: Sequence[Info]) -> Level:
     """The sites of a closed jaxpr, of whose inputs the kinds are known."""
     level, _ = _level(closed, infos, itertools.count())
@@ -236,7 +87,7 @@ def keeps(node: Node) -> bool:
 def _level(
     closed: Any, infos: Sequence[Info], numbers: Iterator[int]
 ) -> tuple[Level, list[Info]]:
-    program = flatten(closed, keeps)
+    program = flatten(closed, keeps=keeps)
     finder = _Finder(program, infos, numbers)
     for node in program.nodes:
         finder.visit(node)
@@ -314,8 +165,10 @@ class _Finder:
             self._add("scale", node, infos, weight, data)
         elif node.name in ("add", "sub"):
             site, features = self._same.get(node.inputs[data], (None, ()))
-            if site is not None and site.kind != "lookup":
-                self._set_output(site, node.outputs[0], features)  # a bias
+            adds = node.name == "add" or data == 0
+            if site is not None and site.kind != "lookup" and adds:
+                site.bias = node, data
+                self._set_output(site, node.outputs[0], features)
             else:
                 self._add("add", node, infos, weight, data)
         elif callees(node.params):
@@ -327,7 +180,7 @@ class _Finder:
         output = next((v for v in node.outputs if self._is_float(v)), None)
         if output is None or not self._is_float(node.inputs[weight]):
             return
-        features, fan_in = _features(node, weight, self._aval(output).shape)
+        features, fan_in = features_of(node, weight, self._aval(output).shape)
         deeper = kind not in ("scale", "add")
         site = Site(
             next(self._numbers),
@@ -371,7 +224,7 @@ class _Finder:
             if _in(first, self._same):
                 site, features = self._same[first]
                 shape = self._aval(node.outputs[0]).shape
-                features = _moved(node, features, shape)
+                features = moved(node, features, shape)
                 self._same[node.outputs[0]] = site, features
             if _in(first, self._sums):
                 self._sums[node.outputs[0]] = self._sums[first]
@@ -408,12 +261,14 @@ class _Finder:
         if not is_whole or a.depth == b.depth or not self._is_float(node.outputs[0]):
             return
         branch = int(b.depth > a.depth)
+        end = node.inputs[branch]
         place = Residual(
             next(self._numbers),
             node,
             branch,
             infos[branch].depth,
             infos[branch].near,
+            self._same[end][0].index if _in(end, self._same) else None,
         )
         self.places.append(place)
         output = node.outputs[0]
@@ -501,44 +356,6 @@ class _Finder:
 
     def _aval(self, atom: Atom) -> Any:
         return atom.aval if is_literal(atom) else self._program.avals[atom]
-
-
-def _features(
-    node: Node, weight: int, shape: tuple[int, ...]
-) -> tuple[tuple[int, ...], int | None]:
-    """Axes of features of a result, and the fan-in of its elements."""
-    last = (len(shape) - 1,) if shape else ()
-    avals = [v.aval for v in node.eqn.invars]
-    if node.name == "dot_general":
-        contracted, batch = node.params["dimension_numbers"]
-        sizes = [avals[weight].shape[axis] for axis in contracted[weight]]
-        used = len(contracted[weight]) + len(batch[weight])
-        count = len(avals[weight].shape) - used
-        start = len(batch[0]) if weight == 0 else len(shape) - count
-        return tuple(range(start, start + count)), math.prod(sizes)
-    if node.name == "conv_general_dilated":
-        numbers = node.params["dimension_numbers"]
-        kernel = avals[1].shape
-        taps = [kernel[axis] for axis in numbers.rhs_spec[1:]]
-        return (numbers.out_spec[1],), math.prod(taps)
-    if node.name == "gather":
-        return tuple(node.params["dimension_numbers"].offset_dims), None
-    return last, None
-
-
-def _moved(
-    node: Node, features: tuple[int, ...], shape: tuple[int, ...]
-) -> tuple[int, ...]:
-    """Where axes of features are after an operation that changes the shape alone."""
-    if node.name == "transpose":
-        moved = [node.params["permutation"].index(axis) for axis in features]
-        return tuple(sorted(moved))
-    if node.name == "broadcast_in_dim":
-        return tuple(node.params["broadcast_dimensions"][axis] for axis in features)
-    if node.name in ("reshape", "squeeze", "expand_dims"):
-        # Counted from the end, which is where most layers have their features.
-        return (len(shape) - 1,) if shape else ()
-    return features
 
 
 def _is_elementwise(node: Node) -> bool:

@@ -14,7 +14,8 @@ from .._paths import join, parts_of
 from ..planning.arguments import is_array
 from ..planning.ir import Value, values
 from ..rules.parameters import guards_of
-from .sites import DATA, NEUTRAL, PARAMETER, Info, Level, find_sites
+from .places import DATA, NEUTRAL, PARAMETER, Info, Level
+from .sites import find_sites
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,0 +1,209 @@
+"""Calibration reaches its targets, layer by layer, or says why not."""
+
+import math
+
+import equinox as eqx
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxinit
+
+KEY = jax.random.key(0)
+
+
+def moment(x) -> float:
+    return float(np.mean(np.asarray(x, np.float64) ** 2))
+
+
+def mlp(f):
+    def fn(layers, x):
+        for layer in layers:
+            x = f(x @ layer["w"] + layer["b"])
+        return x
+
+    return fn
+
+
+def layers_of(depth, width, init="orthogonal", bias=0.0):
+    keys = jax.random.split(KEY, depth)
+    made = jaxinit.get(init)
+    bias = jnp.full((width,), bias)
+    return [{"w": made(key, (width, width)), "b": bias} for key in keys]
+
+
+@pytest.mark.parametrize("f", [jax.nn.relu, jax.nn.silu, jnp.tanh, jax.nn.sigmoid])
+def test_one_pass_calibrates_fifty_layers(f):
+    params = layers_of(50, 24)
+    x = jax.random.normal(KEY, (16, 24))
+    made = jaxinit.calibrate(mlp(f), params, x, target=0.7, passes=2)
+    assert jax.tree.structure(made) == jax.tree.structure(params)
+    for before, after in zip(params, made, strict=True):
+        y = x @ after["w"] + after["b"]
+        assert moment(y) == pytest.approx(0.7, rel=0.01)
+        x = f(y)
+        factor = after["w"][0, 0] / before["w"][0, 0]  # orthogonal, but for a number
+        np.testing.assert_allclose(after["w"], factor * before["w"], rtol=1e-5)
+        np.testing.assert_array_equal(after["b"], before["b"])
+
+
+def test_biases_count():
+    params = layers_of(4, 16, bias=0.5)
+    x = jax.random.normal(KEY, (32, 16))
+    made = jaxinit.calibrate(mlp(jnp.tanh), params, x)
+    for layer in made:
+        y = x @ layer["w"] + layer["b"]
+        assert moment(y) == pytest.approx(1, rel=0.01)
+        x = jnp.tanh(y)
+
+
+def residual(p, x):
+    def body(x, w):
+        return x + jnp.tanh(x @ w["up"]) @ w["down"], None
+
+    return jax.lax.scan(jax.checkpoint(body), x @ p["in"], p["layers"])[0] @ p["out"]
+
+
+def residual_params(depth):
+    keys = jax.random.split(KEY, depth)
+    draw = jax.vmap(lambda k: 3 * jax.random.normal(k, (2, 8, 8)))(keys)
+    return {
+        "in": 5 * jnp.eye(8),
+        "layers": {"up": draw[:, 0], "down": draw[:, 1]},
+        "out": jnp.eye(8),
+    }
+
+
+@pytest.mark.parametrize(("branch", "expected"), [(None, 1 / 6), (0.5, 0.5)])
+def test_layers_of_a_scan_and_branches(branch, expected):
+    x = jax.random.normal(KEY, (64, 8))
+    made = jaxinit.calibrate(residual, residual_params(6), x, branch=branch)
+    stream = x @ made["in"]
+    assert moment(stream) == pytest.approx(1, rel=0.01)
+    for up, down in zip(made["layers"]["up"], made["layers"]["down"], strict=True):
+        assert moment(stream @ up) == pytest.approx(1, rel=0.01)
+        added = jnp.tanh(stream @ up) @ down
+        assert moment(added) == pytest.approx(expected, rel=0.01)
+        stream = stream + added
+    assert moment(stream @ made["out"]) == pytest.approx(1, rel=0.01)
+
+
+def test_only_what_a_pattern_matches():
+    params = {"a": jnp.eye(4) * 3, "b": jnp.eye(4) * 3}
+    x = jax.random.normal(KEY, (8, 4))
+
+    def fn(p, x):
+        return x @ p["a"] @ p["b"]
+
+    made = jaxinit.calibrate(fn, params, x, only="b")
+    np.testing.assert_array_equal(made["a"], params["a"])
+    assert moment(fn(made, x)) == pytest.approx(1, rel=0.01)
+    with pytest.raises(ValueError, match="matches the weight of a product"):
+        jaxinit.calibrate(fn, params, x, only="**/kernel")
+
+
+def test_shared_weights_and_recurrences():
+    p = {"x": 4 * jax.random.normal(KEY, (3, 8)), "h": jnp.eye(8) * 3}
+    xs = jax.random.normal(KEY, (7, 4, 3))
+
+    def fn(p, xs):
+        def step(h, x):
+            h = jnp.tanh(x @ p["x"] + h @ p["h"])
+            return h, h
+
+        return jax.lax.scan(step, jnp.ones((4, 8)), xs)[1]
+
+    made = jaxinit.calibrate(fn, p, xs)
+    assert moment(xs @ made["x"]) == pytest.approx(1, rel=0.01)
+    states = fn(made, xs)
+    before = jnp.concatenate([jnp.ones((1, 4, 8)), states[:-1]])
+    assert moment(before @ made["h"]) == pytest.approx(1, rel=0.01)
+
+    def tied(w, x):
+        return jnp.tanh(x @ w) @ w.T
+
+    made = jaxinit.calibrate(tied, 3 * jnp.eye(8), states[0])
+    assert moment(states[0] @ made) == pytest.approx(1, rel=0.01)
+
+
+def test_linen_in_a_narrow_dtype():
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.Dense(16, param_dtype=jnp.bfloat16, name="first")(x)
+            y = nn.LayerNorm()(nn.gelu(x))
+            return x + nn.Dense(16, param_dtype=jnp.bfloat16, name="last")(y)
+
+    x = jax.random.normal(KEY, (64, 8))
+    variables = Net().init(KEY, x)
+    made = jaxinit.calibrate(Net().apply, variables, x, only="**/kernel", branch=0.25)
+    assert jax.tree.map(lambda x: x.dtype, made) == jax.tree.map(
+        lambda x: x.dtype, variables
+    )
+    rows = jaxinit.probe(Net().apply, made, x, key=KEY).rows
+    found = {row.path: row.out_rms for row in rows}
+    assert found["params/first/kernel"] == pytest.approx(1, rel=0.01)
+    assert found["params/last/kernel"] == pytest.approx(0.5, rel=0.01)
+
+
+def test_equinox_on_a_mesh():
+    net = eqx.nn.MLP(4, 2, 8, 2, key=KEY)
+    x = jax.random.normal(KEY, (16, 4))
+    mesh = jax.make_mesh((4,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    sharded = jax.sharding.NamedSharding(mesh, jax.P("x"))
+    net = eqx.tree_at(
+        lambda n: n.layers[0].weight,
+        net,
+        replace_fn=lambda w: jax.device_put(w, sharded),
+    )
+    made = jaxinit.calibrate(lambda n, x: jax.vmap(n)(x), net, x)
+    assert made.layers[0].weight.sharding.is_equivalent_to(sharded, 2)
+    assert moment(jax.vmap(made)(x)) == pytest.approx(1, rel=0.01)
+    hidden = jax.vmap(made.layers[0])(x)
+    assert moment(hidden) == pytest.approx(1, rel=0.01)
+
+
+def test_convolutions_and_normalization():
+    def fn(p, x):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        for w in p:
+            x = jax.lax.conv_general_dilated(
+                x, w, (1, 1), "SAME", dimension_numbers=numbers
+            )
+            x = jax.nn.relu(x / jnp.std(x))
+        return x
+
+    params = [jax.random.normal(k, (3, 3, 4, 4)) for k in jax.random.split(KEY, 3)]
+    x = jax.random.normal(KEY, (2, 6, 6, 4))
+    made = jaxinit.calibrate(fn, params, x)
+    rows = jaxinit.probe(fn, made, x, key=KEY).rows
+    assert [row.out_rms for row in rows] == [pytest.approx(1, rel=0.01)] * 3
+
+
+def test_targets_that_cannot_be_reached():
+    x = jax.random.normal(KEY, (8, 4))
+    zeros = {"a": jnp.eye(4), "b": jnp.zeros((4, 4))}
+    with pytest.warns(UserWarning, match="b: no factor reaches 1, as its result is 0"):
+        made = jaxinit.calibrate(lambda p, x: x @ p["a"] @ p["b"], zeros, x)
+    np.testing.assert_array_equal(made["b"], zeros["b"])
+    assert moment(x @ made["a"]) == pytest.approx(1, rel=0.01)
+    with pytest.warns(UserWarning, match="its bias alone is larger"):
+        jaxinit.calibrate(
+            lambda p, x: x @ p[0] + p[1], (jnp.eye(4), jnp.full(4, 9.0)), x
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": 0.0}, "target"),
+        ({"branch": -1.0}, "branch"),
+        ({"tolerance": math.nan}, "tolerance"),
+        ({"passes": 0}, "passes"),
+    ],
+)
+def test_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        jaxinit.calibrate(lambda w, x: x @ w, jnp.eye(2), jnp.eye(2), **options)
