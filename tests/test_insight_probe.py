@@ -100,7 +100,10 @@ def test_phases_of_tanh_are_those_of_theory():
         math.sqrt(theory.gradient_factor), rel=0.05
     )
     assert chaotic.rows[0].cosine == pytest.approx(0.5, abs=0.1)
-    assert abs(last.cosine) < 0.05
+    c = 0.5
+    for _ in range(11):
+        c = theory.correlation_map(c)
+    assert last.cosine == pytest.approx(c, abs=0.08)
     assert last.activation == "tanh" and last.saturation > 0.2
 
 
@@ -159,17 +162,18 @@ def test_every_number_of_a_small_model():
     ]
     row = dict(zip([path or kind for path, kind in kinds], report.rows, strict=True))
 
-    h = p["table"][TOKENS]
-    n = h / np.sqrt(np.mean(h * h, -1, keepdims=True) + 1e-6) * p["scale"]
-    pre = n @ p["w1"] + p["b1"]
+    q = {name: np.asarray(x, np.float64) for name, x in p.items()}
+    h = q["table"][np.asarray(TOKENS)]
+    n = h / np.sqrt(np.mean(h * h, -1, keepdims=True) + 1e-6) * q["scale"]
+    pre = n @ q["w1"] + q["b1"]
     y = pre / (1 + np.exp(-pre))
-    branch = y @ p["w2"]
+    branch = y @ q["w2"]
     stream = h + branch
-    logits = jnp.einsum("btd,bsd->bts", stream @ p["q"], stream)
-    a = jax.nn.softmax(logits, -1)
+    logits = np.exp(np.einsum("btd,bsd->bts", stream @ q["q"], stream))
+    a = logits / logits.sum(-1, keepdims=True)
 
     assert row["table"].out_rms == near(rms(h)) and row["table"].in_rms is None
-    assert row["scale"].in_rms == near(rms(n / p["scale"]))
+    assert row["scale"].in_rms == near(rms(n / q["scale"]))
     assert row["scale"].out_rms == near(rms(n))
     assert row["w1"].in_rms == near(rms(n))
     assert row["w1"].out_rms == near(rms(pre))  # with the bias
@@ -191,7 +195,7 @@ def test_every_number_of_a_small_model():
     values = np.linalg.eigvalsh(np.asarray(pre.reshape(20, 16).T @ pre.reshape(20, 16)))
     assert row["w1"].rank == near(values.sum() ** 2 / (values**2).sum() / 16)
 
-    grads = jax.grad(lambda p: loss(small(p, TOKENS)))(p)
+    grads = jax.jit(jax.grad(lambda p: loss(small(p, TOKENS))))(p)
     for name in ("table", "w1", "w2", "q", "scale", "shift"):
         assert row[name].weight_grad_rms == near(rms(grads[name])), name
 
@@ -201,18 +205,19 @@ def test_every_number_of_a_small_model():
         a = jax.nn.softmax(jnp.einsum("btd,bsd->bts", h @ p["q"], h), -1)
         return loss(jnp.einsum("bts,bsd->btd", a, h) + p["shift"])
 
-    gradient = jax.grad(after)(jnp.zeros((4, 5, 16)))
+    n = jnp.float32(n)
+    gradient = jax.jit(jax.grad(after))(jnp.zeros((4, 5, 16)))
     assert row["w1"].grad_rms == near(rms(gradient))
     assert row["w1"].grad_std == near(float(np.std(gradient)))
 
-    out = small(p, TOKENS)
+    out = jax.jit(small)(p, TOKENS)
     assert report.loss == near(float(loss(out)))
     assert report.output_variance == near(float(np.var(out)))
     assert report.jacobian is None
     parameters = {x.path: x for x in report.parameters}
     assert list(parameters) == sorted(p)
     for name, x in parameters.items():
-        assert x.rms == near(rms(p[name])) and x.shape == p[name].shape
+        assert x.rms == near(rms(q[name])) and x.shape == p[name].shape
         assert x.grad_rms == near(rms(grads[name]))
         assert x.sgd_step == near(rms(grads[name]) / rms(p[name]))
     reached = np.mean(np.asarray(grads["table"]) != 0)

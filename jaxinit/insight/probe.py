@@ -71,7 +71,8 @@ def probe(
     traced = trace("probe", fn, params, inputs)
     measure = compiled_once(_program(traced, loss))
     measured = measure(traced.arrays, key)
-    return _report(traced, resolve(*jax.device_get(measured)))
+    with np.errstate(all="ignore"):  # what is not finite is a finding, no accident
+        return _report(traced, resolve(*jax.device_get(measured)))
 
 
 def _program(

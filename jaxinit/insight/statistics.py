@@ -1,11 +1,12 @@
-"""The numbers that are taken of an array inside the compiled program.
+"""The numbers that are taken of an array, most of them inside the compiled program.
 
-They are float32 whatever the array's dtype, and survive values whose squares do not.
+There they are float32 whatever the array's dtype, and survive values whose squares do
+not.
 """
 
 import dataclasses
-import itertools
 import math
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ from jax import lax
 _ROWS = 64  # of which the angles are measured
 _SAMPLES = 512  # pairs of an activation's input and output
 _SCALES = 1.0, 2.0**50, 2.0**-50
+_SMALL = 2**14  # elements up to which the host takes the moments of an array
 STACKED = 2**22  # elements up to which arrays of one shape are stacked
 _SLOTS = 3  # numbers that a tap returns
 
@@ -81,53 +83,58 @@ class Angles(NamedTuple):
     rank: Any
 
 
-def batch(tree: Any) -> tuple[Any, list[Any]]:
-    """Computes what is asked for in a tree; arrays of one shape together.
+def batch(tree: Any) -> tuple[Any, list[Moments]]:
+    """Computes moments that are asked for in a tree; arrays of one shape together.
 
-    XLA compiles a dozen kernels for one array, and as many for a stack of them.
+    XLA compiles a dozen kernels for one array, and as many for a stack of them. Small
+    arrays are left to the host.
 
     Returns:
-        The tree with a `Ref` for each `Array` and `Matrix`, and the results by group.
+        The tree with a `Ref` for each larger `Array`, and the moments by group.
     """
-    groups: dict[tuple[Any, ...], dict[int, Any]] = {}
-    alone = itertools.count()
+    groups: dict[Hashable, dict[int, jax.Array]] = {}
 
-    def place(asked: Any) -> tuple[tuple[Any, ...], int]:
-        if not isinstance(asked, _ASKED):
-            return (), 0
-        x = asked.x
-        of = alone if isinstance(asked, Array) and x.size > STACKED else None
-        group = type(asked), x.shape, x.dtype, of and next(of)
+    def place(leaf: Any) -> Any:
+        if not isinstance(leaf, Array) or leaf.x.size <= _SMALL:
+            return leaf
+        x = leaf.x
+        group = x.shape, x.dtype, id(x) if x.size > STACKED else None
         members = groups.setdefault(group, {})
         members.setdefault(id(x), x)
-        return group, list(members).index(id(x))
+        return Ref(list(groups).index(group), list(members).index(id(x)))
 
-    leaves, structure = jax.tree.flatten(tree, is_leaf=lambda x: isinstance(x, _ASKED))
-    places = list(map(place, leaves))
-    order = {group: i for i, group in enumerate(groups)}
-    refs = [
-        Ref(order[group], position) if group else leaf
-        for leaf, (group, position) in zip(leaves, places, strict=True)
-    ]
-    results = [
-        angles(jnp.stack(list(members.values())))
-        if group[0] is Matrix
-        else jax.vmap(moments)(jnp.stack(list(members.values())))
-        for group, members in groups.items()
-    ]
-    return jax.tree.unflatten(structure, refs), results
+    placed = jax.tree.map(place, tree, is_leaf=_is_asked)
+    stacks = [jnp.stack(list(members.values())) for members in groups.values()]
+    return placed, list(map(jax.vmap(moments), stacks))
 
 
-def resolve(tree: Any, results: list[Any]) -> Any:
-    """The tree of `batch` with the results in it, as float64."""
+def resolve(tree: Any, results: Sequence[Moments]) -> Any:
+    """What `batch` made, on the host: the numbers in float64."""
 
     def of(leaf: Any) -> Any:
-        if not isinstance(leaf, Ref):
-            return np.asarray(leaf, np.float64)
-        group = results[leaf.group]
-        return type(group)(*(np.asarray(x[leaf.position], np.float64) for x in group))
+        if isinstance(leaf, Ref):
+            group = results[leaf.group]
+            return Moments(*(np.float64(x[leaf.position]) for x in group))
+        if isinstance(leaf, Array):
+            return _moments_of(np.asarray(leaf.x))
+        if isinstance(leaf, Matrix):
+            return angles(np.asarray(leaf.x, np.float64))
+        return np.asarray(leaf, np.float64)
 
-    return jax.tree.map(of, tree, is_leaf=lambda x: isinstance(x, Ref))
+    return jax.tree.map(of, tree, is_leaf=_is_asked)
+
+
+def _is_asked(x: Any) -> bool:
+    return isinstance(x, Array | Matrix | Ref)
+
+
+def _moments_of(x: np.ndarray) -> Moments:
+    """The moments of a small array on the host."""
+    x = np.stack([np.real(x), np.imag(x)]) if x.dtype.kind == "c" else x
+    x = x.astype(np.float64)
+    if not x.size:
+        return Moments(*np.zeros(3))
+    return Moments(np.mean(x), np.std(x), np.mean(x == 0))
 
 
 def moments(x: jax.Array) -> Moments:
@@ -179,28 +186,23 @@ def rows(x: jax.Array, features: tuple[int, ...]) -> jax.Array:
     return x[:: max(1, count // _ROWS)][:_ROWS]
 
 
-def angles(x: jax.Array) -> Angles:
+def angles(x: np.ndarray) -> Angles:
     """Cosine similarity and effective rank of the rows of matrices.
 
     Args:
         x: Matrices; the axes before the last two are theirs.
     """
     count, width = x.shape[-2:]
-    largest = jnp.max(jnp.abs(x), (-2, -1), keepdims=True)
-    x = x / jnp.maximum(largest, jnp.finfo(jnp.float32).tiny)
-    precision = lax.Precision.HIGHEST
-    gram = jnp.matmul(x, jnp.swapaxes(x, -1, -2), precision=precision)
-    squares = jnp.diagonal(gram, axis1=-2, axis2=-1)
-    roots = lax.rsqrt(jnp.where(squares > 0, squares, 1))
-    unit = jnp.einsum("...i,...ij,...j->...", roots, gram, roots, precision=precision)
-    ones = jnp.sum(squares > 0, -1)
-    cosine = (unit - ones) / max(1, count * (count - 1))
-    total = jnp.sum(jnp.square(gram), (-2, -1))
-    rank = jnp.square(jnp.sum(squares, -1)) / jnp.where(total > 0, total, 1)
-    return Angles(cosine, rank / min(count, width))
-
-
-_ASKED = Array, Matrix
+    x = x / np.maximum(np.abs(x).max((-2, -1), keepdims=True, initial=0), 1e-300)
+    gram = x @ np.swapaxes(x, -1, -2)
+    squares = np.diagonal(gram, axis1=-2, axis2=-1)
+    lengths = np.sqrt(np.where(squares > 0, squares, 1))
+    unit = gram / (lengths[..., :, None] * lengths[..., None, :])
+    pairs = max(1, count * (count - 1))
+    cosine = (unit.sum((-2, -1)) - (squares > 0).sum(-1)) / pairs
+    total = np.square(gram).sum((-2, -1))
+    rank = np.square(squares.sum(-1)) / np.where(total > 0, total, 1)
+    return Angles(cosine, rank / max(1, min(count, width)))
 
 
 def entropy(p: jax.Array, axes: tuple[int, ...]) -> jax.Array:
