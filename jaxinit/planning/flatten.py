@@ -69,9 +69,7 @@ def flatten(
 
 
 class _Flattener:
-    def __init__(
-        self, batch_scans: bool, keeps: Callable[[Node], bool] | None
-    ) -> None:
+    def __init__(self, batch_scans: bool, keeps: Callable[[Node], bool] | None) -> None:
         self._batch_scans, self._keeps = batch_scans, keeps
         self.nodes: list[Node] = []
         self.avals: dict[Value, Any] = {}
