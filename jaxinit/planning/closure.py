@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._compat import is_key
+from .._compat import is_key, is_traced
 from .ir import Program, Value, values
 from .partition import Component
 
@@ -61,8 +61,8 @@ def closure_signature(component: Component, program: Program) -> Hashable:
 
 
 def _is_here(x: Any) -> bool:
-    """Whether this process holds the whole array."""
-    return getattr(x, "is_fully_addressable", True)
+    """Whether this process holds the values of the whole array."""
+    return not is_traced(x) and getattr(x, "is_fully_addressable", True)
 
 
 def _is_uniform(x: Any) -> bool:
