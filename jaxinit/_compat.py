@@ -44,7 +44,7 @@ def may_transfer() -> AbstractContextManager[Any]:
 
 
 def is_guarded() -> bool:
-    """Whether a transfer guard forbids some transfers between host and devices."""
+    """True if a transfer guard forbids some transfers between host and devices."""
     ways = "host_to_device", "device_to_host", "device_to_device"
     guards = [read_config(f"jax_transfer_guard_{way}") for way in ways]
     return any(guard and guard.startswith("disallow") for guard in guards)
@@ -78,7 +78,7 @@ def x64_for(dtype: Any) -> AbstractContextManager[Any]:
 
 
 def is_traced(x: object) -> bool:
-    """Whether ``x`` is an abstract value inside a transformation."""
+    """True if ``x`` is an abstract value inside a transformation."""
     return isinstance(x, Tracer)
 
 
@@ -89,7 +89,7 @@ def bypasses_plan(*arguments: Any) -> bool:
 
 
 def is_staging() -> bool:
-    """Whether operations are recorded here, as inside jit, whatever their operands."""
+    """True if operations on concrete arrays are recorded, as inside jit."""
     with may_transfer():
         return is_traced(jax.device_put(0.0))  # which compiles nothing
 
@@ -170,7 +170,7 @@ def mesh_of_explicit(out_sharding: OutSharding) -> jax.sharding.Mesh | None:
 
 
 def is_literal(atom: Any) -> bool:
-    """Whether an input of an equation is a constant in place."""
+    """True if an input of an equation is a literal constant."""
     return isinstance(atom, Literal)
 
 
@@ -191,7 +191,7 @@ def callees(params: dict[str, Any]) -> list[Any]:
 
 
 def drop_unused(eqn: Any, used: Sequence[bool]) -> tuple[list[bool], Any] | None:
-    """An equation without its unused outputs, by JAX's rule for its primitive.
+    """Removes the unused outputs of an equation, by JAX's rule for its primitive.
 
     Returns:
         Which inputs it still needs, and the equation; None if there is no rule.
@@ -259,7 +259,7 @@ def _is_jaxpr(value: Any) -> bool:
 def scan_parts(
     params: dict[str, Any], inputs: Sequence[Any]
 ) -> tuple[list[Any], list[Any], list[Any]]:
-    """The inputs of a scan: constants, carry, and what is scanned over."""
+    """Returns the constants, the carry and the scanned inputs of a scan."""
     if "num_carry" in params:
         first = params["num_consts"]
         second = first + params["num_carry"]
@@ -275,7 +275,7 @@ def bind(primitive: Any, inputs: Sequence[Any], params: dict[str, Any]) -> list[
 
 
 def is_key(aval: Any) -> bool:
-    """Whether an abstract value is a typed PRNG key or array of keys."""
+    """True if an abstract value is a typed PRNG key or an array of keys."""
     return jax.numpy.issubdtype(aval.dtype, jax.dtypes.prng_key)
 
 
@@ -285,7 +285,7 @@ def make_jaxpr(f: Callable[..., Any], avals: Sequence[Any]) -> Any:
 
 
 class Place(NamedTuple):
-    """Where results lie for which nothing else is asked.
+    """The place of results for which no sharding is asked.
 
     Attributes:
         device: The device of jax.default_device, or None.
@@ -297,7 +297,7 @@ class Place(NamedTuple):
 
 
 def default_place() -> Place:
-    """Where results lie for which nothing else is asked, in this thread."""
+    """Returns the place, in this thread, of results without a sharding."""
     return Place(read_config("jax_default_device"), concrete_mesh())
 
 

@@ -37,7 +37,7 @@ _thread = _Thread()
 
 
 def are_several() -> bool:
-    """Whether there are other processes that come here, too."""
+    """True if other processes take part in this call."""
     return not _thread.is_alone and jax.process_count() > 1 and not is_staging()
 
 

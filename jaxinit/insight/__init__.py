@@ -1,1 +1,1 @@
-"""What an initialization does to the signal."""
+"""The effect of an initialization on the signal: gains, probe, calibration."""

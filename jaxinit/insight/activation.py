@@ -1,4 +1,4 @@
-"""What an activation does to the variance and the correlation of a deep network.
+"""Activations: their effect on variance and correlation in deep networks.
 
 The mean-field theory of wide random networks. A layer makes z' = W f(z) + b with
 Var W_ij = sigma_w^2 / n and Var b_i = sigma_b^2. The variance of z follows the map
@@ -61,7 +61,7 @@ def gain(activation: str | Callable[[Any], Any]) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Activation:
-    """How an activation treats the signal of a deep network; print shows a table.
+    """The effect of an activation on the signal of a deep network; print shows a table.
 
     Attributes:
         name: The name or the function.
@@ -154,7 +154,7 @@ def activation(
     weight_variance: float | None = None,
     bias_variance: float = 0.0,
 ) -> Activation:
-    """Whether a deep network without normalization can use an activation.
+    """Judges an activation for deep networks without normalization.
 
     The variance map tells whether the forward signal keeps its size, the slope of the
     correlation map at 1 whether gradients do, and its fixed point c* whether the

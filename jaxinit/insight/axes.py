@@ -1,4 +1,4 @@
-"""Which axes of the result of a site are features; all others are rows."""
+"""Feature axes of the result of a site; all other axes are rows."""
 
 import math
 
@@ -31,7 +31,7 @@ def features_of(
 def moved(
     node: Node, features: tuple[int, ...], shape: tuple[int, ...]
 ) -> tuple[int, ...]:
-    """Where axes of features are after an operation that changes the shape alone."""
+    """Returns the feature axes after an operation that changes the shape alone."""
     if node.name == "transpose":
         places = [node.params["permutation"].index(axis) for axis in features]
         return tuple(sorted(places))

@@ -136,7 +136,7 @@ class Inner:
 
     @property
     def is_layered(self) -> bool:
-        """Whether an iteration is a layer with weights of its own."""
+        """True if an iteration is a layer with weights of its own."""
         sites = (p for p in self.level.walk() if isinstance(p, Site))
         return self.length is not None and any(site.scanned for site in sites)
 

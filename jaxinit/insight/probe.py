@@ -129,7 +129,7 @@ def _signs(key: jax.Array, i: int, x: jax.Array) -> jax.Array:
 
 
 def _gradients(back: Any) -> Any:
-    """What is asked of the gradients by the taps."""
+    """The gradients that the taps give."""
     return {
         index: {name: Array(x) if name == "array" else x for name, x in own.items()}
         for index, own in back.items()

@@ -1,4 +1,4 @@
-"""What a probe found, as data."""
+"""The report of a probe, as data."""
 
 import dataclasses
 import json
@@ -13,7 +13,7 @@ VERSION = 1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """What happens at one place of a model; None where a number does not apply.
+    """The statistics of one place in a model; None for numbers that do not apply.
 
     Attributes:
         path: Path of the parameter; of an addition or a softmax, the part of the path
@@ -104,7 +104,7 @@ class Parameter:
 
 @dataclasses.dataclass(frozen=True)
 class Growth:
-    """How a signal changes from layer to layer: a fit of log rms over the layers.
+    """The growth of a signal from layer to layer: a fit of log rms over the layers.
 
     Attributes:
         rate: Factor of one layer on the rms.
@@ -150,7 +150,7 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
-    """What an initialization does to the signal of a model; print shows a table.
+    """The effect of an initialization on the signal of a model; print shows a table.
 
     Attributes:
         rows: The places where parameters meet data, the residual additions and the
@@ -271,7 +271,7 @@ class Comparison:
 
 
 def _keys(rows: Sequence[Row]) -> list[tuple[Any, ...]]:
-    """What names a row: a place that occurs again is counted."""
+    """Returns the name of a row; places that occur again are numbered."""
     counts: dict[tuple[Any, ...], int] = {}
     keys: list[tuple[Any, ...]] = []
     for row in rows:

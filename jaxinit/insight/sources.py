@@ -1,4 +1,4 @@
-"""Which parameter a weight is, so that a factor on one is a factor on the other."""
+"""Finds the parameter of a weight: a factor on one is a factor on the other."""
 
 import dataclasses
 from collections.abc import Iterator

@@ -59,7 +59,7 @@ class Matrix(NamedTuple):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Ref:
-    """Where a result stands among those that were computed together.
+    """The position of a result among those that are computed together.
 
     Attributes:
         group: Number of the group.
@@ -71,7 +71,7 @@ class Ref:
 
 
 class Angles(NamedTuple):
-    """How alike the rows of a matrix are.
+    """The similarity of the rows of a matrix.
 
     Attributes:
         cosine: Mean cosine similarity of two rows.
@@ -109,7 +109,7 @@ def batch(tree: Any) -> tuple[Any, list[Moments]]:
 
 
 def resolve(tree: Any, results: Sequence[Moments]) -> Any:
-    """What `batch` made, on the host: the numbers in float64."""
+    """Copies the results of `batch` to the host, in float64."""
 
     def of(leaf: Any) -> Any:
         if isinstance(leaf, Ref):

@@ -1,4 +1,4 @@
-"""What a report says: findings with their numbers and a cure."""
+"""Verdicts: the findings of a report, with their numbers and a cure."""
 
 import collections
 import math

@@ -1,4 +1,4 @@
-"""What the processes of a job have to agree on before they make their shards.
+"""Agreement: the facts that all processes of a job compare before they make shards.
 
 When a plan is made, they compare versions, settings and, of each leaf, shape, sharding
 and program: a digest of the operations that make it, with their literals and the
@@ -130,7 +130,7 @@ def _content(x: Any) -> str:
 
 
 def _text(x: Any) -> str:
-    """What something is, in the same words in every process."""
+    """Describes something in the same words in every process."""
     if isinstance(x, list | tuple):
         return f"({', '.join(map(_text, x))})"
     if isinstance(x, Mapping):

@@ -34,13 +34,13 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Analysis:
-    """How the results of a function come about.
+    """The analysis of a function: its key program and its groups.
 
     Attributes:
         program: The function.
         keys: Its key program.
         groups: The groups that make the rest.
-        reason: Why the function is compiled as it stands, or None.
+        reason: Why the function is compiled as one program, or None.
     """
 
     program: Program

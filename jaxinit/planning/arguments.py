@@ -15,7 +15,7 @@ _SETTINGS = "jax_enable_x64", "jax_threefry_partitionable"  # that values depend
 
 
 def is_array(x: Any) -> bool:
-    """Whether a leaf is an array, or stands for one."""
+    """True if a leaf is an array or the shape of one."""
     return isinstance(x, (jax.Array, np.ndarray, np.generic, jax.ShapeDtypeStruct))
 
 

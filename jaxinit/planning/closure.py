@@ -1,4 +1,4 @@
-"""Which arrays that a function closes over are compiled into programs.
+"""Closure arrays: the programs contain some as constants, the others are inputs.
 
 Jit compiles all of them into its program. XLA computes with them while it compiles, and
 rounds otherwise than a program that runs: it evaluates operations on constants alone,
@@ -61,7 +61,7 @@ def closure_signature(component: Component, program: Program) -> Hashable:
 
 
 def _is_here(x: Any) -> bool:
-    """Whether this process holds the values of the whole array."""
+    """True if this process holds the values of the whole array."""
     return not is_traced(x) and getattr(x, "is_fully_addressable", True)
 
 

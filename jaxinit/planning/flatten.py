@@ -91,7 +91,7 @@ class _Flattener:
         used: tuple[bool, ...],
         from_call: Sequence[bool],
     ) -> list[Atom]:
-        """Adds what the used outputs need; None stands for an unused output.
+        """Adds the nodes that the used outputs need; returns None for unused outputs.
 
         Args:
             closed: The jaxpr that is called.
@@ -146,7 +146,7 @@ class _Flattener:
         return list(map(dict(zip(node.outputs, made, strict=True)).get, outputs))
 
     def _read(self, closed: Any, used: tuple[bool, ...]) -> tuple[Program, _Live]:
-        """What the used outputs need of a callee: its program, and its live nodes.
+        """Returns the program of a callee, and the nodes that its used outputs need.
 
         Inputs of a call count as needed even where its callee ignores them; their
         nodes are dropped in `partition`, which starts from the results.
@@ -180,14 +180,14 @@ def _batched(node: Node) -> Any | None:
 
 
 def _all_threefry(node: Node) -> bool:
-    """Whether all keys that an operation reads or makes are of Threefry-2x32."""
+    """True if all keys that an operation reads or makes are of Threefry-2x32."""
     inside = nodes_within([node])
     avals = [v.aval for n in inside for v in (*n.eqn.invars, *n.eqn.outvars)]
     return all(is_threefry(aval) for aval in avals if is_key(aval))
 
 
 def _is_inexact_scalar(node: Node) -> bool:
-    """Whether an operation makes single numbers that are rounded."""
+    """True if an operation makes floating-point scalars alone."""
     avals = [v.aval for v in node.eqn.outvars]
     inexact = all(jnp.issubdtype(aval.dtype, jnp.inexact) for aval in avals)
     return inexact and all(math.prod(aval.shape) == 1 for aval in avals)

@@ -52,7 +52,7 @@ def to_device(value: Any, aval: Any) -> jax.Array:
 
 
 def operand(aval: Any, sharding: Sharding | None = None) -> jax.ShapeDtypeStruct:
-    """What to compile a program for that is called with a value of the host."""
+    """Returns the abstract operand of a program that reads a value of the host."""
     if is_threefry(aval):
         return jax.ShapeDtypeStruct((*aval.shape, 2), jnp.uint32)
     weak = bool(getattr(aval, "weak_type", False))

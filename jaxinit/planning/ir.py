@@ -274,7 +274,7 @@ class Signatures:
 
     @property
     def meanings(self) -> tuple[Hashable, ...]:
-        """What the numbers stand for, in order."""
+        """The values behind the numbers of a signature, in order."""
         return tuple(self._numbers)
 
     def _known(self, thing: Any) -> int | None:

@@ -76,7 +76,7 @@ class Partition:
 
 
 class Unanalyzable(Exception):
-    """The program cannot be cut; it has to be compiled as it stands."""
+    """Raised for a program that cannot be cut into components."""
 
 
 def partition(program: Program) -> Partition:
@@ -135,7 +135,7 @@ def _upstream(
 
 
 def _are_ordered(components: Sequence[Component]) -> bool:
-    """Whether components can be run one after the other."""
+    """True if the components can run one after the other."""
     maker = {v: i for i, c in enumerate(components) for v in c.outputs}
     needs = {
         i: {maker[v] for v in c.inputs if v in maker} for i, c in enumerate(components)

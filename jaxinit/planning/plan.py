@@ -62,12 +62,12 @@ class Leaf:
 
 
 class Plan:
-    """How a function's arrays are made; built by `jaxinit.plan`.
+    """The compiled initialization of a function; built by `jaxinit.plan`.
 
     Attributes:
         leaves: The arrays of the result, in order.
         groups: The distinct programs, each with the leaves it makes.
-        reason: Why the function is compiled as it stands, or None.
+        reason: Why the function is compiled as one program, or None.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class Plan:
         return self._compiled.setdefault(default_place(), {})
 
     def _cost(self, g: int) -> tuple[int, int]:
-        """How long a group takes to compile, roughly, and then to run."""
+        """Returns a rough order of the times to compile and to run a group."""
         group = self.groups[g]
         operations = len(group.members[0].nodes)
         return operations.bit_length(), sum(self.leaves[i].bytes for i in group.leaves)

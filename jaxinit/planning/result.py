@@ -108,7 +108,7 @@ def split(out: Any) -> tuple[Result, list[Any]]:
 
 
 def _are_in_modules(out: Any) -> list[bool]:
-    """Whether each leaf is in a module of Equinox, if that is loaded."""
+    """Returns, for each leaf, True if it is in a module of Equinox."""
     module: Any = getattr(sys.modules.get("equinox"), "Module", ())
     nodes = jax.tree.leaves(out, is_leaf=lambda x: isinstance(x, module))
     return [isinstance(node, module) for node in nodes for _ in jax.tree.leaves(node)]

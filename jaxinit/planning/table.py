@@ -14,7 +14,7 @@ def render(plan: Any) -> str:
         f"{len(compiled)} are compiled"
     ]
     if plan.reason is not None:
-        lines.append(f"compiled as it stands, because {plan.reason}")
+        lines.append(f"compiled as one program, because {plan.reason}")
     lines.append(
         f"{'group':>5} {'leaves':>6} {'bytes':>9}  leaf (the first of the group)"
     )

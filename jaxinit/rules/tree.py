@@ -287,7 +287,7 @@ def _as_drawn(params: Any, like: Any) -> Any:
 
 
 def _cure(row: Row) -> str:
-    """Which pattern would reach an array that is no parameter."""
+    """Returns the pattern that matches an array that is not a parameter, as advice."""
     if row.guard is None:
         return ""
     return f", no parameter: a pattern that names {sorted(row.guard)[0]!r} reaches it"
@@ -317,7 +317,7 @@ def _by_path(loaded: Any, known: Collection[str]) -> dict[str, Any]:
 
 
 def _sharding(leaf: Any) -> Sharding | PartitionSpec | None:
-    """Where a leaf is to be, if it says so; a spec where it names no devices."""
+    """Returns the sharding that a leaf asks for; a spec if it names no devices."""
     if is_traced(leaf) or (isinstance(leaf, jax.Array) and not leaf.committed):
         return None
     explicit = explicit_sharding(leaf)

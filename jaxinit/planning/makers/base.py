@@ -54,7 +54,7 @@ class Maker(Protocol):
         ...
 
     def note(self) -> str:
-        """What ``print(plan)`` adds to the line of the group."""
+        """Returns the text that ``print(plan)`` adds to the line of the group."""
         ...
 
 

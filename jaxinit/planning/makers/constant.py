@@ -79,7 +79,7 @@ class Constant:
         return 0
 
     def note(self) -> str:
-        """The value."""
+        """Returns the value, as text."""
         return f" = {self.value}"
 
     def _shard(self, index: Any) -> np.ndarray:

@@ -43,7 +43,7 @@ class PerLeaf:
         results: Sequence[Sharding | None],
         read: Sequence[Sharding | None],
     ):
-        """Of a member and the shardings of its results and of results that it reads."""
+        """Stores a member, and the shardings of its results and of what it reads."""
         self._component = component
         self._program = program
         self._results = results

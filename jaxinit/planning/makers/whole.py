@@ -32,7 +32,7 @@ def whole_program(closed: Any, program: Program) -> tuple[Program, Component]:
 
 
 class Whole:
-    """The function as it stands, compiled as one program."""
+    """Compiles the whole function as one program."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Whole:
         member: Component,
         shardings: Sequence[Sharding | None],
     ):
-        """Of a traced function, what it reads and the shardings of its results."""
+        """Stores the function, the inputs that it reads and the result shardings."""
         self._function = jaxpr_as_fun(closed)
         self._program = program
         self._read = member.inputs

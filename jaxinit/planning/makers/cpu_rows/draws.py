@@ -130,7 +130,7 @@ def _drawn(component: Component, avals: Avals) -> set[Value] | None:
 
 
 def _is_plain(node: Node, key: Any, size: int) -> bool:
-    """Whether bits depend on a key and the row-major index in its part alone."""
+    """True if bits depend on a key and on the index in the part of that key alone."""
     shape = node.params["shape"]
     part = math.prod(shape)
     # Over a minor axis of 2 XLA rounds some draws otherwise: 2, 4 and 6 are left out.
@@ -231,6 +231,6 @@ def _fold(node: Node, inputs: list[Any]) -> list[np.ndarray] | None:
 
 
 def _is_flushed(value: np.ndarray) -> bool:
-    """Whether a scalar is subnormal, which XLA takes for zero."""
+    """True if a scalar is subnormal; XLA replaces it by zero."""
     inexact = jnp.issubdtype(value.dtype, jnp.floating)
     return bool(inexact and 0 < abs(value) < jnp.finfo(value.dtype).tiny)

@@ -51,7 +51,7 @@ class Rows:
     """One program for a block of rows, run until all members are drawn."""
 
     def __init__(self, program: Program, members: Sequence[Component]):
-        """Of components that are elementwise draws of one signature."""
+        """Prepares the programs of components that are draws of one signature."""
         first_of = {c.signature: c for c in members}
         found = {s: find_draw(c, program.avals) for s, c in first_of.items()}
         self._draws = {s: draw for s, draw in found.items() if draw is not None}
