@@ -131,7 +131,7 @@ def _on_device(number: Any) -> Any:
 @functools.lru_cache(maxsize=4096)
 def _sent(kind: type, text: str, device: Any, wide: bool) -> jax.Array:
     with may_transfer(), jax.ensure_compile_time_eval():  # no tracer is kept
-        return jnp.asarray(kind(text))
+        return jax.device_put(kind(text))
 
 
 def _entered(mesh: jax.sharding.Mesh | None) -> AbstractContextManager[Any]:
