@@ -174,5 +174,5 @@ def test_arguments_of_to_haiku():
     ids=lambda x: getattr(x, "__name__", str(x)),
 )
 def test_an_initializer_without_to_haiku_is_explained(init):
-    with pytest.raises(TypeError, match=r"jaxinit\.haiku\.to_haiku\."):
+    with pytest.raises(TypeError, match=r"jaxinit\.haiku\.to_haiku"):
         hk.transform(linear(init)).init(KEY, X)
