@@ -22,7 +22,7 @@ OLDEST = $(shell sed '/^\[build-system\]/,/^$$/d; /^dev = /d' pyproject.toml \
 .DEFAULT_GOAL := help
 # Two targets must not install into one environment at once.
 .NOTPARALLEL:
-.PHONY: help demo test test-oldest test-accelerator lint bench clean
+.PHONY: help demo test test-oldest test-accelerator lint bench bench-accelerator clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-18s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,16 @@ lint: $(VENV)/.dev ## ruff check, ruff format --check, pyright
 
 bench: $(VENV)/.bench ## run every benchmarks/bench_*.py
 	set -e; for file in benchmarks/bench_*.py; do $(RUN)python $$file; done
+
+# PyTorch builds on the same device where its own wheel has CUDA.
+bench-accelerator: VENV := $(VENV)-$(ACCELERATOR)
+bench-accelerator: ## run the benchmarks that say something on a GPU or TPU, there
+	XLA_PYTHON_CLIENT_PREALLOCATE=false $(MAKE) $(VENV)/.bench \
+		VENV=$(VENV) JAX='jax[$(ACCELERATOR)]'
+	for subject in draws orthogonal memory; do \
+		timeout 300 $(VENV)/bin/python benchmarks/bench_$$subject.py || \
+		echo "$$subject: failed, or not done after 300 s"; done
+	$(VENV)/bin/python benchmarks/bench_models.py --repeats 1 --limit 300
 
 clean: ## remove environments, caches and builds
 	rm -rf .venv .venv-* build dist .coverage .hypothesis .pytest_cache .ruff_cache

@@ -113,8 +113,23 @@ def report(title: str, goals: Iterable[dict[str, Any]]) -> None:
     table(title, ["target", "reached", "required", ""], rows)
 
 
-def arguments(description: str | None) -> argparse.Namespace:
+def arguments(
+    description: str | None, models: Iterable[str] = ()
+) -> argparse.Namespace:
+    """Reads the command line.
+
+    Args:
+        description: Text of ``--help``.
+        models: Names of models, for a benchmark of fresh processes: adds ``--models``,
+            ``--repeats`` and ``--limit``.
+    """
     parser = argparse.ArgumentParser(description=description)
+    if models:
+        parser.add_argument("--models", nargs="+", default=list(models), metavar="NAME")
+        parser.add_argument("--repeats", type=int, default=3, help="runs of each")
+        parser.add_argument(
+            "--limit", type=float, default=1200, help="seconds for one process"
+        )
     parser.add_argument("--quick", action="store_true", help="small, and no results")
     parser.add_argument("--out", type=Path, help="folder of the JSON file")
     args = parser.parse_args()
