@@ -1,8 +1,8 @@
 """Peak memory of building GPT-2 (163 million parameters with its own head).
 
 Each figure is the peak of resident memory above that of the idle process, divided by
-the bytes of the parameters, in a fresh process. Linux only.
-Run `python benchmarks/bench_memory.py`.
+the bytes of the parameters, in a fresh process. On a GPU it is memory of the device.
+Linux only. Run `python benchmarks/bench_memory.py`.
 """
 
 from pathlib import Path
