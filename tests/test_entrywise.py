@@ -150,7 +150,7 @@ MASKED = jaxinit.Masked
     ("call", "kind", "message"),
     [
         (lambda: MASKED(HE), ValueError, r"mask=.*if sparsity is None"),
-        (lambda: MASKED(HE, [1], 0.5), ValueError, "None if"),
+        (lambda: MASKED(HE, [1], 0.5), ValueError, "else None"),
         (lambda: MASKED(HE, 0.9), ValueError, "array of bools.*sparsity="),
         (lambda: MASKED(HE, "causal"), TypeError, "mask"),
         (lambda: MASKED(HE, sparsity=2), ValueError, "sparsity=.*from 0 to 1"),

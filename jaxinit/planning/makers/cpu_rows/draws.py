@@ -140,7 +140,7 @@ def _is_plain(node: Node, key: Any, size: int) -> bool:
         is_threefry(key)
         and bool(read_config("jax_threefry_partitionable"))
         and 0 < part < 2**32
-        and part * math.prod(key.shape) == size
+        and 0 < size == part * math.prod(key.shape)
         and (minor >= 8 or minor % 2 == 1)
     )
 
