@@ -130,7 +130,8 @@ def _on_device(number: Any) -> Any:
 
 @functools.lru_cache(maxsize=4096)
 def _sent(kind: type, text: str, device: Any, wide: bool) -> jax.Array:
-    with may_transfer(), jax.ensure_compile_time_eval():  # no tracer is kept
+    # Compile-time evaluation keeps no tracer; a float may overflow to infinity.
+    with may_transfer(), jax.ensure_compile_time_eval(), np.errstate(over="ignore"):
         return jax.device_put(kind(text))
 
 
