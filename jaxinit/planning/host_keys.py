@@ -97,7 +97,7 @@ def _split(node: Node, inputs: list[Any]) -> Any:
         return None
     shape = tuple(node.params["shape"])
     counters = np.arange(math.prod(shape)).reshape(shape)
-    return [_hashes(np.expand_dims(key, [*range(-1 - len(shape), -1)]), counters)]
+    return [_hashes(np.expand_dims(key, (*range(-1 - len(shape), -1),)), counters)]
 
 
 def _hashes(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:
