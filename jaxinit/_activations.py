@@ -43,7 +43,7 @@ _registered: dict[str, Callable[[Any], Any]] = {}
 
 
 def is_activation(target: Any) -> bool:
-    """Whether ``target`` is a function that takes one argument, and no class."""
+    """True if ``target`` is a function of one argument; False for classes."""
     if isinstance(target, type) or not callable(target):
         return False
     try:

@@ -50,7 +50,7 @@ def is_guarded() -> bool:
     return any(guard and guard.startswith("disallow") for guard in guards)
 
 
-# Those that this version lacks are left out.
+# `read_settings` leaves out the settings that the installed JAX does not have.
 _SETTINGS = (
     "jax_accurate_erf_inv",
     "jax_default_matmul_precision",

@@ -129,9 +129,9 @@ def _all_reports(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     text = json.dumps(report).encode()
     digest = np.frombuffer(hashlib.sha256(text).digest(), np.uint8)
     digests = _all_gather(digest)
-    if (digests == digest).all():  # as it should be: the texts stay at home
+    if (digests == digest).all():  # the usual case: no text travels
         return [json.loads(text)] * len(digests)
-    # Of 32 bits: the processes may differ in jax_enable_x64.
+    # 32-bit sizes, because the processes may differ in jax_enable_x64.
     sizes = _all_gather(np.array([len(text)], np.uint32))
     padded = np.frombuffer(text.ljust(int(sizes.max())), np.uint8)
     return [json.loads(row.tobytes()) for row in _all_gather(padded)]

@@ -25,7 +25,7 @@ def activation_scaled(
     batch_axis: BatchAxes = (),
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """Mean 0 and the variance at which a layer undoes what an activation takes.
+    """Mean 0 and the variance that keeps the second moment behind an activation.
 
     E|W_i|^2 = 1 / (n E[f(z)^2]), z ~ N(0, 1), where n is a fan of the shape: a layer
     whose input is f(z) makes outputs of second moment 1. This is `variance_scaling`
@@ -49,7 +49,7 @@ def activation_scaled(
         Array of ``shape`` and ``dtype``.
 
     Raises:
-        ValueError: If the axes do not suit the shape, or a name is unknown.
+        ValueError: If the axes do not fit the shape, or a name is unknown.
 
     Example:
         >>> w = activation_scaled(jax.random.key(0), (400, 300), activation="relu")
@@ -81,7 +81,7 @@ def _check(where: str, *, activation: Any, **arguments: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True, repr=False)
 class ActivationScaled(Initializer):
-    """Mean 0 and the variance at which a layer undoes what an activation takes.
+    """Mean 0 and the variance that keeps the second moment behind an activation.
 
     E|W_i|^2 = 1 / (n E[f(z)^2]), z ~ N(0, 1), where n is a fan of the shape: a layer
     whose input is f(z) makes outputs of second moment 1. This is `VarianceScaling`
@@ -90,7 +90,7 @@ class ActivationScaled(Initializer):
     Attributes:
         activation: The activation before the layer: a name of ``jax.nn``, or one that
             `jaxinit.register` gave to a function.
-        mode: What n is: ``"fan_in"``, ``"fan_out"``, ``"fan_avg"`` (their mean) or
+        mode: Choice of n: ``"fan_in"``, ``"fan_out"``, ``"fan_avg"`` (their mean) or
             ``"fan_geo_avg"`` (their geometric mean).
         distribution: ``"truncated_normal"`` (cut at two standard deviations),
             ``"normal"``, or ``"uniform"``.
@@ -101,8 +101,8 @@ class ActivationScaled(Initializer):
         seed: Seed of the key for calls that pass none.
 
     Raises:
-        TypeError: If ``activation`` is no name.
-        ValueError: If a name is unknown; in a call, if the axes do not suit the shape.
+        TypeError: If ``activation`` is not a string.
+        ValueError: If a name is unknown; in a call, if the axes do not fit the shape.
 
     Example:
         >>> ActivationScaled("silu")(jax.random.key(0), (4, 3)).shape

@@ -62,7 +62,7 @@ class Initializer:
     # check returns them in plain form: check(where, **arguments) -> arguments.
     function: ClassVar[Callable[..., jax.Array] | None] = None
     check: ClassVar[Callable[..., dict[str, Any]] | None] = None
-    # More names of the class, which `register` adds to its own.
+    # Names of the class in configs, beside the name of the Python class.
     identifiers: ClassVar[tuple[str, ...]] = ()
     registered_name: ClassVar[str | None] = None
     deterministic: ClassVar[bool | property] = False

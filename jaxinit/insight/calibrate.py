@@ -1,4 +1,4 @@
-"""Calibrate: scales weights so that what they make has one second moment."""
+"""Calibrate: scales weights so that their products have one second moment."""
 
 import dataclasses
 import functools
@@ -32,7 +32,7 @@ def calibrate(
     tolerance: float = 0.01,
     passes: int = 10,
 ) -> Any:
-    """Scales weights so that what each makes has the second moment ``target``.
+    """Scales weights so that the product of each has the second moment ``target``.
 
     Layer-sequential unit variance on the graph of any function: the sites are taken in
     the order of the graph, and the factor of each is found and applied while the
@@ -47,7 +47,7 @@ def calibrate(
         params: The parameters, a pytree.
         *inputs: A batch.
         target: Second moment of the result of each product, the bias included.
-        only: Which parameters may be scaled: a glob of paths as ``"**/kernel"``, a
+        only: The parameters that may be scaled: a glob of paths as ``"**/kernel"``, a
             compiled regular expression, or a predicate. None: the kernels of all
             matrix products and convolutions.
         branch: Target of the products that end a residual branch, as a share of
@@ -64,7 +64,7 @@ def calibrate(
         ValueError: If a number is out of its range, or ``only`` matches no weight.
 
     Warns:
-        UserWarning: If a target cannot be reached: where, and why.
+        UserWarning: If a target cannot be reached; it names the place and the reason.
 
     Example:
         >>> params = {"a": jnp.ones((4, 8)), "b": jnp.eye(8)}

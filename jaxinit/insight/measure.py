@@ -14,13 +14,13 @@ from . import statistics
 from .places import Inner, Level, Place, Residual, Site, Softmax
 from .statistics import Array, Matrix
 
-# Of each place, by its number: the arguments of its taps, and its statistics.
+# By the number of a place: the arguments of its taps; its statistics.
 Taps = dict[int, dict[str, jax.Array]]
 Found = dict[int, dict[str, Any]]
 
 
 def compiled_once(f: Callable[..., Any]) -> Callable[..., Any]:
-    """``jit`` for a program that runs a few times, and so had better compile fast."""
+    """Jits a program that runs a few times: it compiles fast and runs slower."""
     on_cpu = jax.default_backend() == "cpu"
     options: Any = {"xla_backend_optimization_level": 1} if on_cpu else None
     return jax.jit(f, compiler_options=options)
@@ -29,9 +29,9 @@ def compiled_once(f: Callable[..., Any]) -> Callable[..., Any]:
 def taps_of(level: Level) -> Taps:
     """The arguments of all taps: zeros, by which gradients are taken.
 
-    A tap named "array" is added to a result, so that the gradient by it is that by the
-    result. The others are those of `statistics.tap`: inside loops, whose gradients
-    would be many, for large arrays, and for weights that are no parameter as it stands.
+    A tap named "array" is added to a result, so the gradient by the tap is the gradient
+    by the result. The other taps come from `statistics.tap` and return statistics
+    alone. They serve loops, large arrays, and weights computed from parameters.
     """
     found: Taps = {}
     for place in level.places:
@@ -71,7 +71,7 @@ def run(level: Level, inputs: Sequence[Any], taps: Taps) -> tuple[list[Any], Fou
         taps: Arguments of the taps.
 
     Returns:
-        The results, and what is asked of every place, for `statistics.batch`; inside a
+        The results, and the requests of every place for `statistics.batch`; inside a
         scan the moments themselves, with an axis of iterations in front.
     """
     program = level.program

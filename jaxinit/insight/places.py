@@ -19,7 +19,7 @@ NEUTRAL, PARAMETER, DATA = range(3)
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """What is known of a value.
+    """The origin of a value: inputs, parameters or neither.
 
     Attributes:
         kind: `DATA` if it depends on inputs, else `PARAMETER` if on parameters, else

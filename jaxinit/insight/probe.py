@@ -1,4 +1,4 @@
-"""Probe: what an initialization does to the signal of a model, in one program."""
+"""Probe: measures the signal of a model, forward and backward, in one program."""
 
 import dataclasses
 import math
@@ -37,18 +37,18 @@ def probe(
     Args:
         fn: Any function of parameters and inputs: ``model.apply`` of Flax Linen, or
             ``lambda model, x: model(x)`` for modules of NNX and Equinox.
-        params: The parameters, a pytree; running statistics beside them are no
-            parameters.
-        *inputs: What a batch is, arrays and other values.
+        params: The parameters, a pytree. Running statistics in it, as of BatchNorm,
+            are not counted as parameters.
+        *inputs: A batch: arrays and other values.
         key: PRNG key of the random signs.
-        loss: From the result to a scalar, whose gradient is measured. None: the sum of
-            the result times random signs, so that its gradient by each element is +-1.
+        loss: Function of the result to a scalar; its gradient is measured. None: the
+            sum of the result times random signs, whose gradients by the result are +-1.
 
     Returns:
         A report: rows, growth by layer, verdicts; ``print`` shows a table.
 
     Raises:
-        TypeError: If ``fn`` is no function or the key is none.
+        TypeError: If ``fn`` is not callable or ``key`` is not a key.
         ValueError: If there is no floating parameter or result.
 
     Example:
@@ -78,7 +78,7 @@ def probe(
 def _program(
     traced: Traced, loss: Callable[[Any], jax.Array] | None
 ) -> Callable[[list[Any], jax.Array], tuple[Any, list[Any]]]:
-    """The function that measures everything."""
+    """Returns the function that takes all measurements."""
 
     def measure(arrays: list[Any], key: jax.Array) -> tuple[Any, list[Any]]:
         places = [*traced.parameters, *traced.inputs]
@@ -150,7 +150,7 @@ def _of_floats(
 
 
 def _report(traced: Traced, measured: dict[str, Any]) -> Report:
-    """The report of what the program returned."""
+    """Makes the report from the results of the program."""
     sizes = [int(np.size(x)) for x in traced.arrays]
     rows = rows_of(traced, measured)
     parameters = parameters_of(

@@ -178,7 +178,7 @@ def _names(level: Level, paths: Sequence[str], sizes: Sequence[int]) -> dict[int
     places = list(level.walk())
     for place in places:
         if isinstance(place, Site):
-            # Of several parameters, as of weight norm, the largest.
+            # Weight norm has several parameters: the largest gives the name.
             leaf = max(sorted(place.leaves), key=sizes.__getitem__)
             found[place.index] = paths[leaf]
     for place in places:

@@ -42,38 +42,25 @@ _RESHAPING = {
     "squeeze",
     "transpose",
 }
-_LINEAR = {"add", "convert_element_type", "copy", "div", "mul", "neg", "sub"}
-_ELEMENTWISE = _LINEAR | {
-    *(
-        "abs",
-        "and",
-        "atan",
-        "atan2",
-        "cbrt",
-        "ceil",
-        "clamp",
-        "cos",
-        "cosh",
-        "eq",
-        "erf",
-    ),
-    *("erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "ge", "gt", "integer_pow"),
-    *("is_finite", "le", "log", "log1p", "logistic", "lt", "max", "min", "ne", "not"),
-    *("or", "pow", "reduce_precision", "rem", "round", "rsqrt", "select_n", "sign"),
-    *("sin", "sinh", "sqrt", "square", "stop_gradient", "tan", "tanh", "xor"),
-}
+_LINEAR = set("add convert_element_type copy div mul neg sub".split())
+_ELEMENTWISE = _LINEAR | set(
+    "abs and atan atan2 cbrt ceil clamp cos cosh eq erf erf_inv erfc exp exp2 expm1 "
+    "floor ge gt integer_pow is_finite le log log1p logistic lt max min ne not or pow "
+    "reduce_precision rem round rsqrt select_n sign sin sinh sqrt square "
+    "stop_gradient tan tanh xor".split()
+)
 _REMAT = {"checkpoint", "remat2"}
 _CUSTOM_VJP = {"custom_vjp_call", "custom_vjp_call_jaxpr"}
 
 
 def find_sites(closed: Any, infos: Sequence[Info]) -> Level:
-    """The sites of a closed jaxpr, of whose inputs the kinds are known."""
+    """Finds the sites of a closed jaxpr, from the `Info` of each of its inputs."""
     level, _ = _level(closed, infos, itertools.count())
     return level
 
 
 def keeps(node: Node) -> bool:
-    """Whether a call stays one operation: where its derivative is a rule of its own.
+    """True if a call stays one operation, because it has its own derivative rule.
 
     A function with a rule for forward derivatives, as relu, is looked into only if it
     holds a product. A remat stays a level of its own, so that it saves memory.
@@ -104,23 +91,23 @@ class _Finder:
         self._program = program
         self._numbers = numbers
         self._infos = dict(zip(program.inputs, infos, strict=True))
-        # Values that are the result of a site but for their shape, and which of their
-        # axes are its features.
+        # Values that are the reshaped result of a site, with the site and its feature
+        # axes.
         self._same: dict[Value, tuple[Site, tuple[int, ...]]] = {}
-        # Values that elementwise operations made of one site's result alone, and
-        # whether one of these was not linear.
+        # Values that elementwise operations made from the result of one site alone,
+        # with True if one of the operations is not linear.
         self._after: dict[Value, tuple[Site, bool]] = {}
         self._sums: dict[Value, tuple[Value, tuple[int, ...]]] = {}
         self._exponentials: set[Value] = set()
 
     def info(self, atom: Atom) -> Info:
-        """What is known of a value, a constant or a literal."""
+        """Returns the `Info` of a value, a constant or a literal."""
         if type(atom) is Value and atom in self._infos:
             return self._infos[atom]
         return Info(NEUTRAL, size=math.prod(self._aval(atom).shape))
 
     def visit(self, node: Node) -> None:
-        """Takes note of what an operation makes."""
+        """Records the `Info` of the results of an operation."""
         infos = [self.info(a) for a in node.inputs]
         kinds = {x.kind for x in infos}
         if node.name == "scan" or node.name in _REMAT:
@@ -370,7 +357,7 @@ def _in(atom: Atom, values: Any) -> bool:
 
 
 def _join(a: Info, b: Info) -> Info:
-    """What is known of a carry: ``a`` at first, and ``b`` after an iteration."""
+    """Returns the `Info` of a carry that is ``a`` at first and ``b`` afterwards."""
     kind = max(a.kind, b.kind)
     leaves = a.leaves | b.leaves if kind == PARAMETER else frozenset[int]()
     return dataclasses.replace(a, kind=kind, leaves=leaves)

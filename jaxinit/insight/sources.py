@@ -7,7 +7,7 @@ from .._compat import scan_parts
 from ..planning.ir import Atom, Node, Program, Value
 from .places import Inner, Level, Site
 
-# What keeps a factor of its first input.
+# Operations whose result has every factor of their first input.
 _KEEPING = {
     *("broadcast_in_dim", "convert_element_type", "copy", "dynamic_slice"),
     *("expand_dims", "reshape", "slice", "squeeze", "transpose"),

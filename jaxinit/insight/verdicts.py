@@ -10,10 +10,10 @@ from .activation import activation, gain
 from .report import Growth, Parameter, Report, Row, Verdict
 
 _TOTAL = 100.0  # factor over all layers from which a signal is lost
-_ONE = 0.9, 1.1  # a rate between them is none
+_ONE = 0.9, 1.1  # a rate between these two counts as 1
 _DEAD = 0.9
 _SATURATED = 0.5
-_ALIKE = 0.98  # cosine similarity of what the network cannot tell apart
+_ALIKE = 0.98  # cosine similarity of rows that the network cannot tell apart
 _SHARP = 0.05  # entropy of a softmax, over the largest
 _SHOWN = 3  # places that a verdict names
 
@@ -47,11 +47,7 @@ def _not_finite(report: Report) -> Iterator[Verdict]:
 def _growths(report: Report) -> Iterator[Verdict]:
     both = (
         ("signal", "forward", report.forward),
-        (
-            "gradient",
-            "backward",
-            report.backward,
-        ),
+        ("gradient", "backward", report.backward),
     )
     for what, kind, growth in both:
         if growth is None or 1 / _TOTAL < growth.total < _TOTAL:

@@ -117,7 +117,7 @@ def _form(expected: Leaf, found: Leaf) -> tuple[str, Any, Any] | None:
 def differences_of(
     expected: Mapping[str, Leaf], found: Mapping[str, Leaf]
 ) -> list[Difference]:
-    """How leaves differ from others, in the order of these."""
+    """Returns the differences between two sets of leaves, in the order of the first."""
     differences: list[Difference] = []
     for path in [*expected, *(path for path in found if path not in expected)]:
         a, b = expected.get(path), found.get(path)

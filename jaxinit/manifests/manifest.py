@@ -230,7 +230,7 @@ def _config_of(key: Any) -> dict[str, Any]:
 
 
 def _between(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[Difference]:
-    """How the configs of manifests of two processes differ."""
+    """Returns the differences between the manifest configs of two processes."""
     ours, others = _origin(first), _origin(other)
     found = [
         Difference("", what, ours.get(what), others.get(what))
@@ -249,7 +249,7 @@ def _between(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[Differe
 
 
 def _origin(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a manifest says of no single leaf, by name; each setting by its own."""
+    """Returns the entries that are about the whole tree; settings one by one."""
     made_by = config["made_by"]
     settings = made_by.get("settings", {})
     said = {name: made_by[name] for name in made_by if name != "settings"}

@@ -163,7 +163,7 @@ class _Flattener:
 
 
 def _batched(node: Node) -> Any | None:
-    """The jaxpr of all steps of a scan at once; None if they depend on each other."""
+    """Returns the jaxpr of all steps of a scan at once; None if a carry joins them."""
     consts, carry, stacked = scan_parts(node.params, node.inputs)
     # Batched, keys of other implementations draw other values than one by one.
     if carry or node.effects or not _all_threefry(node):
@@ -175,7 +175,7 @@ def _batched(node: Node) -> Any | None:
     avals = [v.aval for v in node.eqn.invars]
     try:
         return make_jaxpr(lambda *inputs: steps(count, *inputs), avals)
-    except NotImplementedError:  # as of a callback without vmap_method
+    except NotImplementedError:  # JAX cannot batch a callback without vmap_method
         return None
 
 

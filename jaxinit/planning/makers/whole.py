@@ -73,7 +73,7 @@ class Whole:
         avals = [(v, self._program.avals[v]) for v in self._program.inputs]
         return self._function(
             *(
-                # What is not read is dead code, which XLA removes.
+                # XLA removes inputs that nothing reads.
                 host_keys.to_device(given[v], aval)
                 if v in given
                 else jnp.zeros(aval.shape, aval.dtype)

@@ -16,7 +16,7 @@ from ... import ir
 from ...ir import Atom, Avals, Node, Value, evaluate, values
 from ...partition import Component
 
-# Whether JAX's normal is multiplied by sqrt(2) first and by its scale then.
+# True if JAX multiplies a normal by sqrt(2) first, and by its scale afterwards.
 _NORMAL_HAS_TWO_FACTORS = jax.__version_info__ < (0, 11)
 _RESHAPING = {"broadcast_in_dim", "expand_dims", "reshape", "squeeze"}
 _ELEMENTWISE = set(
