@@ -16,10 +16,10 @@ from typing import Any
 import bench_models
 import harness
 
-# Each variant switches one mechanism off, after `import jaxinit`. The results of
-# 2026-11-26 are from a version with more mechanisms, which were deleted. Three saved
-# less than a tenth of the first call of two models: pairs of rows, a polynomial in
-# place of erf_inv, and a faster compilation of long programs, which also changed
+# Each variant switches one mechanism off, after `import jaxinit`. The results named
+# "ablate_deleted" are from a version with more mechanisms, which were deleted. Three
+# saved less than a tenth of the first call of two models: pairs of rows, a polynomial
+# in place of erf_inv, and a faster compilation of long programs, which also changed
 # values. Two were faults: memory of dropped leaves was reused while a user could still
 # see it, and garbage collection was paused for other threads, too.
 VARIANTS = {
@@ -35,6 +35,20 @@ rows.jax = Jax()
     "memory of NumPy": """
 from jaxinit.planning.makers.cpu_rows import rows
 rows._PAGES = 10**18
+""",
+    "layers apart": """
+from jaxinit.planning.makers.cpu_rows import rows
+find = rows.find_draw
+def one_key(component, avals):
+    draw = find(component, avals)
+    return None if draw is None or draw.keys > 1 else draw
+rows.find_draw = one_key
+""",
+    # No mechanism for speed: with it the values are those of jit to the last bit.
+    "closure arrays as inputs": """
+from jaxinit.planning import closure
+from jaxinit.planning.makers import per_leaf
+closure.compiled_in = per_leaf.compiled_in = lambda component, program: {}
 """,
     "a program for each scale": """
 import numpy as np
@@ -98,11 +112,11 @@ def ratios(samples: dict[str, list[list[float]]]) -> dict[str, dict[str, float]]
 
 
 def main() -> None:
-    args = harness.arguments(__doc__)
-    models = dict(list(bench_models.MODELS.items())[-1:])
-    if not args.quick:
-        models = dict(list(bench_models.MODELS.items())[:-1])
-    repeats = 1 if args.quick else 3
+    large = "Llama 3 8B, bfloat16"  # each leaf is its own work
+    args = harness.arguments(__doc__, [m for m in bench_models.MODELS if m != large])
+    chosen = ["one Dense layer"] if args.quick else args.models
+    models = {name: bench_models.MODELS[name] for name in chosen}
+    repeats = 1 if args.quick else args.repeats
     results: dict[str, Any] = {}
     rows = []
     for model, (setup, calls) in models.items():
