@@ -135,8 +135,6 @@ def test_threads_share_a_plan():
 
 def test_what_init_compiled_goes_with_it():
     """As a fresh jit leaves nothing either."""
-    if jax.__version_info__ >= (0, 12):
-        pytest.xfail("JAX 0.12 keeps the trace of each jit with keep_unused=True")
 
     def small(key):
         a, b = jax.random.split(key)

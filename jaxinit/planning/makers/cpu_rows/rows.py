@@ -69,7 +69,7 @@ class Rows:
         """Traces the program of a block."""
         draw = functools.partial(_draw, self._draw)
         # Drawn where the block before was: fresh memory costs as much as a draw.
-        jitted = jax.jit(draw, donate_argnums=(3, 4), keep_unused=True)
+        jitted = jax.jit(draw, donate_argnums=(3, 4))
         lowered = jitted.lower(
             jax.ShapeDtypeStruct((self._rows, 2), np.uint32),
             jax.ShapeDtypeStruct((self._rows,), np.uint32),
@@ -151,9 +151,11 @@ def _draw(
     index = lax.broadcasted_iota(np.uint32, (len(starts), _ROW), 1)
     pair = words[:, :1], words[:, 1:]
     bits = bits_at(pair, starts[:, None] + index, draw.bits.params["bit_width"])
-    # Returned, so that XLA has one loop for the bits and one for what follows: a loop
-    # over both is too long for the processor to overlap its iterations.
-    return [draw.values(bits, factors), bits]
+    # Bits are returned, so that XLA has one loop for them and one for what follows: a
+    # loop over both is too long for the processor to overlap its iterations.
+    drawn = draw.values(bits, factors), bits
+    # Jit donates no argument that is not read, and the barrier reads the block before.
+    return list(lax.optimization_barrier((*drawn, *before))[:2])
 
 
 def _part(draw: ElementwiseDraw) -> int:
