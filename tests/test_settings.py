@@ -317,7 +317,7 @@ def transfers(call, capfd):
     """Transfers from the host to a device in a warm call, as JAX logs them."""
     call()
     capfd.readouterr()
-    with jax.transfer_guard_host_to_device("log"):
+    with jax.transfer_guard_host_to_device("log_explicit"):
         call()
     return capfd.readouterr().err.count("host-to-device transfer")
 
@@ -325,6 +325,16 @@ def transfers(call, capfd):
 def test_transfers_are_counted(capfd):
     add = jax.jit(jnp.add)
     assert transfers(lambda: add(1.0, 2.0), capfd) == 2
+
+
+def test_a_warm_plan_sends_the_keys_of_a_group_at_once(capfd):
+    def leaves(key):
+        keys = jax.random.split(key, 5)
+        return [jaxinit.Orthogonal()(k, (4, 4)) for k in keys]
+
+    plan = jaxinit.plan(leaves, KEY)
+    # The second is the number by which a plan asks whether jit traces it.
+    assert transfers(lambda: plan(KEY), capfd) == 2
 
 
 # A mask is an array that travels.

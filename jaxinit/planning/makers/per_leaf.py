@@ -5,6 +5,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
+from jax import lax
 from jax.sharding import Sharding
 
 from ..._compat import Place, read_config
@@ -27,46 +29,73 @@ def claim(
     read = tuple(map(shardings.get, component.inputs))
 
     def factory(members: Sequence[Component]) -> PerLeaf:
-        return PerLeaf(members[0], program, results, read)
+        return PerLeaf(members, program, results, read)
 
     closure = closure_signature(component, program)
     return (component.signature, results, read, closure), factory
 
 
 class PerLeaf:
-    """One program, launched for each member with the keys of that member."""
+    """One program, launched for each member with the keys of that member.
+
+    The keys of all members travel to the device in one array, and each launch gets the
+    number of its member.
+    """
 
     def __init__(
         self,
-        component: Component,
+        members: Sequence[Component],
         program: Program,
         results: Sequence[Sharding | None],
         read: Sequence[Sharding | None],
     ):
         """Stores a member, and the shardings of its results and of what it reads."""
+        component = members[0]
         self._component = component
+        self._count = len(members)
         self._program = program
         self._results = results
         self._held = compiled_in(component, program)
-        numbers = enumerate(component.inputs)
-        self._operands = [i for i, v in numbers if v not in self._held]
-        self._read = [read[i] for i in self._operands]
+        inputs = component.inputs
+        kept = [i for i, v in enumerate(inputs) if v not in self._held]
+        self._keys = [i for i in kept if is_threefry(program.avals[inputs[i]])]
+        self._own = [i for i in kept if i not in self._keys]
+        self._read = [read[i] for i in self._own]
 
     def lower(self) -> Callable[[], Any]:
         """Traces the program."""
-        inputs = self._component.inputs
-        avals = [self._program.avals[inputs[i]] for i in self._operands]
-        operands = list(map(host_keys.operand, avals, self._read))
+        inputs, avals = self._component.inputs, self._program.avals
+        words = [host_keys.operand(avals[inputs[i]]) for i in self._keys]
+        words = [jax.ShapeDtypeStruct((self._count, *x.shape), x.dtype) for x in words]
+        number = jax.ShapeDtypeStruct((), np.int32)
+        own = [avals[inputs[i]] for i in self._own]
+        own = list(map(host_keys.operand, own, self._read))
         jitted = jax.jit(self._run, out_shardings=list(self._results))
-        return jitted.lower(*operands).compile
+        return jitted.lower(words, number, *own).compile
 
     def start(
         self, compiled: Any, members: Sequence[Member]
     ) -> Callable[[], list[list[jax.Array]]]:
         """Launches the program for each member."""
-        numbers = self._operands
-        made = [compiled(*(m.operands[i] for i in numbers)) for m in members]
+        words, numbers = self._sent(compiled, members)
+        pairs = zip(numbers, members, strict=True)
+        made = [
+            compiled(words, n, *(m.operands[i] for i in self._own)) for n, m in pairs
+        ]
         return lambda: made
+
+    def _sent(
+        self, compiled: Any, members: Sequence[Member]
+    ) -> tuple[list[Any], list[Any]]:
+        """The keys of all members, sent at once, and the number of each member."""
+        words = [np.stack([m.operands[i] for m in members]) for i in self._keys]
+        # As many as were lowered, however few members are ready.
+        words = [np.resize(x, (self._count, *x.shape[1:])) for x in words]
+        numbers = list(map(np.int32, range(len(members))))
+        if not words or jax.process_count() > 1:
+            return words, numbers
+        places, place, *_ = compiled.input_shardings[0]
+        return jax.device_put(words, places), [_number(n, place) for n in numbers]
 
     def temporary_bytes(self, compiled: Any) -> int:
         """The temporary memory of the program."""
@@ -76,12 +105,20 @@ class PerLeaf:
         """Nothing."""
         return ""
 
-    def _run(self, *operands: Any) -> list[Any]:
+    def _run(self, words: Sequence[Any], number: Any, *own: Any) -> list[Any]:
         inputs, avals = self._component.inputs, self._program.avals
         env = dict(self._held)
-        for i, x in zip(self._operands, operands, strict=True):
+        keys = [lax.dynamic_index_in_dim(x, number, keepdims=False) for x in words]
+        numbers = [*self._keys, *self._own]
+        for i, x in zip(numbers, [*keys, *own], strict=True):
             env[inputs[i]] = host_keys.to_device(x, avals[inputs[i]])
         return _trace(self._component.nodes, env, self._component.outputs)
+
+
+@functools.lru_cache(maxsize=4096)
+def _number(n: int, place: Sharding) -> jax.Array:
+    """The number of a member, sent to a place once."""
+    return jax.device_put(np.int32(n), place)
 
 
 def _trace(
