@@ -1,20 +1,23 @@
-"""Compiling initializers for a TPU v5e, without a TPU: ours beside JAX's.
+"""Compiling for a TPU v5e, without a TPU: initializers and whole models.
 
-The package libtpu (Linux, Python 3.13) compiles ahead of time for a described topology.
-Each program is compiled in its own process, one at a time, within a time limit. Run
-`python benchmarks/bench_tpu_compile.py`.
+The package libtpu (Linux, Python 3.13) compiles ahead of time for a described topology
+of 2 x 4 devices. Initializers are compared with JAX's, and the programs of a plan with
+the one program of `jax.jit(init)`. Each figure comes from its own process, one at a
+time, within a time limit. Run `python benchmarks/bench_tpu_compile.py`.
 """
 
+import argparse
 import json
 import os
 import subprocess
 import sys
 from typing import Any
 
+import bench_models
 import harness
 
-LIMIT = 420  # seconds for one program
-PROGRAM = """
+LIMIT = 420  # seconds for one initializer
+TOPOLOGY = """
 import json, os, sys, time
 os.environ["TPU_SKIP_MDS_QUERY"] = "1"
 os.environ.setdefault("TPU_LIBRARY_PATH", __import__("libtpu").get_library_path())
@@ -22,11 +25,13 @@ import jax, jax.numpy as jnp, numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 import jaxinit
-name, size, sharded = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "sharded"
 topology = topologies.get_topology_desc("v5e:2x4", platform="tpu")
 devices = np.array(topology.devices)
 mesh = Mesh(devices.reshape(2, 4), ("a", "b"))
 everywhere, split = NamedSharding(mesh, P()), NamedSharding(mesh, P("a", "b"))
+"""
+INITIALIZER = """
+name, size, sharded = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "sharded"
 init = {
     "HeNormal": jaxinit.HeNormal(), "jax he_normal": jax.nn.initializers.he_normal(),
     "Orthogonal": jaxinit.Orthogonal(),
@@ -47,32 +52,91 @@ print(json.dumps({
     "temporaries": memory.temp_size_in_bytes if memory else None,
 }))
 """
+# Each matrix is split over both axes of the mesh, as far as its dimensions allow.
+MODEL = """
+COLLECTIVES = "all-gather", "all-reduce", "all-to-all", "collective-permute"
+shapes = jax.eval_shape(fn, key)
+def split_of(leaf):
+    axes = dict(zip((-2, -1), ("a", "b"))) if len(leaf.shape) > 1 else {}
+    spec = [axes.get(i - len(leaf.shape)) for i in range(len(leaf.shape))]
+    fits = [a if a and n % mesh.shape[a] == 0 else None
+            for a, n in zip(spec, leaf.shape)]
+    return NamedSharding(mesh, P(*fits))
+shardings = jax.tree.map(split_of, shapes)
+if sys.argv[1] == "plan":
+    groups = jaxinit.plan(fn, key, out_shardings=shardings).groups
+    builds = [build for group in groups if (build := group.maker.lower())]
+else:
+    words = jax.ShapeDtypeStruct((2,), jnp.uint32, sharding=everywhere)
+    made = jax.jit(lambda w: fn(jax.random.wrap_key_data(w)), out_shardings=shardings)
+    builds = [made.lower(words).compile]
+seconds, cpu, collectives = [], [], 0
+for build in builds:
+    start, before = time.perf_counter(), time.process_time()
+    compiled = build()
+    seconds.append(time.perf_counter() - start)
+    cpu.append(time.process_time() - before)
+    text = compiled.as_text()
+    collectives += sum(text.count(name) for name in COLLECTIVES)
+print(json.dumps({
+    "programs": len(builds), "seconds": sum(seconds), "longest": max(cpu),
+    "cpu": sum(cpu), "collectives": collectives,
+}))
+"""
+MODELS = "GPT-2-like, 48 x 256, Linen", "Llama 3 8B, bfloat16"
 NAMES = ("HeNormal", "jax he_normal", "Orthogonal", "jax orthogonal")
 
 
-def measure(name: str, size: int, sharded: str) -> dict[str, Any]:
-    command = [sys.executable, "-c", PROGRAM, name, str(size), sharded]
+def measure(program: str, args: list[str], limit: float) -> dict[str, Any]:
+    """The figures that a program prints for some arguments, or why there are none."""
+    command = [sys.executable, "-c", program, *args]
     env = os.environ | {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"}
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=LIMIT, env=env
+            command, capture_output=True, text=True, timeout=limit, env=env
         )
     except subprocess.TimeoutExpired:
-        return {"seconds": None, "failed": f"not done after {LIMIT} s"}
+        return {"seconds": None, "failed": f"not done after {limit} s"}
     if done.returncode:
         return {"seconds": None, "failed": done.stderr.strip().splitlines()[-1]}
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def main() -> None:
-    args = harness.arguments(__doc__)
-    if harness.peer("libtpu") is None:
-        return
+def compile_models(args: argparse.Namespace) -> None:
+    """Compiles each model, by a plan and by jit."""
+    results, rows = [], []
+    for name in args.models:
+        setup, _ = bench_models.MODELS[name]
+        for how in ("plan", "jit"):
+            program = f"{TOPOLOGY}{bench_models.SETUP}{setup}{MODEL}"
+            found = measure(program, [how], args.limit)
+            results.append({"model": name, "how": how, **found})
+            keys = "programs", "seconds", "cpu", "longest", "collectives"
+            shown = [
+                f"{found[key]:.3g}" if found.get(key) is not None else ""
+                for key in keys
+            ]
+            rows.append([name, how, *shown, found.get("failed", "")])
+            print(*rows[-1], flush=True)
+    columns = ["model", "how", "programs", "s", "CPU s", "longest", "collectives", ""]
+    harness.table("Whole models, TPU v5e, 2 x 4, ahead of time", columns, rows)
+    record = {
+        "limit": args.limit,
+        "environment": harness.environment("libtpu", "flax"),
+        "results": results,
+    }
+    harness.save(args.out, "tpu_models", record)
+
+
+def compile_initializers(args: argparse.Namespace) -> None:
+    """Compiles initializers of two shapes, whole and sharded."""
     rows, results = [], []
     for size in (1024,) if args.quick else (1024, 4096):
         for sharded in ("replicated", "sharded"):
             for name in NAMES[:1] if args.quick else NAMES:
-                made = measure(name, size, sharded)
+                made = measure(
+                    TOPOLOGY + INITIALIZER, [name, str(size), sharded], LIMIT
+                )
                 results.append(
                     {"initializer": name, "size": size, "layout": sharded, **made}
                 )
@@ -102,6 +166,16 @@ def main() -> None:
         "results": results,
     }
     harness.save(args.out, "tpu_compile", record)
+
+
+def main() -> None:
+    args = harness.arguments(__doc__, MODELS)
+    if harness.peer("libtpu") is None:
+        return
+    if args.models == list(MODELS):  # not where some models are asked for
+        compile_initializers(args)
+    if not args.quick:
+        compile_models(args)
 
 
 if __name__ == "__main__":

@@ -225,6 +225,25 @@ def tpu() -> Iterator[str]:
     yield f"Ahead of time: jax {versions['jax']}, libtpu {versions['libtpu']}."
 
 
+def tpu_models() -> Iterator[str]:
+    record = result("tpu_models")
+    found = {(r["model"], r["how"]): r for r in record["results"]}
+    yield row("CPU seconds to compile", "plan", "programs", "longest", "jit(init)")
+    yield row("---", *["--:"] * 4)
+    for model in dict.fromkeys(r["model"] for r in record["results"]):
+        ours, theirs = found[model, "plan"], found[model, "jit"]
+        jit = f"{theirs['cpu']:.0f}" if theirs["seconds"] else theirs["failed"]
+        cells = f"{ours['cpu']:.1f}", f"{ours['programs']}", f"{ours['longest']:.1f}"
+        yield row(model, *cells, jit)
+    yield ""
+    total = sum(r["collectives"] for r in found.values() if r["how"] == "plan")
+    versions = record["environment"]["versions"]
+    yield (
+        f"Sharded over 2 x 4 TPU v5e, ahead of time; {total} collectives in the "
+        f"programs of the plans: jax {versions['jax']}, libtpu {versions['libtpu']}."
+    )
+
+
 TABLES: dict[str, Callable[..., Iterator[str]]] = {
     "dtypes": dtypes,
     "draws": draws,
@@ -233,6 +252,7 @@ TABLES: dict[str, Callable[..., Iterator[str]]] = {
     "llama": llama,
     "orthogonal": orthogonal,
     "tpu": tpu,
+    "tpu_models": tpu_models,
 }
 
 
