@@ -13,6 +13,10 @@ ACCELERATOR ?= cuda13
 JAX ?=
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
+# Set in some containers, where each of the many processes of the tests would compile
+# all modules that it imports: seconds for each.
+unexport PYTHONDONTWRITEBYTECODE
+
 RUN := $(VENV)/bin/
 PIP := $(RUN)python -m pip --disable-pip-version-check -qq
 # Each "name>=bound" of what users and the tests need, as name==bound.
