@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from .activation import activation, gain
+from .layers import LOST
 from .report import Growth, Parameter, Report, Row, Verdict
 
-_TOTAL = 100.0  # factor over all layers from which a signal is lost
 _ONE = 0.9, 1.1  # a rate between these two counts as 1
 _DEAD = 0.9
 _SATURATED = 0.5
@@ -50,7 +50,7 @@ def _growths(report: Report) -> Iterator[Verdict]:
         ("gradient", "backward", report.backward),
     )
     for what, kind, growth in both:
-        if growth is None or 1 / _TOTAL < growth.total < _TOTAL:
+        if growth is None or 1 / LOST < growth.total < LOST:
             continue
         verb = "shrinks" if growth.rate < 1 else "grows"
         text = (
