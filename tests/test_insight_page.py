@@ -14,6 +14,8 @@ import pytest
 
 import browser
 import jaxinit
+from jaxinit.insight import statistics
+from jaxinit.insight.charts import histogram
 from jaxinit.insight.report import Growth, Parameter, Report, Row, Verdict
 
 HOSTILE = "b/<script>window.broken = 1</script>&amp;\"'/w"
@@ -539,6 +541,18 @@ def test_probe_counts_the_results():
     broken = jaxinit.probe(lambda w, x: x @ w, w[0].at[0, 0].set(jnp.inf), x, key=key)
     assert sum(broken.rows[0].histogram) == x.size - 12
     broken._repr_html_()
+
+
+def test_of_many_elements_some_are_counted():
+    x = np.random.default_rng(0).normal(size=(2, 64, 1024)) * [[[1e200]], [[1e-200]]]
+    found = statistics.histogram(x)
+    assert found.shape == (2, 32)
+    for row in found:
+        assert 2**13 < row.sum() <= 2**14
+        off = row / row.sum() - histogram(BINS).normal
+        assert np.abs(off).max() < 5 * math.sqrt(0.1 / row.sum())
+    features = np.arange(64 * 1024).reshape(64, 1024) % 2  # every other one is 1
+    assert list(np.flatnonzero(statistics.histogram(features))) == [12, 20]
 
 
 # --- a browser ------------------------------------------------------------------------

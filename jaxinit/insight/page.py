@@ -87,8 +87,8 @@ def _histograms(report: Any) -> str:
         f'onchange="{choose}">{options}</select>'
     )
     note = (
-        "Some rows of the result of one place, and a normal curve. The outer bars hold "
-        f"what lies beyond. {select}"
+        "Some elements of the result of one place, and a normal curve. The outer bars "
+        f"hold what lies beyond. {select}"
     )
     return _figure("Histogram", svg.histogram(found[0]), note)
 

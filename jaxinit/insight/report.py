@@ -45,9 +45,9 @@ class Row:
         gain: weight_rms * sqrt(fan_in), which `jaxinit.gain` is to be compared with.
         branch: rms of the branch over that of the stream, at an addition.
         entropy: Mean entropy of a softmax, over that of equal probabilities.
-        histogram: Counts of the elements in some rows of the result, in 32 bins from
-            -4 to 4 standard deviations around the mean; the outer ones count the
-            elements beyond, too.
+        histogram: Counts of some elements of the result, in 32 bins from -4 to 4
+            standard deviations around their mean; the outer ones count the elements
+            beyond, too.
     """
 
     path: str
