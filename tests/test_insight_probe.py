@@ -534,6 +534,21 @@ def test_verdicts_have_numbers_and_a_cure():
     assert "jaxinit.DepthScaled" in verdicts(growing, weights, x)["forward"].text
 
 
+def test_the_place_that_overflows_first_is_named():
+    x = jnp.ones((2, 4))
+    fn, _ = chain(jnp.tanh, 3, 4, 1.0)
+    overflow = [jnp.eye(4), jnp.eye(4) * jnp.inf, jnp.eye(4)]
+    (verdict,) = PROBE(fn, overflow, x).verdicts
+    assert "The result of 1 is not finite: the signal overflows" in verdict.text
+
+    def steep(ws, x):  # finite itself, but not its slope after the second weight
+        x = x @ ws[0] @ ws[1]
+        return jnp.sqrt(x * 0) @ ws[2]
+
+    (verdict,) = PROBE(steep, [jnp.eye(4)] * 3, x).verdicts
+    assert "The gradient of 1 is not finite: the gradient overflows" in verdict.text
+
+
 def test_reports_are_data():
     fn, weights = chain(jnp.tanh, 3, 8, 1.0)
     x = jax.random.normal(KEY, (4, 8))

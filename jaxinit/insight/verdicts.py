@@ -33,11 +33,17 @@ def judge(report: Report) -> tuple[Verdict, ...]:
 
 
 def _not_finite(report: Report) -> Iterator[Verdict]:
-    for row in report.rows:
-        for what, x in (("result", row.out_rms), ("gradient", row.grad_rms)):
+    """The place where the signal overflows first, or else the gradient."""
+    ways = (
+        ("result", "signal", "out_rms", report.rows),
+        ("gradient", "gradient", "grad_rms", report.rows[::-1]),
+    )
+    for name, what, field, rows in ways:
+        for row in rows:
+            x = getattr(row, field)
             if x is not None and not math.isfinite(x):
                 text = (
-                    f"The {what} of {row.name} is not finite: the signal overflows "
+                    f"The {name} of {row.name} is not finite: the {what} overflows "
                     f"there. Print the report for the places before it."
                 )
                 yield Verdict("not finite", True, text)
