@@ -1,4 +1,4 @@
-"""The command ``jaxinit``: parses its arguments and runs one of four commands."""
+"""The command ``jaxinit``: parses its arguments and runs one of five commands."""
 
 import argparse
 import os
@@ -14,6 +14,7 @@ from .cli.arguments import Parser
 from .cli.catalogue import catalogue
 from .cli.demo import MODELS, demo
 from .cli.explain import explain
+from .cli.probe import probe
 from .cli.show import draw, lines, plot, summarize
 from .cli.usage import UsageError
 
@@ -27,9 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Its arguments; None for those of the process.
 
     Returns:
-        Exit code: 0; 1 if a check of the demo failed or the rules do not fit the
-        model; 2 for a bad argument, a file or factory that fails, or a fault of the
-        library; 141 if nobody reads the output, which is the code that shells use.
+        Exit code: 0; 1 if a check of the demo failed, the rules do not fit the model,
+        or the probe found a fault; 2 for a bad argument, a file or factory that fails,
+        or a fault of the library; 141 if nobody reads the output, which is the code
+        that shells use.
     """
     try:
         args = _parser().parse_args(argv)
@@ -65,6 +67,8 @@ def _parser() -> Parser:
     _add_demo(add("demo", help=text, description=text, allow_abbrev=False))
     text = "print which rule makes which leaf of a model"
     _add_explain(add("explain", help=text, description=text, allow_abbrev=False))
+    text = "measure the signal of a model, forward and backward"
+    _add_probe(add("probe", help=text, description=text, allow_abbrev=False))
     text = "print every registered initializer"
     listing = add("list", help=text, description=text, allow_abbrev=False)
     listing.set_defaults(run=_list)
@@ -128,6 +132,32 @@ def _add_explain(p: argparse.ArgumentParser) -> None:
     p.set_defaults(run=_explain)
 
 
+def _add_probe(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "factory",
+        metavar="MODULE:FACTORY",
+        help="a function without arguments that returns (fn, params, inputs), or "
+        "(model, inputs) with a module of Flax or Equinox",
+    )
+    p.add_argument(
+        "--rules",
+        type=Path,
+        metavar="FILE",
+        help="JSON or YAML file of rules that draw the parameters first",
+    )
+    _add_allow_regex(p)
+    p.add_argument(
+        "--compare",
+        type=Path,
+        metavar="FILE",
+        help="an earlier report, of --json; the places that differ are printed",
+    )
+    p.add_argument("--html", type=Path, metavar="FILE", help="write a page to look at")
+    p.add_argument("--json", type=Path, metavar="FILE", help="write the report")
+    p.add_argument("--seed", type=arguments.seed, default=0, help="seed of the key")
+    p.set_defaults(run=_probe)
+
+
 def _add_allow_regex(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--allow-regex",
@@ -175,6 +205,18 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _explain(args: argparse.Namespace) -> int:
     return explain(args.factory, args.rules, allow_regex=args.allow_regex)
+
+
+def _probe(args: argparse.Namespace) -> int:
+    return probe(
+        args.factory,
+        rules=args.rules,
+        allow_regex=args.allow_regex,
+        compare=args.compare,
+        html=args.html,
+        json=args.json,
+        seed=args.seed,
+    )
 
 
 def _list(args: argparse.Namespace) -> int:

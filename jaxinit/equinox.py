@@ -1,4 +1,4 @@
-"""Equinox: layouts of its layers."""
+"""Equinox: layouts of its layers, and probes."""
 
 import dataclasses
 import re
@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import equinox as eqx
+import jax
 
 from ._paths import Parts
+from .insight import probe as insight
+from .insight.report import Report
 from .rules.layout import Layout, layouts_of
 
 Fields: TypeAlias = Mapping[str, Any]
@@ -45,6 +48,37 @@ def layouts(module: Any) -> dict[Parts, Layout]:
         (16, 64)
     """
     return layouts_of(module, eqx.Module, _declare)
+
+
+def probe(
+    model: Any,
+    *inputs: Any,
+    key: jax.Array,
+    loss: Callable[[Any], jax.Array] | None = None,
+) -> Report:
+    """Measures the signal of a module that takes one example; see `jaxinit.probe`.
+
+    Args:
+        model: The module, which is called under ``jax.vmap`` as is usual in Equinox.
+            Use `jaxinit.probe` for a module that takes a batch.
+        *inputs: A batch: arrays with an axis of examples in front.
+        key: As for `jaxinit.probe`.
+        loss: As for `jaxinit.probe`, of the results of all examples.
+
+    Returns:
+        The report.
+
+    Example:
+        >>> model = eqx.nn.Linear(3, 4, key=jax.random.key(0))
+        >>> report = probe(model, jnp.ones((2, 3)), key=jax.random.key(0))
+        >>> report.rows[0].path
+        'weight'
+    """
+
+    def call(model: Any, *inputs: Any) -> Any:
+        return jax.vmap(model)(*inputs)
+
+    return insight.probe(call, model, *inputs, key=key, loss=loss)
 
 
 def _declare(layer: Any) -> dict[str, Layout]:

@@ -1,4 +1,4 @@
-"""Flax Linen: plans of modules, with the shardings that modules name."""
+"""Flax Linen: plans of modules, with the shardings that modules name; probes."""
 
 import functools
 from collections.abc import Callable
@@ -9,6 +9,8 @@ import jax
 from flax.linen import spmd
 from jax.sharding import Mesh, NamedSharding
 
+from .insight import probe as insight
+from .insight.report import Report
 from .planning.plan import Plan, Progress
 from .planning.result import FromTree
 from .rules.models import ruled
@@ -75,3 +77,43 @@ def init(model: nn.Module, rngs: Any, *args: Any, **options: Any) -> Any:
     named = {"mesh", "rules", "axis_rules", "method", "progress"}
     kwargs = {name: x for name, x in options.items() if name not in named}
     return plan(model, rngs, *args, **options)(rngs, *args, **kwargs)
+
+
+def probe(
+    model: nn.Module,
+    variables: Any,
+    *inputs: Any,
+    key: jax.Array,
+    loss: Callable[[Any], jax.Array] | None = None,
+    method: Callable[..., Any] | str | None = None,
+    **kwargs: Any,
+) -> Report:
+    """Measures the signal of a module; see `jaxinit.probe`.
+
+    Args:
+        model: The module.
+        variables: Its variables, as of ``model.init``.
+        *inputs: A batch.
+        key: As for `jaxinit.probe`.
+        loss: As for `jaxinit.probe`; it takes the result without the collections that
+            ``mutable`` names.
+        method: As for ``model.apply``.
+        **kwargs: As for ``model.apply``: ``rngs``, ``mutable``, and keyword inputs.
+
+    Returns:
+        The report.
+
+    Example:
+        >>> model, x = nn.Dense(4), jax.numpy.ones((2, 3))
+        >>> key = jax.random.key(0)
+        >>> report = probe(model, model.init(key, x), x, key=key)
+        >>> report.rows[0].path
+        'params/kernel'
+    """
+    has_state = kwargs.get("mutable", False) is not False
+
+    def apply(variables: Any, *inputs: Any) -> Any:
+        found: Any = model.apply(variables, *inputs, method=method, **kwargs)
+        return found[0] if has_state else found
+
+    return insight.probe(apply, variables, *inputs, key=key, loss=loss)

@@ -1,4 +1,4 @@
-"""Flax NNX: plans of live models."""
+"""Flax NNX: plans and probes of live models."""
 
 import contextlib
 import dataclasses
@@ -14,6 +14,8 @@ from jax.sharding import Mesh, NamedSharding, Sharding
 from ._compat import bypasses_plan, is_traced, may_transfer
 from ._paths import join, parts_of
 from ._processes import errors_told
+from .insight import probe as insight
+from .insight.report import Report
 from .planning.plan import Plan, Progress
 from .planning.result import FromTree
 from .rules.leaf_keys import is_key_like
@@ -215,6 +217,38 @@ def explain(
         return nnx.state(make(nnx.merge(graph, _copied(streams))))
 
     as_rules(rules).explain(eval_shape(build, streams))
+
+
+def probe(
+    model: Any,
+    *inputs: Any,
+    key: jax.Array,
+    loss: Callable[[Any], jax.Array] | None = None,
+    **kwargs: Any,
+) -> Report:
+    """Measures the signal of a live model, which stays as it is; see `jaxinit.probe`.
+
+    Args:
+        model: The model.
+        *inputs: A batch.
+        key: As for `jaxinit.probe`.
+        loss: As for `jaxinit.probe`.
+        **kwargs: Keyword inputs of the model.
+
+    Returns:
+        The report.
+
+    Example:
+        >>> model = nnx.Linear(3, 4, rngs=nnx.Rngs(0))
+        >>> report = probe(model, jax.numpy.ones((2, 3)), key=jax.random.key(0))
+        >>> [parameter.path for parameter in report.parameters]
+        ['bias', 'kernel']
+    """
+
+    def call(model: Any, *inputs: Any) -> Any:
+        return model(*inputs, **kwargs)
+
+    return insight.probe(call, model, *inputs, key=key, loss=loss)
 
 
 @jax.tree_util.register_pytree_with_keys_class

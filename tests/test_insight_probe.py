@@ -436,6 +436,50 @@ def test_nnx_and_equinox():
     assert first.cosine == near(((unit @ unit.T).sum() - 5) / 20)
 
 
+def test_adapters_take_the_model():
+    x = jax.random.normal(KEY, (5, 6))
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x, train=False):
+            x = nn.BatchNorm(not train)(nn.Dense(4)(x))
+            return 2 * x if train else x
+
+        def hidden(self, x):
+            return nn.tanh(self(x))
+
+    net = Net()
+    variables = net.init(KEY, x)
+    linen = functools.partial(jaxinit.linen.probe, net, variables, x, key=KEY)
+    plain = PROBE(net.apply, variables, x)
+    assert linen() == plain
+    options = {"train": True, "mutable": ["batch_stats"]}
+    trained = PROBE(lambda v, x: net.apply(v, x, **options)[0], variables, x)
+    assert linen(**options) == trained != plain
+
+    assert linen(method="hidden").output_rms < plain.output_rms
+
+    def loss(y):
+        return jnp.sum(y**2)
+
+    assert linen(loss=loss) == PROBE(net.apply, variables, x, loss=loss)
+
+    class Live(nnx.Module):
+        def __init__(self):
+            self.layer = nnx.Linear(6, 4, rngs=nnx.Rngs(0))
+
+        def __call__(self, x, scale=1.0):
+            return scale * self.layer(x)
+
+    live = Live()
+    direct = PROBE(lambda live, x: live(x, scale=3.0), live, x)
+    assert jaxinit.nnx.probe(live, x, key=KEY, scale=3.0) == direct
+    mlp = eqx.nn.MLP(6, 4, 8, 1, key=KEY)
+    direct = PROBE(lambda mlp, x: jax.vmap(mlp)(x), mlp, x)
+    assert jaxinit.equinox.probe(mlp, x, key=KEY) == direct
+    assert jaxinit.equinox.probe(mlp, x, key=KEY, loss=loss) != direct
+
+
 def test_dropout_keys_are_no_data():
     class Net(nn.Module):
         @nn.compact
@@ -488,6 +532,21 @@ def test_verdicts_have_numbers_and_a_cure():
 
     _, weights = chain(jnp.tanh, 6, 64, 1.0)
     assert "jaxinit.DepthScaled" in verdicts(growing, weights, x)["forward"].text
+
+
+def test_the_place_that_overflows_first_is_named():
+    x = jnp.ones((2, 4))
+    fn, _ = chain(jnp.tanh, 3, 4, 1.0)
+    overflow = [jnp.eye(4), jnp.eye(4) * jnp.inf, jnp.eye(4)]
+    (verdict,) = PROBE(fn, overflow, x).verdicts
+    assert "The result of 1 is not finite: the signal overflows" in verdict.text
+
+    def steep(ws, x):  # finite itself, but not its slope after the second weight
+        x = x @ ws[0] @ ws[1]
+        return jnp.sqrt(x * 0) @ ws[2]
+
+    (verdict,) = PROBE(steep, [jnp.eye(4)] * 3, x).verdicts
+    assert "The gradient of 1 is not finite: the gradient overflows" in verdict.text
 
 
 def test_reports_are_data():

@@ -3,7 +3,6 @@
 import argparse
 import functools
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 import jaxinit
 
 from ..rules.table import columns
-from . import recipes
+from . import progress, recipes
 from .explain import load_rules
 from .rows import TOLERANCE, Makers, lines, rows
 from .usage import UsageError, require
@@ -64,7 +63,7 @@ def demo(args: argparse.Namespace) -> int:
         return init
 
     def plan(recipe: recipes.Recipe) -> jaxinit.Plan:
-        return jaxinit.plan(init_by(recipe), key, x, progress=_progress)
+        return jaxinit.plan(init_by(recipe), key, x, progress=progress.compiled)
 
     vocab = f", vocabulary {model.vocab}" if args.model == "gpt2" else ""
     size = f"{model.layers} layers, width {model.width}{vocab}"
@@ -164,10 +163,3 @@ def different(a: Arrays, b: Arrays) -> list[str]:
 def _equality(arrays: Arrays, changed: Sequence[str]) -> str:
     same = f"{len(arrays) - len(changed)} of {len(arrays)} equal, bit for bit"
     return f"{same}; DIFFERENT: {', '.join(changed[:10])}" if changed else same
-
-
-def _progress(done: int, total: int, what: str) -> None:
-    """Shows on a terminal how many programs are compiled, until all are."""
-    if sys.stderr.isatty():
-        text = "" if done == total else f"compiled {done} of {total}: {what}"
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)

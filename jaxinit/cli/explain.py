@@ -2,7 +2,6 @@
 
 import importlib
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import jaxinit
 
 from ..planning.arguments import is_array
 from ..rules.table import render
-from .usage import UsageError, usage_errors
+from .usage import UsageError, usage_errors, user_errors
 
 
 def explain(factory: str, rules: Path, *, allow_regex: bool = False) -> int:
@@ -22,13 +21,8 @@ def explain(factory: str, rules: Path, *, allow_regex: bool = False) -> int:
     initializer cannot make its leaf, else 0.
     """
     given = load_rules(rules, allow_regex)
-    try:
+    with user_errors(factory):
         shapes = jaxinit.eval_shape(find(factory))
-    except UsageError:
-        raise
-    except Exception as e:  # the user's code may raise anything; no verdict on rules
-        traceback.print_exc()
-        raise UsageError(f"{factory} failed: {type(e).__name__}") from None
     leaves = jax.tree.leaves(shapes)
     if not any(map(is_array, leaves)):
         kinds = ", ".join(sorted({type(leaf).__name__ for leaf in leaves})[:3])

@@ -2,10 +2,12 @@
 
 import contextlib
 import importlib
+import traceback
 from collections.abc import Generator
 from types import ModuleType
 
 from .._checks import printable
+from . import progress
 
 _MOST = 2000  # characters of an error
 
@@ -27,6 +29,26 @@ def usage_errors(task: str) -> Generator[None]:
         raise UsageError(f"cannot {task}: {e.strerror}") from None
     except (TypeError, ValueError, OverflowError, ImportError) as e:
         raise UsageError(e) from None
+
+
+@contextlib.contextmanager
+def user_errors(factory: str, ours: str | None = None) -> Generator[None]:
+    """Shows where the user's code failed, which may raise anything.
+
+    Args:
+        factory: Name of the code.
+        ours: Start of the messages of the library, for which one line is enough.
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as e:
+        if ours is not None and str(e).startswith(ours):
+            raise UsageError(e) from None
+        progress.show("")
+        traceback.print_exc()
+        raise UsageError(f"{factory} failed: {type(e).__name__}") from None
 
 
 def require(module: str, extra: str) -> ModuleType:

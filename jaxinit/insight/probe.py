@@ -36,7 +36,8 @@ def probe(
 
     Args:
         fn: Any function of parameters and inputs: ``model.apply`` of Flax Linen, or
-            ``lambda model, x: model(x)`` for modules of NNX and Equinox.
+            ``lambda model, x: model(x)`` for modules of NNX and Equinox. The adapters
+            have a function ``probe`` that takes a module.
         params: The parameters, a pytree. Running statistics in it, as of BatchNorm,
             are not counted as parameters.
         *inputs: A batch: arrays and other values.

@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
-import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Sequence
 from typing import Any, Self
 
-from . import table
+from .. import _files
+from . import page as pages
+from . import plots, records, table
 
 VERSION = 1
 
@@ -43,6 +45,9 @@ class Row:
         gain: weight_rms * sqrt(fan_in), which `jaxinit.gain` is to be compared with.
         branch: rms of the branch over that of the stream, at an addition.
         entropy: Mean entropy of a softmax, over that of equal probabilities.
+        histogram: Counts of some elements of the result, in 32 bins from -4 to 4
+            standard deviations around their mean; the outer ones count the elements
+            beyond, too.
     """
 
     path: str
@@ -68,6 +73,7 @@ class Row:
     gain: float | None = None
     branch: float | None = None
     entropy: float | None = None
+    histogram: tuple[int, ...] | None = None
 
     @property
     def name(self) -> str:
@@ -191,7 +197,7 @@ class Report:
 
     def to_json(self) -> str:
         """The report as JSON, which `from_json` reads."""
-        return json.dumps({"version": VERSION, **_plain(dataclasses.asdict(self))})
+        return json.dumps({"version": VERSION, **records.plain(self)})
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -200,24 +206,56 @@ class Report:
         Raises:
             ValueError: If the text is no report of this version.
         """
-        data = json.loads(text)
+        data = _files.loads(text)
         if not isinstance(data, dict) or data.pop("version", None) != VERSION:
             raise ValueError(
                 f"from_json(text=...) must be a report, version {VERSION}."
             )
-        data = {name: _number(value) for name, value in data.items()}
         try:
-            data["rows"] = tuple(Row(**_record(x)) for x in data["rows"])
-            data["parameters"] = tuple(
-                Parameter(**_record(x)) for x in data["parameters"]
-            )
-            data["verdicts"] = tuple(Verdict(**x) for x in data["verdicts"])
+            for name, kind in _RECORDS.items():
+                data[name] = [records.read(kind, x) for x in data[name]]
             for name in ("forward", "backward"):
                 if data[name] is not None:
-                    data[name] = Growth(**_record(data[name]))
-            return cls(**data)
-        except (KeyError, TypeError, AttributeError) as e:
+                    data[name] = records.read(Growth, data[name])
+            return records.read(cls, data)
+        except (KeyError, TypeError, OverflowError) as e:
             raise ValueError(f"from_json(text=...) is no report: {e}") from None
+
+    def save(self, path: str | os.PathLike[str], *, title: str = "Probe") -> None:
+        """Writes the report as one HTML file to look at, which needs no network.
+
+        It shows the verdicts, the growth of signal and gradient over depth, the
+        residual branches, the attention, histograms, and a table with a search field.
+
+        Args:
+            path: The file, which is written whole or not at all.
+            title: The title of the page.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        text = pages.page(self, title)
+        _files.write_whole(os.fspath(path), text.encode("utf-8", "xmlcharrefreplace"))
+
+    def plot(self, place: str | None = None) -> Any:
+        """The charts as a figure of matplotlib, which is in the extra ``plots``.
+
+        Args:
+            place: Name of a row, such as "params/Dense_0/kernel" or "w[3]", whose
+                histogram is drawn, too.
+
+        Returns:
+            A ``matplotlib.figure.Figure``, which pyplot does not know.
+
+        Raises:
+            ImportError: If matplotlib is not installed.
+            ValueError: If no row of that name has a histogram.
+        """
+        return plots.figure(self, place)
+
+    def _repr_html_(self) -> str:
+        """The page as a notebook shows it."""
+        return pages.fragment(self)
 
     def compare(self, other: "Report") -> "Comparison":
         """This report beside another of the same model.
@@ -233,6 +271,9 @@ class Report:
     def __str__(self) -> str:
         """The verdicts, the numbers of the whole, and a table of the places."""
         return table.render(self)
+
+
+_RECORDS = {"rows": Row, "parameters": Parameter, "verdicts": Verdict}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -279,26 +320,3 @@ def _keys(rows: Sequence[Row]) -> list[tuple[Any, ...]]:
         counts[key] = counts.get(key, 0) + 1
         keys.append((*key, counts[key]))
     return keys
-
-
-def _plain(value: Any) -> Any:
-    """Data that JSON has: infinities and NaN become text."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {key: _plain(x) for key, x in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(x) for x in value]
-    return value
-
-
-def _number(value: Any) -> Any:
-    return float(value) if value in ("inf", "-inf", "nan") else value
-
-
-def _record(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a record, with tuples and numbers as they were."""
-    return {
-        name: tuple(x) if isinstance(x, list) else x if name == "path" else _number(x)
-        for name, x in data.items()
-    }

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from .layers import layers_of
 from .places import Inner, Level, Place, Residual, Site, Softmax
 from .recognition import recognize, saturation
 from .report import Growth, Parameter, Row
@@ -87,16 +88,8 @@ def growth(points: Sequence[tuple[int, float]], of: str) -> Growth | None:
 
 
 def growths(rows: Sequence[Row]) -> tuple[Growth | None, Growth | None]:
-    """Growth of the signal and of the gradient over the layers.
-
-    The layers are the sums of the residual stream where there are three or more, else
-    the products.
-    """
-    sums = [row for row in rows if row.kind == "residual"]
-    products = [row for row in rows if row.fan_in is not None]
-    of, chosen = "product", products
-    if len({row.depth for row in sums}) >= 3:
-        of, chosen = "residual", sums
+    """Growth of the signal and of the gradient over the layers."""
+    of, chosen = layers_of(rows)
     forward = [(row.depth, row.out_rms or 0.0) for row in chosen]
     backward = [(-row.depth, row.grad_rms or 0.0) for row in chosen]
     return growth(forward, of), growth(backward, of)
@@ -165,11 +158,17 @@ def _row(
         kind=place.kind,
         cosine=float(np.mean(pick["rows"].cosine)),
         rank=float(np.mean(pick["rows"].rank)),
+        histogram=_counts(pick["rows"].counts),
         weight_rms=weight,
         weight_grad_rms=_rms(_moments(taps["weight"])),
         fan_in=fan_in,
         gain=None if fan_in is None else weight * math.sqrt(fan_in),
     )
+
+
+def _counts(counts: np.ndarray) -> tuple[int, ...]:
+    """The counts of a histogram; those of several iterations together."""
+    return tuple(int(n) for n in counts.reshape(-1, counts.shape[-1]).sum(0))
 
 
 def _names(level: Level, paths: Sequence[str], sizes: Sequence[int]) -> dict[int, str]:

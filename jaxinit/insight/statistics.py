@@ -15,6 +15,10 @@ import numpy as np
 from jax import lax
 
 _ROWS = 64  # of which the angles are measured
+_BINS = 32  # of a histogram
+_COUNTED = 2**14  # elements of a matrix, about, that a histogram counts
+_REACH = 4.0  # standard deviations on each side of the mean that it shows
+_FLAT = 1e-9  # of the largest element; a standard deviation below it is rounding
 _SAMPLES = 512  # pairs of an activation's input and output
 _SCALES = 1.0, 2.0**50, 2.0**-50
 _SMALL = 2**14  # elements up to which the host takes the moments of an array
@@ -47,7 +51,7 @@ class Array(NamedTuple):
 
 
 class Matrix(NamedTuple):
-    """Rows whose angles are asked for.
+    """Rows whose angles and histogram are asked for.
 
     Attributes:
         x: The rows, with an axis in front for each scan around them.
@@ -70,17 +74,19 @@ class Ref:
     position: int
 
 
-class Angles(NamedTuple):
-    """The similarity of the rows of a matrix.
+class Rows(NamedTuple):
+    """Statistics of the rows of a matrix.
 
     Attributes:
         cosine: Mean cosine similarity of two rows.
         rank: Effective rank (tr G)^2 / tr G^2 of their Gram matrix G, over the largest
             rank that it can have.
+        counts: The histogram of the elements, see `histogram`.
     """
 
     cosine: Any
     rank: Any
+    counts: Any
 
 
 def batch(tree: Any) -> tuple[Any, list[Moments]]:
@@ -118,7 +124,8 @@ def resolve(tree: Any, results: Sequence[Moments]) -> Any:
         if isinstance(leaf, Array):
             return _moments_of(np.asarray(leaf.x))
         if isinstance(leaf, Matrix):
-            return angles(np.asarray(leaf.x, np.float64))
+            x = np.asarray(leaf.x, np.float64)
+            return Rows(*angles(x), histogram(x))
         return np.asarray(leaf, np.float64)
 
     return jax.tree.map(of, tree, is_leaf=_is_asked)
@@ -186,7 +193,7 @@ def rows(x: jax.Array, features: tuple[int, ...]) -> jax.Array:
     return x[:: max(1, count // _ROWS)][:_ROWS]
 
 
-def angles(x: np.ndarray) -> Angles:
+def angles(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Cosine similarity and effective rank of the rows of matrices.
 
     Args:
@@ -202,7 +209,40 @@ def angles(x: np.ndarray) -> Angles:
     cosine = (unit.sum((-2, -1)) - (squares > 0).sum(-1)) / pairs
     total = np.square(gram).sum((-2, -1))
     rank = np.square(squares.sum(-1)) / np.where(total > 0, total, 1)
-    return Angles(cosine, rank / max(1, min(count, width)))
+    return cosine, rank / max(1, min(count, width))
+
+
+def histogram(x: np.ndarray) -> np.ndarray:
+    """Counts of the elements of matrices, in standard deviations around their mean.
+
+    The bins are equal parts of the range from -4 to 4. The outer bins also count the
+    elements beyond. An element that is not finite is not counted, and of many elements
+    some.
+
+    Args:
+        x: Matrices; the axes before the last two are theirs.
+    """
+    flat = x.reshape(*x.shape[:-2], -1)
+    flat = flat[..., :: flat.shape[-1] // _COUNTED | 1]  # odd: no power of 2 divides it
+    finite = np.isfinite(flat)
+    clean = np.where(finite, flat, 0)
+    scale = np.maximum(np.abs(clean).max(-1, keepdims=True, initial=0), 1e-300)
+    clean = clean / scale  # whose squares neither overflow nor vanish
+    size = np.maximum(finite.sum(-1, keepdims=True), 1)
+    mean = clean.sum(-1, keepdims=True) / size
+    off = np.where(finite, clean - mean, 0)
+    std = np.sqrt(np.square(off).sum(-1, keepdims=True) / size)
+    steps = off / np.where(std > _FLAT, std, 1) * (_BINS / (2 * _REACH)) + _BINS / 2
+    bins = np.clip(np.floor(steps), 0, _BINS - 1).astype(int)
+    counts = [
+        np.bincount(b[f], minlength=_BINS)
+        for b, f in zip(
+            bins.reshape(-1, bins.shape[-1]),
+            finite.reshape(-1, bins.shape[-1]),
+            strict=True,
+        )
+    ]
+    return np.array(counts).reshape(*x.shape[:-2], _BINS)
 
 
 def entropy(p: jax.Array, axes: tuple[int, ...]) -> jax.Array:

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-_COLUMNS = (
+# Heads of the columns, and the fields of a row.
+COLUMNS = (
     ("in rms", "in_rms"),
     ("out mean", "out_mean"),
     ("out std", "out_std"),
@@ -20,12 +21,12 @@ _CHANGE = 1.1  # factor from which a comparison shows a place
 def render(report: Any) -> str:
     """Verdicts first, then the whole, then a line for each place."""
     lines = [str(v) for v in report.verdicts] or ["no fault found"]
-    lines += _whole(report)
+    lines.append(_whole(report))
     names = [f"{row.name} {row.kind}" for row in report.rows]
     width = max([20, *map(len, names)])
-    lines.append(f"{'place':<{width}}" + "".join(f"{t:>10}" for t, _ in _COLUMNS))
+    lines.append(f"{'place':<{width}}" + "".join(f"{t:>10}" for t, _ in COLUMNS))
     for name, row in zip(names, report.rows, strict=True):
-        cells = "".join(f"{_cell(getattr(row, field)):>10}" for _, field in _COLUMNS)
+        cells = "".join(f"{cell(getattr(row, field)):>10}" for _, field in COLUMNS)
         after = f"  {row.activation}" if row.activation else ""
         lines.append(f"{name:<{width}}{cells}{after}".rstrip())
     return "\n".join(lines)
@@ -34,14 +35,11 @@ def render(report: Any) -> str:
 def render_comparison(comparison: Any) -> str:
     """The whole of both reports, and the places that differ."""
     ours, theirs = comparison.ours, comparison.theirs
-    lines = [
-        f"{before}  ->  {after}"
-        for before, after in zip(_whole(ours), _whole(theirs), strict=True)
-    ]
-    fields = [field for _, field in _COLUMNS]
+    lines = [f"{_whole(ours)}  ->  {_whole(theirs)}"]
+    fields = [field for _, field in COLUMNS]
     for a, b in comparison.pairs:
         changed = [
-            f"{f} {_cell(getattr(a, f))} -> {_cell(getattr(b, f))}"
+            f"{f} {cell(getattr(a, f))} -> {cell(getattr(b, f))}"
             for f in fields
             if _differs(getattr(a, f), getattr(b, f))
         ]
@@ -53,13 +51,19 @@ def render_comparison(comparison: Any) -> str:
     return "\n".join(lines)
 
 
-def _whole(report: Any) -> list[str]:
+def summary(report: Any) -> list[tuple[str, str]]:
+    """Names and values of the numbers of the whole."""
     jacobian = "none" if report.jacobian is None else f"{report.jacobian:.4g}"
     return [
-        f"signal {_growth(report.forward)}; gradient {_growth(report.backward)}; "
-        f"variance of the output {report.output_variance:.4g}; "
-        f"mean squared singular value of the Jacobian {jacobian}"
+        ("signal", _growth(report.forward)),
+        ("gradient", _growth(report.backward)),
+        ("variance of the output", f"{report.output_variance:.4g}"),
+        ("mean squared singular value of the Jacobian", jacobian),
     ]
+
+
+def _whole(report: Any) -> str:
+    return "; ".join(f"{name} {value}" for name, value in summary(report))
 
 
 def _growth(growth: Any) -> str:
@@ -71,7 +75,8 @@ def _growth(growth: Any) -> str:
     )
 
 
-def _cell(x: float | None) -> str:
+def cell(x: float | None) -> str:
+    """The text of a number in a table; empty for None."""
     return "" if x is None else f"{x:.3g}"
 
 

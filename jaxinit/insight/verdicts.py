@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from .activation import activation, gain
+from .layers import LOST
 from .report import Growth, Parameter, Report, Row, Verdict
 
-_TOTAL = 100.0  # factor over all layers from which a signal is lost
 _ONE = 0.9, 1.1  # a rate between these two counts as 1
 _DEAD = 0.9
 _SATURATED = 0.5
@@ -33,11 +33,17 @@ def judge(report: Report) -> tuple[Verdict, ...]:
 
 
 def _not_finite(report: Report) -> Iterator[Verdict]:
-    for row in report.rows:
-        for what, x in (("result", row.out_rms), ("gradient", row.grad_rms)):
+    """The place where the signal overflows first, or else the gradient."""
+    ways = (
+        ("result", "signal", "out_rms", report.rows),
+        ("gradient", "gradient", "grad_rms", report.rows[::-1]),
+    )
+    for name, what, field, rows in ways:
+        for row in rows:
+            x = getattr(row, field)
             if x is not None and not math.isfinite(x):
                 text = (
-                    f"The {what} of {row.name} is not finite: the signal overflows "
+                    f"The {name} of {row.name} is not finite: the {what} overflows "
                     f"there. Print the report for the places before it."
                 )
                 yield Verdict("not finite", True, text)
@@ -50,7 +56,7 @@ def _growths(report: Report) -> Iterator[Verdict]:
         ("gradient", "backward", report.backward),
     )
     for what, kind, growth in both:
-        if growth is None or 1 / _TOTAL < growth.total < _TOTAL:
+        if growth is None or 1 / LOST < growth.total < LOST:
             continue
         verb = "shrinks" if growth.rate < 1 else "grows"
         text = (
