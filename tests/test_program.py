@@ -83,6 +83,7 @@ ORDER = [
     "_processes",
     "_yaml",
     "_files",
+    "_plain",
     "_exact",
     "_frozen",
     "_prng",
