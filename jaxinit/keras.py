@@ -16,7 +16,7 @@ from . import _files
 from ._checks import check_seed, error, short
 from ._compat import is_traced, may_transfer, x64_for
 from ._plain import is_mapping, plain
-from .initializers import keras_axes, keras_configs, registry
+from .initializers import identifiers, keras_axes, keras_configs, registry
 
 _NO_MESH = jax.sharding.AbstractMesh((), ())
 # Parts of the names of Keras modules that define layers and models.
@@ -387,4 +387,8 @@ def _takes_initializers(name: Any) -> bool:
 
 
 def _named(name: str) -> dict[str, Any]:
-    return {"module": "keras.initializers", "class_name": name}
+    config: dict[str, Any] = {"module": "keras.initializers", "class_name": name}
+    if identifiers.has_arguments(name):
+        config["class_name"] = identifiers.name_of(name)
+        config["config"] = identifiers.arguments_of(name)
+    return config

@@ -95,6 +95,7 @@ ORDER = [
     "initializers.keras_axes",
     "initializers.keras_configs",
     "initializers.functions",
+    "initializers.identifiers",
     "initializers.registry",
     "initializers.namesakes",
     "initializers.base",

@@ -17,7 +17,7 @@ from .. import _activations
 from .._checks import short
 from .._frozen import FrozenArray
 from .._plain import is_mapping, plain
-from . import keras_configs
+from . import identifiers, keras_configs
 from .functions import check_signature
 
 _ENVELOPE = {"module", "class_name", "config", "registered_name"}
@@ -112,10 +112,11 @@ def get(identifier: Any) -> Any:
     """Returns the initializer that an identifier stands for.
 
     Args:
-        identifier: A registered name (``"he_normal"``, ``"HeNormal"``); a config
-            dict; a class, which is built with its defaults; an initializer or any
-            callable ``(key, shape, dtype)``, which is returned unchanged; an array,
-            which becomes `FromArray`; or None.
+        identifier: A registered name (``"he_normal"``, ``"HeNormal"``), which may
+            have arguments (``"normal(stddev=0.02)"``); a config dict; a class, which is
+            built with its defaults; an initializer or any callable
+            ``(key, shape, dtype)``, which is returned unchanged; an array, which
+            becomes `FromArray`; or None.
 
     Returns:
         An initializer, the callable, or None for None.
@@ -128,6 +129,8 @@ def get(identifier: Any) -> Any:
     Example:
         >>> get("he_normal")
         HeNormal()
+        >>> get("variance_scaling(scale=2.0, mode='fan_out')")
+        VarianceScaling(scale=2.0, mode='fan_out')
         >>> get({"class_name": "RandomNormal", "config": {"stddev": 0.02}})
         RandomNormal(stddev=0.02)
     """
@@ -189,13 +192,19 @@ def deserialize(config: str | Mapping[str, Any]) -> Any:
     ``{"class_name", "config"}``, or a name. It may nest initializers. In place of dicts
     and lists it may have nodes of OmegaConf or of ml_collections.
 
+    A name may have arguments: ``"normal(stddev=0.02)"``. Each argument has its name,
+    and each value is a number, a text, True, False, None, or a list or tuple of these.
+    An initializer inside is a text: ``"scaled(initializer='he_normal', factor=0.5)"``.
+    Such a text is parsed and not evaluated. Its arguments mean what they mean in the
+    class of jaxinit.
+
     A config without ``"module": "jaxinit"`` is read as a config of Keras. There the
     distribution ``"normal"`` is truncated. With ``input_axes`` and ``output_axes`` no
     fan counts the other axes. Without them the fans follow Keras's rule
     (``in_axis=None, out_axis=None``).
 
     Args:
-        config: A dict of plain data, or a registered name.
+        config: A dict of plain data, or a registered name with or without arguments.
 
     Returns:
         An initializer.
@@ -212,7 +221,11 @@ def deserialize(config: str | Mapping[str, Any]) -> Any:
         HeNormal()
     """
     if isinstance(config, str):
-        return _with_defaults(_find(config))
+        if config in _classes or not identifiers.has_arguments(config):
+            return _with_defaults(_find(config))
+        cls: Any = _find(identifiers.name_of(config))
+        names = [f.name for f in dataclasses.fields(cls) if f.init]
+        return cls.from_config(identifiers.arguments_of(config, names))
     if not is_mapping(config):
         raise TypeError(
             f"deserialize(config=...) must be a dict or a name; got {short(config)}."
