@@ -156,6 +156,8 @@ ORDER = [
     "rules.rules",
     "rules.models",
     "rules.tree",
+    "rules.loaded",
+    "rules.checkpoint",
     "rules",
     "manifests.digest",
     "manifests.leaves",
