@@ -1,4 +1,4 @@
-"""The command ``jaxinit``: parses its arguments and runs one of four commands."""
+"""The command ``jaxinit``: parses its arguments and runs one of the commands."""
 
 import argparse
 import os
@@ -16,6 +16,7 @@ from .cli.demo import MODELS, demo
 from .cli.explain import explain
 from .cli.show import draw, lines, plot, summarize
 from .cli.usage import UsageError
+from .cli.verify import verify
 
 _SIGPIPE = 141
 
@@ -27,9 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Its arguments; None for those of the process.
 
     Returns:
-        Exit code: 0; 1 if a check of the demo failed or the rules do not fit the
-        model; 2 for a bad argument, a file or factory that fails, or a fault of the
-        library; 141 if nobody reads the output, which is the code that shells use.
+        Exit code: 0; 1 if a check of the demo failed, the rules do not fit the model
+        or the parameters differ from the manifest; 2 for a bad argument, a file or
+        factory that fails, or a fault of the library; 141 if nobody reads the output,
+        which is the code that shells use.
     """
     try:
         args = _parser().parse_args(argv)
@@ -70,6 +72,8 @@ def _parser() -> Parser:
     listing.set_defaults(run=_list)
     text = "print statistics of one initializer's values"
     _add_show(add("show", help=text, description=text, allow_abbrev=False))
+    text = "compare the parameters of a model with a manifest"
+    _add_verify(add("verify", help=text, description=text, allow_abbrev=False))
     return parser
 
 
@@ -137,7 +141,7 @@ def _add_allow_regex(p: argparse.ArgumentParser) -> None:
 
 
 def _add_show(p: argparse.ArgumentParser) -> None:
-    p.add_argument("name", help="a registered name such as he_normal; see list")
+    p.add_argument("name", help="he_normal or 'normal(stddev=0.02)'; see list")
     p.add_argument(
         "--shape", type=arguments.shape, default=(512, 256), help="such as 512,256"
     )
@@ -167,6 +171,19 @@ def _add_show(p: argparse.ArgumentParser) -> None:
     p.set_defaults(run=_show)
 
 
+def _add_verify(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "manifest", type=Path, metavar="FILE", help="JSON or YAML file of a manifest"
+    )
+    p.add_argument(
+        "factory",
+        metavar="MODULE:FACTORY",
+        help="a function that returns parameters; it may take the key of the manifest",
+    )
+    _add_allow_regex(p)
+    p.set_defaults(run=_verify)
+
+
 def _demo(args: argparse.Namespace) -> int:
     args.dtype = arguments.dtype(args.dtype)
     with x64_for(args.dtype):
@@ -192,6 +209,10 @@ def _show(args: argparse.Namespace) -> int:
         plot(args.plot, title, values, summary)
     print(*lines(init, values, args.dtype, summary), sep="\n")
     return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    return verify(args.manifest, args.factory, allow_regex=args.allow_regex)
 
 
 if __name__ == "__main__":

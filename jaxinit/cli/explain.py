@@ -1,8 +1,10 @@
 """``explain``: which rule makes which leaf of a user's model."""
 
+import contextlib
 import importlib
 import sys
 import traceback
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,8 @@ def explain(factory: str, rules: Path, *, allow_regex: bool = False) -> int:
     initializer cannot make its leaf, else 0.
     """
     given = load_rules(rules, allow_regex)
-    try:
+    with user_errors(factory):
         shapes = jaxinit.eval_shape(find(factory))
-    except UsageError:
-        raise
-    except Exception as e:  # the user's code may raise anything; no verdict on rules
-        traceback.print_exc()
-        raise UsageError(f"{factory} failed: {type(e).__name__}") from None
     leaves = jax.tree.leaves(shapes)
     if not any(map(is_array, leaves)):
         kinds = ", ".join(sorted({type(leaf).__name__ for leaf in leaves})[:3])
@@ -41,6 +38,18 @@ def explain(factory: str, rules: Path, *, allow_regex: bool = False) -> int:
         text = render(assignment)
     print(text)
     return 1 if assignment.idle() or assignment.unfit() else 0
+
+
+@contextlib.contextmanager
+def user_errors(factory: str) -> Generator[None]:
+    """Prints the traceback of an error in the user's code, which is no verdict."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as e:  # the user's code may raise anything
+        traceback.print_exc()
+        raise UsageError(f"{factory} failed: {type(e).__name__}") from None
 
 
 def load_rules(path: Path, allow_regex: bool) -> jaxinit.Rules:
