@@ -108,7 +108,7 @@ def test_values_are_read_as_python_writes_them(arguments):
 
 
 @settings(max_examples=500, deadline=None)
-@given(st.text("f(=,)[]'\"\\ 1e.-+abTrue", max_size=30).map("f({}".format))
+@given(st.text("f(=,)[]'\"\\ 01e.-+abTrue", max_size=30).map("f({}".format))
 def test_what_is_read_is_what_python_reads(text):
     """Whatever is accepted is a call in Python with the same literals."""
     try:
@@ -139,6 +139,7 @@ REFUSED = {
     "normal(stddev=1+1)": r"',' or '\)' is missing: '\+1' stands there",
     "normal(stddev=2**9)": r"'\*' stands there",
     "normal(stddev=1_000)": "is missing: '_000' stands there",
+    "normal(seed=010)": "'010' starts with a zero",
     "normal(stddev=0x10)": "'x10' stands there",
     "normal(stddev=1j)": "'j' stands there",
     "normal(stddev=1e999)": "finite",

@@ -147,8 +147,16 @@ class _Parser:
             return _WORDS[token.text]
         if token.kind == "text":
             return self.unquoted(token)
-        is_whole = token.text.lstrip("+-").isdigit()
-        return int(token.text) if is_whole else float(token.text)
+        return self.number(token)
+
+    def number(self, token: _Token) -> int | float:
+        digits = token.text.lstrip("+-")
+        if not digits.isdigit():
+            return float(token.text)
+        if digits[0] == "0" and digits.strip("0"):  # octal in other languages
+            self.token = token
+            raise self.error(f"{short(token.text)} starts with a zero")
+        return int(token.text)
 
     def values(self, depth: int) -> Any:
         """Reads a list or tuple; parentheses around one value add nothing."""
