@@ -255,6 +255,17 @@ def test_a_dot_is_a_level_only_if_the_tree_says_so():
         )
 
 
+def test_a_dict_may_stand_for_a_box():
+    ones = np.ones(2, np.float32)
+    assert jaxinit.fill_missing(KEY, {"value": ones}, leaf(2), {}) is ones
+    for loaded in ({"a": {"value": ones}}, {"a.value": ones}, {"a/value": ones}):
+        assert jaxinit.fill_missing(KEY, loaded, {"a": leaf(2)}, {})["a"] is ones
+        kept = jaxinit.fill_missing(KEY, loaded, {"a": {"value": leaf(2)}}, {})
+        assert kept["a"]["value"] is ones
+        with pytest.raises(ValueError, match=r"no place for:\n  a[./]value\n"):
+            jaxinit.fill_missing(KEY, loaded, {"b": leaf(2)}, {"b": "zeros"})
+
+
 def test_two_keys_of_one_path_are_refused():
     ones = np.ones(2, np.float32)
     loaded = {"a.b": ones, "a/b": ones}

@@ -115,7 +115,7 @@ def _renaming(rename: Rename | None, names: Collection[str]) -> dict[str, str | 
 
 def _key(name: str, paths: Mapping[str, Any]) -> str:
     """The key of ``paths`` for a name, which may leave out the level of a box."""
-    return name if name in paths else name.removesuffix(_BOX)
+    return name if name in paths else _unboxed(name)
 
 
 def _check_used(paths: Mapping[Any, Any], names: Collection[str]) -> None:
@@ -134,7 +134,7 @@ def _check_used(paths: Mapping[Any, Any], names: Collection[str]) -> None:
 def _place(name: str, path: str, known: Collection[str], is_flat: bool) -> str:
     """Returns the path in the tree for a path of the checkpoint."""
     readings = [path, path.replace(".", "/")] if is_flat else [path]
-    both = [x for reading in readings for x in (reading, reading.removesuffix(_BOX))]
+    both = [x for reading in readings for x in (reading, _unboxed(reading))]
     fitting = [x for x in dict.fromkeys(both) if x in known]
     if len(fitting) > 1:
         first, second = map(short, fitting[:2])
@@ -142,4 +142,9 @@ def _place(name: str, path: str, known: Collection[str], is_flat: bool) -> str:
             f"fill_missing: {short(name)} may be {first} or {second}, and the tree has "
             f"both: rename={{{short(name)}: {first}}} takes the first."
         )
-    return fitting[0] if fitting else path.removesuffix(_BOX)
+    return fitting[0] if fitting else path
+
+
+def _unboxed(path: str) -> str:
+    """Returns the path of a box for the path of its value."""
+    return "" if f"/{path}" == _BOX else path.removesuffix(_BOX)
