@@ -133,12 +133,12 @@ from .insight.report import Report as Report
 from .manifests.manifest import Manifest as Manifest
 from .manifests.manifest import manifest as manifest
 from .planning.plan import Plan as Plan
+from .rules.checkpoint import fill_missing as fill_missing
 from .rules.leaf_keys import leaf_key as leaf_key
 from .rules.models import eval_shape as eval_shape
 from .rules.models import init as init
 from .rules.models import plan as plan
 from .rules.rules import Rules as Rules
-from .rules.tree import fill_missing as fill_missing
 from .rules.tree import init_tree as init_tree
 from .rules.tree import reinit as reinit
 

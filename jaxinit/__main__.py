@@ -1,4 +1,4 @@
-"""The command ``jaxinit``: parses its arguments and runs one of five commands."""
+"""The command ``jaxinit``: parses its arguments and runs one of the commands."""
 
 import argparse
 import os
@@ -17,6 +17,7 @@ from .cli.explain import explain
 from .cli.probe import probe
 from .cli.show import draw, lines, plot, summarize
 from .cli.usage import UsageError
+from .cli.verify import verify
 
 _SIGPIPE = 141
 
@@ -29,9 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit code: 0; 1 if a check of the demo failed, the rules do not fit the model,
-        or the probe found a fault; 2 for a bad argument, a file or factory that fails,
-        or a fault of the library; 141 if nobody reads the output, which is the code
-        that shells use.
+        the probe found a fault, or the parameters differ from the manifest; 2 for a bad
+        argument, a file or factory that fails, or a fault of the library; 141 if nobody
+        reads the output, which is the code that shells use.
     """
     try:
         args = _parser().parse_args(argv)
@@ -74,6 +75,8 @@ def _parser() -> Parser:
     listing.set_defaults(run=_list)
     text = "print statistics of one initializer's values"
     _add_show(add("show", help=text, description=text, allow_abbrev=False))
+    text = "compare the parameters of a model with a manifest"
+    _add_verify(add("verify", help=text, description=text, allow_abbrev=False))
     return parser
 
 
@@ -167,7 +170,7 @@ def _add_allow_regex(p: argparse.ArgumentParser) -> None:
 
 
 def _add_show(p: argparse.ArgumentParser) -> None:
-    p.add_argument("name", help="a registered name such as he_normal; see list")
+    p.add_argument("name", help="he_normal or 'normal(stddev=0.02)'; see list")
     p.add_argument(
         "--shape", type=arguments.shape, default=(512, 256), help="such as 512,256"
     )
@@ -195,6 +198,19 @@ def _add_show(p: argparse.ArgumentParser) -> None:
         help="a picture of histogram and spectrum",
     )
     p.set_defaults(run=_show)
+
+
+def _add_verify(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "manifest", type=Path, metavar="FILE", help="JSON or YAML file of a manifest"
+    )
+    p.add_argument(
+        "factory",
+        metavar="MODULE:FACTORY",
+        help="a function that returns parameters; it may take the key of the manifest",
+    )
+    _add_allow_regex(p)
+    p.set_defaults(run=_verify)
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -234,6 +250,10 @@ def _show(args: argparse.Namespace) -> int:
         plot(args.plot, title, values, summary)
     print(*lines(init, values, args.dtype, summary), sep="\n")
     return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    return verify(args.manifest, args.factory, allow_regex=args.allow_regex)
 
 
 if __name__ == "__main__":

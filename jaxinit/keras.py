@@ -15,7 +15,8 @@ import numpy as np
 from . import _files
 from ._checks import check_seed, error, short
 from ._compat import is_traced, may_transfer, x64_for
-from .initializers import keras_axes, keras_configs, registry
+from ._plain import is_mapping, plain
+from .initializers import identifiers, keras_axes, keras_configs, registry
 
 _NO_MESH = jax.sharding.AbstractMesh((), ())
 # Parts of the names of Keras modules that define layers and models.
@@ -82,9 +83,8 @@ def from_keras(x: Any) -> Any:
         x = _files.loads(x)
     if isinstance(x, str):
         x = _named(x)
-    if isinstance(x, Mapping):
-        registry.check_extent(x, _DEPTH)
-        return _read(x)
+    if is_mapping(x):
+        return _read(plain(x, _DEPTH))
     if x is None or isinstance(x, np.ndarray | np.generic) or keras.ops.is_tensor(x):
         return registry.get(None if x is None else keras.ops.convert_to_numpy(x))
     rule = "an initializer of Keras, its class, name or config, an array or None"
@@ -387,4 +387,8 @@ def _takes_initializers(name: Any) -> bool:
 
 
 def _named(name: str) -> dict[str, Any]:
-    return {"module": "keras.initializers", "class_name": name}
+    config: dict[str, Any] = {"module": "keras.initializers", "class_name": name}
+    if identifiers.has_arguments(name):
+        config["class_name"] = identifiers.name_of(name)
+        config["config"] = identifiers.arguments_of(name)
+    return config

@@ -80,6 +80,11 @@ INITIALIZERS = {
     "module": {"class_name": "HeNormal", "module": "keras." * N},
     "window": {"class_name": "STFT", "config": {"window": "hann" * N}},
     "windows": {"class_name": "STFT", "config": {"window": ["x" * N] * 10}},
+    "identifier": "constant(value=(" + "1," * N,
+    "short identifier": "constant(value=(" + "1," * 450 + "))",
+    "parentheses": "constant(value=" + "(" * 900,
+    "quotes": "constant(value='" + "\\\\" * 480,
+    "arguments": "normal(" + "mean=0," * 140,
 }
 RULES = {
     "brackets": _globs("[" * N),

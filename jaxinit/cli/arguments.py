@@ -76,7 +76,15 @@ def setting(text: str) -> tuple[str, Any]:
 
 
 def initializer(name: str, settings: Sequence[tuple[str, Any]]) -> Any:
-    """Builds the initializer registered under ``name`` with these arguments."""
+    """Builds the initializer registered under ``name`` with these arguments.
+
+    The name may have arguments of its own: "normal(stddev=0.02)".
+    """
+    if "(" in name:
+        if settings:
+            raise UsageError(f"argument --set: {name!r} has arguments; write all there")
+        with usage_errors(f"build {name}"):
+            return jaxinit.get(name)
     repeated = [n for n, _ in settings if [m for m, _ in settings].count(n) > 1]
     if repeated:
         raise UsageError(f"argument --set: {repeated[0]} is set more than once")

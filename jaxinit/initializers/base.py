@@ -23,6 +23,7 @@ from .._checks import (
 from .._compat import OutSharding, Shape, may_transfer
 from .._exact import exact
 from .._frozen import FrozenArray
+from .._plain import is_mapping, plain
 from .._program import program
 from . import registry
 from .namesakes import refuse_arguments
@@ -192,11 +193,11 @@ class Initializer:
         Raises:
             ValueError: If a field is unknown, or missing without a default.
         """
-        if not isinstance(config, Mapping):
+        if not is_mapping(config):
             raise error(
                 TypeError, cls.__name__ + ".from_config", "config", "a dict", config
             )
-        registry.check_extent(config)
+        config = plain(config)
         known = [f for f in dataclasses.fields(cls) if f.init]  # pyright: ignore
         names = [f.name for f in known]
         unknown = [k for k in config if k not in names]

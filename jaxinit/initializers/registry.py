@@ -7,7 +7,7 @@ unpickles nothing, whatever the config says.
 import dataclasses
 import difflib
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -16,12 +16,10 @@ import numpy as np
 from .. import _activations
 from .._checks import short
 from .._frozen import FrozenArray
-from . import keras_configs
+from .._plain import is_mapping, plain
+from . import identifiers, keras_configs
 from .functions import check_signature
 
-_LONGEST = 1000  # most characters of a key of a config
-_DEPTH = 32  # most levels of a config; those in use have far fewer
-_SIZE = 2_000_000  # most values of a config, array elements included
 _ENVELOPE = {"module", "class_name", "config", "registered_name"}
 
 _classes: dict[str, type] = {}
@@ -114,10 +112,11 @@ def get(identifier: Any) -> Any:
     """Returns the initializer that an identifier stands for.
 
     Args:
-        identifier: A registered name (``"he_normal"``, ``"HeNormal"``); a config
-            dict; a class, which is built with its defaults; an initializer or any
-            callable ``(key, shape, dtype)``, which is returned unchanged; an array,
-            which becomes `FromArray`; or None.
+        identifier: A registered name (``"he_normal"``, ``"HeNormal"``), which may
+            have arguments (``"normal(stddev=0.02)"``); a config dict; a class, which is
+            built with its defaults; an initializer or any callable
+            ``(key, shape, dtype)``, which is returned unchanged; an array, which
+            becomes `FromArray`; or None.
 
     Returns:
         An initializer, the callable, or None for None.
@@ -130,12 +129,14 @@ def get(identifier: Any) -> Any:
     Example:
         >>> get("he_normal")
         HeNormal()
+        >>> get("variance_scaling(scale=2.0, mode='fan_out')")
+        VarianceScaling(scale=2.0, mode='fan_out')
         >>> get({"class_name": "RandomNormal", "config": {"stddev": 0.02}})
         RandomNormal(stddev=0.02)
     """
     if identifier is None:
         return None
-    if isinstance(identifier, (str, Mapping)):
+    if isinstance(identifier, str) or is_mapping(identifier):
         return deserialize(identifier)
     if isinstance(identifier, (np.ndarray, np.generic, jax.Array)):
         return _classes["FromArray"](identifier)
@@ -188,7 +189,14 @@ def deserialize(config: str | Mapping[str, Any]) -> Any:
     """Builds the initializer that a config describes.
 
     The config is the dict of `serialize`, the dict of Keras 3, the older
-    ``{"class_name", "config"}``, or a name. It may nest initializers.
+    ``{"class_name", "config"}``, or a name. It may nest initializers. In place of dicts
+    and lists it may have nodes of OmegaConf or of ml_collections.
+
+    A name may have arguments: ``"normal(stddev=0.02)"``. Each argument has its name,
+    and each value is a number, a text, True, False, None, or a list or tuple of these.
+    An initializer inside is a text: ``"scaled(initializer='he_normal', factor=0.5)"``.
+    Such a text is parsed and not evaluated. Its arguments mean what they mean in the
+    class of jaxinit.
 
     A config without ``"module": "jaxinit"`` is read as a config of Keras. There the
     distribution ``"normal"`` is truncated. With ``input_axes`` and ``output_axes`` no
@@ -196,7 +204,7 @@ def deserialize(config: str | Mapping[str, Any]) -> Any:
     (``in_axis=None, out_axis=None``).
 
     Args:
-        config: A dict of plain data, or a registered name.
+        config: A dict of plain data, or a registered name with or without arguments.
 
     Returns:
         An initializer.
@@ -213,13 +221,16 @@ def deserialize(config: str | Mapping[str, Any]) -> Any:
         HeNormal()
     """
     if isinstance(config, str):
-        return _with_defaults(_find(config))
-    if not isinstance(config, Mapping):
+        if config in _classes or not identifiers.has_arguments(config):
+            return _with_defaults(_find(config))
+        cls: Any = _find(identifiers.name_of(config))
+        names = [f.name for f in dataclasses.fields(cls) if f.init]
+        return cls.from_config(identifiers.arguments_of(config, names))
+    if not is_mapping(config):
         raise TypeError(
             f"deserialize(config=...) must be a dict or a name; got {short(config)}."
         )
-    check_extent(config)
-    return _build(config)
+    return _build(plain(config))
 
 
 def is_foreign(config: Mapping[str, Any]) -> bool:
@@ -340,34 +351,3 @@ def _find(name: Any) -> type:
         f"{short(name)} names no registered initializer.{hint} Decorate your own class "
         "with @jaxinit.register, and import its module before the config is loaded."
     )
-
-
-def check_extent(config: Mapping[str, Any], depth: int = _DEPTH) -> None:
-    """Refuses a config that is too deep or too large; it does not recurse."""
-    level: list[Any] = [config]
-    size = 0
-    for _ in range(depth):
-        below: list[Any] = []
-        for value in level:
-            below.extend(_children(value))
-            if size + len(below) > _SIZE:
-                raise ValueError(f"The config holds more than {_SIZE} values.")
-        if not below:
-            return
-        size += len(below)
-        level = below
-    raise ValueError(f"The config is nested more than {depth} levels deep.")
-
-
-def _children(value: Any) -> Sequence[Any]:
-    if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise TypeError(f"Keys of a config must be str; got {short(key)}.")
-            if len(key) > _LONGEST:
-                raise ValueError(
-                    f"Keys of a config must have at most {_LONGEST} characters; got "
-                    f"{short(key)}."
-                )
-        return list(value.values())
-    return value if isinstance(value, list | tuple) else ()

@@ -12,6 +12,7 @@ import numpy as np
 from .. import _files, _processes
 from .._checks import check_key, short
 from .._compat import may_transfer
+from .._plain import plain
 from ..initializers import registry
 from ..rules import leaf_keys
 from ..rules.rules import Rules, as_rules
@@ -45,12 +46,14 @@ class Manifest:
         key_config: Implementation and words of the base key, and whether it is
             typed; or None.
         made_by: Versions of jaxinit and JAX, settings of JAX, and the device.
+        notes: Plain data of the user, which nothing compares.
     """
 
     leaves: dict[str, Leaf]
     rules: Rules | None
     key_config: dict[str, Any] | None
     made_by: dict[str, Any]
+    notes: Any = None
 
     @property
     def key(self) -> jax.Array | None:
@@ -103,6 +106,7 @@ class Manifest:
         return {
             "versions": _VERSIONS,
             "made_by": self.made_by,
+            "notes": self.notes,
             "key": self.key_config,
             "rules": None if self.rules is None else self.rules.get_config(),
             "leaves": leaves_config(self.leaves),
@@ -140,6 +144,7 @@ class Manifest:
                 rules=rules,
                 key_config=_key_config(config["key"]),
                 made_by=dict(made_by),
+                notes=_plain_notes(config.get("notes")),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             what = f"it lacks {e}" if isinstance(e, KeyError) else e
@@ -172,7 +177,11 @@ class Manifest:
 
 
 def manifest(
-    params: Any, rules: Rules | Any = None, key: jax.Array | None = None
+    params: Any,
+    rules: Rules | Any = None,
+    key: jax.Array | None = None,
+    *,
+    notes: Any = None,
 ) -> Manifest:
     """Records the arrays of a tree, their rules and their base key.
 
@@ -184,13 +193,17 @@ def manifest(
         params: Pytree of arrays.
         rules: The rules that drew the arrays.
         key: The base key.
+        notes: Data of yours to save with the manifest, such as a commit or a comment:
+            text, numbers, True, False, None, lists, and dicts with str keys. Nothing
+            compares it.
 
     Returns:
         A `Manifest`, to save and to verify other trees with.
 
     Raises:
-        TypeError: If the rules cannot be written as a config.
-        ValueError: If the rules do not fit the tree.
+        TypeError: If the rules cannot be written as a config, or the notes as JSON.
+        ValueError: If the rules do not fit the tree, or the notes are too deep or too
+            large.
 
     Example:
         >>> params = {"w": jnp.ones((2, 2)), "b": jnp.zeros(2)}
@@ -203,6 +216,7 @@ def manifest(
         w: values b9c4cca855fc2b43 instead of e090a8c3e2457850
     """
     with sharing("manifest(...)", params):
+        notes = _plain_notes(notes)
         initializers: dict[str, Any] = {}
         if rules is not None:
             rules = as_rules(rules)
@@ -216,7 +230,20 @@ def manifest(
         leaves = leaves_of(params)
     for path, config in initializers.items():
         leaves[path] = dataclasses.replace(leaves[path], initializer=config)
-    return Manifest(leaves, rules, key_config, _made_by())
+    return Manifest(leaves, rules, key_config, _made_by(), notes)
+
+
+def _plain_notes(notes: Any) -> Any:
+    """Returns a copy of the notes as JSON reads them: lists for tuples.
+
+    Raises:
+        TypeError, ValueError: If the notes are not plain data, or too deep or large.
+    """
+    try:
+        return json.loads(json.dumps(plain(notes)))
+    except (TypeError, ValueError) as e:
+        kind = TypeError if isinstance(e, TypeError) else ValueError
+        raise kind(f"manifest(notes=...) must be plain data, as in JSON: {e}") from None
 
 
 def _config_of(key: Any) -> dict[str, Any]:

@@ -188,8 +188,10 @@ class Assignment:
             rows: The rows of the initializers that will be called. None: all rows.
 
         Raises:
-            ValueError: If a rule makes no leaf, or cannot make a leaf that it matches.
+            ValueError: If a rule makes no leaf, or cannot make a leaf that it matches;
+                or if the order of the rules matters and is lost.
         """
+        self._check_order()
         idle = self.idle()
         if idle:
             more = [f"and {len(idle) - _MOST} more rules"] if idle[_MOST:] else []
@@ -200,6 +202,19 @@ class Assignment:
         misfits = self.misfits(self.unfit(rows))
         if misfits:
             raise ValueError(f"Rules cannot make:{listed(misfits)}")
+
+    def _check_order(self) -> None:
+        """Raises if two rules of a dict that sorted its keys match one leaf."""
+        if not self._rules.is_sorted:
+            return
+        for i, earlier in enumerate(self._taken):
+            for j in earlier:
+                raise ValueError(
+                    f"Rules: {self._name(i + 1)} and {self._name(j + 1)} match one "
+                    "leaf, and a ConfigDict sorts its keys, so that the order of the "
+                    "rules is lost. Write a list of pairs, or make the inner "
+                    "ConfigDict with sort_keys=False."
+                )
 
     def misfits(self, unfit: Mapping[str, str]) -> list[str]:
         """Returns a line for each reason of `unfit`, with the first of its leaves."""

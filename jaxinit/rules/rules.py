@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from .. import _files
 from .._checks import check_bool, clip, short
+from .._plain import elements, is_mapping, is_sequence, is_sorted, items
 from ..initializers import registry
 from .assignment import Assignment
 from .patterns import Pattern, compile_pattern, pattern_config, pattern_from_config
@@ -32,9 +33,10 @@ class Rules:
     The key of a leaf is `jaxinit.leaf_key` of the base key and its path.
 
     Args:
-        rules: A dict from patterns to initializers, or a sequence of such pairs. An
-            initializer is any argument of `jaxinit.get`; None keeps the leaf of the
-            model.
+        rules: A dict from patterns to initializers, or a sequence of such pairs; both
+            may be nodes of OmegaConf or of ml_collections. An initializer is any
+            argument of `jaxinit.get`; None keeps the leaf of the model. In a
+            ``ConfigDict``, which sorts its keys, no two rules may match one leaf.
         default: Initializer of all parameters that no rule matches; None keeps the
             leaves of the model.
         strict: Whether it is an error or only a warning if a rule makes no leaf: it
@@ -55,6 +57,7 @@ class Rules:
     rules: tuple[tuple[Pattern, Any], ...]
     default: Any
     strict: bool
+    is_sorted = False  # True if the order of the rules may not be that of the user
 
     def __init__(
         self,
@@ -69,7 +72,12 @@ class Rules:
                 "Rules(rules=...) must be a dict from pattern to initializer, or a "
                 f"sequence of such pairs; got {short(rules)}."
             )
-        pairs = rules.items() if isinstance(rules, Mapping) else rules
+        pairs: Iterable[Any] = rules
+        if is_mapping(rules):
+            pairs = items(rules)
+            object.__setattr__(self, "is_sorted", is_sorted(rules))
+        elif is_sequence(rules):
+            pairs = elements(rules)
         made = tuple(_rule(i, pair) for i, pair in enumerate(pairs, 1))
         object.__setattr__(self, "rules", made)
         object.__setattr__(self, "default", registry.get(default))
@@ -121,7 +129,9 @@ class Rules:
         """Builds the rules of a config, without any import or evaluation.
 
         The config is the dict of `get_config`, or a shorter form: a dict from globs to
-        names or configs of initializers, as ``{"rules": {"**/bias": "zeros"}}``.
+        names or configs of initializers, as ``{"rules": {"**/bias": "zeros"}}``, or a
+        list of such pairs, as ``{"rules": [["**/bias", "zeros"]]}``. Nodes of OmegaConf
+        and ml_collections may take the places of dicts and lists.
 
         Args:
             config: Plain data.
@@ -132,27 +142,31 @@ class Rules:
         Raises:
             TypeError, ValueError: If the config is invalid.
         """
-        if not isinstance(config, Mapping) or "rules" not in config:
+        fields = dict(items(config)) if is_mapping(config) else {}
+        if "rules" not in fields:
             cure = " Pass its to_dict()." if hasattr(config, "to_dict") else ""
             raise TypeError(
                 "The config of Rules must be a dict with 'rules'; got "
                 f"{short(config)}.{cure}"
             )
-        unknown = [name for name in config if name not in _FIELDS]
+        unknown = [name for name in fields if name not in _FIELDS]
         if unknown:
             raise ValueError(
                 f"The config of Rules has no field {', '.join(map(short, unknown[:5]))}"
                 f"; its fields are {list(_FIELDS)}."
             )
-        strict = config.get("strict", True)
+        strict = fields.get("strict", True)
         if not isinstance(strict, bool):
             raise TypeError(f"'strict' must be true or false; got {short(strict)}.")
-        pairs = _pairs(config["rules"], allow_regex)
+        pairs = _pairs(fields["rules"], allow_regex)
         try:
-            default = _initializer(config.get("default"))
+            default = _initializer(fields.get("default"))
         except (TypeError, ValueError) as e:
             raise _located(e, "'default'") from None
-        return cls(pairs, default, strict=strict)
+        made = cls(pairs, default, strict=strict)
+        if is_mapping(fields["rules"]):
+            object.__setattr__(made, "is_sorted", is_sorted(fields["rules"]))
+        return made
 
     def save(self, path: str | Path) -> None:
         """Writes the config to a .json, .yaml or .yml file, whole or not at all."""
@@ -198,7 +212,8 @@ def as_rules(rules: Any) -> Rules:
 
 
 def _rule(number: int, pair: Any) -> tuple[Pattern, Any]:
-    if not isinstance(pair, tuple | list) or len(pair) != 2:
+    pair = elements(pair, f"rule {number}") if is_sequence(pair) else pair
+    if not isinstance(pair, list) or len(pair) != 2:
         raise TypeError(
             f"Rules(rules=...): rule {number} must be a pair (pattern, initializer); "
             f"got {short(pair)}."
@@ -212,12 +227,14 @@ def _rule(number: int, pair: Any) -> tuple[Pattern, Any]:
 
 
 def _pairs(rules: Any, allow_regex: bool) -> list[tuple[Pattern, Any]]:
-    if not isinstance(rules, Mapping | list | tuple):
+    if is_mapping(rules):
+        made = [{"glob": g, "initializer": x} for g, x in items(rules, "rules")]
+    elif is_sequence(rules):
+        made = elements(rules, "rules")
+    else:
         raise TypeError(f"'rules' must be a dict or a list; got {short(rules)}.")
-    if isinstance(rules, Mapping):
-        rules = [{"glob": glob, "initializer": rules[glob]} for glob in rules]
     pairs: list[tuple[Pattern, Any]] = []
-    for number, rule in enumerate(rules, 1):
+    for number, rule in enumerate(made, 1):
         try:
             pairs.append(_pair(rule, allow_regex))
         except (TypeError, ValueError) as e:
@@ -226,7 +243,11 @@ def _pairs(rules: Any, allow_regex: bool) -> list[tuple[Pattern, Any]]:
 
 
 def _pair(rule: Any, allow_regex: bool) -> tuple[Pattern, Any]:
-    if not isinstance(rule, Mapping) or "initializer" not in rule:
+    if is_sequence(rule) and len(rule) == 2:
+        glob, initializer = elements(rule)
+        rule = {"glob": glob, "initializer": initializer}
+    rule = dict(items(rule)) if is_mapping(rule) else rule
+    if not isinstance(rule, dict) or "initializer" not in rule:
         raise TypeError(
             "A rule in a config must be a dict with 'glob' or 'regex', and "
             f"'initializer'; got {short(rule)}."

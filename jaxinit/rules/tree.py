@@ -1,19 +1,16 @@
 """Parameters from shapes and rules, without a model; all of them or some."""
 
-import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec, Sharding
 
-from .._checks import check_choice, check_key, short
+from .._checks import check_key, short
 from .._compat import explicit_sharding, is_staging, is_traced
-from .._paths import Parts, join, parts_of, unique_paths
+from .._paths import join, parts_of
 from .._processes import errors_told
-from ..planning.arguments import is_array
 from ..planning.plan import Plan, Progress
 from .assignment import Assignment, Row, listed
 from .known import split_nnx
@@ -58,11 +55,11 @@ def init_tree(
         dtype(bfloat16)
     """
     with errors_told("init_tree(...)"):
-        key = _check_order("init_tree", "key, abstract_params, rules", key)
+        key = check_order("init_tree", "key, abstract_params, rules", key)
         assignment = as_rules(rules).assign(abstract_params)
-        _check_covered("init_tree", assignment.rows)
+        check_covered("init_tree", assignment.rows)
         assignment.check()
-    return _make(key, abstract_params, assignment, assignment.rows, progress)
+    return make_rows(key, abstract_params, assignment, assignment.rows, progress)
 
 
 def reinit(
@@ -97,7 +94,7 @@ def reinit(
         (True, 0.0)
     """
     with errors_told("reinit(...)"):
-        key = _check_order("reinit", "key, params, rules", key)
+        key = check_order("reinit", "key, params, rules", key)
         if like is None and (parted := split_nnx(params)) is not None:
             state, merge = parted  # in which a shared layer is there once
             assignment = as_rules(rules).assign(state, layers=params)
@@ -108,106 +105,16 @@ def reinit(
         return _remake(key, params, assignment, progress)
 
 
-def fill_missing(
-    key: jax.Array,
-    loaded: Any,
-    abstract_params: Any,
-    rules: Rules | Any,
-    *,
-    on_extra: str | None = None,
-    on_mismatch: str = "raise",
-    progress: Progress | None = None,
-) -> Any:
-    """A checkpoint completed: the leaves that it lacks are made by the rules.
-
-    Leaves are told apart by path, so ``loaded`` may be of other containers: with or
-    without boxes, or with dicts in place of boxes and lists, as Orbax restores them.
-
-    Args:
-        key: Base key, typed or raw; or a dict of keys, as Flax takes, with "params".
-        loaded: Pytree of arrays. A ``jax.ShapeDtypeStruct`` in it is missing.
-        abstract_params: The whole tree, as for `init_tree`.
-        rules: `Rules`, or what they are built of.
-        on_extra: What to do with loaded leaves that have no place in the tree:
-            "raise", "warn" or "ignore". None: "raise", or "warn" where the rules are
-            not strict.
-        on_mismatch: What to do with loaded leaves of another shape: "raise", or
-            "replace", which makes them by the rules as if they were missing.
-        progress: Called as progress(done, total, what) while compiling.
-
-    Returns:
-        ``abstract_params`` with the loaded leaves, which keep their dtype and, unless
-        they have to move to another sharding, are the same objects; and new ones.
-
-    Raises:
-        ValueError: If loaded leaves have no place in the tree, or another shape, and
-            the arguments do not allow it; if a missing one has no initializer; or if
-            the rules do not suit the tree.
-
-    Example:
-        >>> loaded = {"body": jnp.ones((2, 2))}
-        >>> shapes = loaded | {"head": jax.ShapeDtypeStruct((2,), jnp.int8)}
-        >>> new = fill_missing(jax.random.key(0), loaded, shapes, {"head": "zeros"})
-        >>> new["body"] is loaded["body"], new["head"].tolist()
-        (True, [0, 0])
-    """
-    with errors_told("fill_missing(...)"):
-        order = "key, loaded, abstract_params, rules"
-        key = _check_order("fill_missing", order, key)
-        rules = as_rules(rules)
-        assignment = rules.assign(abstract_params)
-        found = _by_path(loaded, {row.path for row in assignment.rows})
-        if on_extra is None:
-            on_extra = "raise" if rules.strict else "warn"
-        check_choice("fill_missing", "on_extra", on_extra, ("raise", "warn", "ignore"))
-        check_choice("fill_missing", "on_mismatch", on_mismatch, ("raise", "replace"))
-        found = _fitting(found, assignment.rows, on_extra, on_mismatch)
-        rows = [row for row in assignment.rows if row.path not in found]
-        _check_covered("fill_missing", rows)
-        assignment.check(rows)
-    made = _make(key, abstract_params, assignment, rows, progress)
-    # Placed after the processes agree: onto a shared sharding all have to put.
-    wanted = list(map(_sharding, jax.tree.leaves(abstract_params)))
-    leaves, structure = jax.tree.flatten(made)
-    for row in assignment.rows:
-        if row.path in found:
-            leaves[row.index] = _placed(found[row.path], wanted[row.index])
-    return jax.tree.unflatten(structure, leaves)
-
-
-def _fitting(
-    found: Mapping[str, Any], rows: Sequence[Row], on_extra: str, on_mismatch: str
-) -> dict[str, Any]:
-    """The loaded leaves that have a place of their shape; see `fill_missing`."""
-    shapes = {row.path: row.shape for row in rows}
-    extra = [path for path in found if path not in shapes]
-    kept = {path: x for path, x in found.items() if path in shapes}
-    wrong = [path for path, x in kept.items() if np.shape(x) != shapes[path]]
-    place = f"abstract_params has no place for:{listed(extra)}\n" if extra else ""
-    errors: list[str] = []
-    if wrong and on_mismatch == "raise":
-        lines = [f"{p}: {np.shape(kept[p])} instead of {shapes[p]}" for p in wrong]
-        errors.append(f"another shape was loaded for:{listed(lines)}\n")
-        errors.append('on_mismatch="replace" makes these by the rules.\n')
-    if extra and on_extra == "raise":
-        errors.append(f'{place}on_extra="ignore" leaves these out, "warn" says so.\n')
-    if errors:
-        raise ValueError(f"fill_missing: {''.join(errors)}".rstrip())
-    if extra and on_extra == "warn":
-        warnings.warn(f"fill_missing: {place}".rstrip(), stacklevel=3)
-    return {path: x for path, x in kept.items() if path not in wrong}
-
-
 def _remake(
     key: jax.Array, tree: Any, assignment: Assignment, progress: Progress | None
 ) -> Any:
     """The tree with the leaves made that have an initializer."""
     assignment.check()
     rows = [row for row in assignment.rows if row.initializer is not None]
-    return _make(key, tree, assignment, rows, progress)
+    return make_rows(key, tree, assignment, rows, progress)
 
 
-def _make(
+def make_rows(
     key: jax.Array,
     tree: Any,
     assignment: Assignment,
@@ -223,7 +130,7 @@ def _make(
     if is_staging():
         made = draw(key)
     else:
-        wanted = {row.path: _sharding(leaves[row.index]) for row in rows}
+        wanted = {row.path: wanted_sharding(leaves[row.index]) for row in rows}
         made = Plan(
             draw,
             (key,),
@@ -236,7 +143,8 @@ def _make(
     return jax.tree.unflatten(structure, leaves)
 
 
-def _check_covered(where: str, rows: Sequence[Row]) -> None:
+def check_covered(where: str, rows: Sequence[Row]) -> None:
+    """Raises a ValueError if a row has no initializer."""
     bare = [
         f"{row.path} {row.shape}{_cure(row)}" for row in rows if row.initializer is None
     ]
@@ -246,7 +154,7 @@ def _check_covered(where: str, rows: Sequence[Row]) -> None:
         )
 
 
-def _check_order(where: str, order: str, key: Any) -> jax.Array:
+def check_order(where: str, order: str, key: Any) -> jax.Array:
     """The base key, which must be the first argument: a key, or a dict of keys.
 
     Raises:
@@ -293,41 +201,9 @@ def _cure(row: Row) -> str:
     return f", no parameter: a pattern that names {sorted(row.guard)[0]!r} reaches it"
 
 
-def _by_path(loaded: Any, known: Collection[str]) -> dict[str, Any]:
-    """The loaded arrays by path; ``{"value": array}`` may stand for a box.
-
-    Raises:
-        TypeError: If a loaded value is neither an array nor a number.
-    """
-    pairs: list[tuple[Parts, Any]] = []
-    for parts, leaf in zip(parts_of(loaded), jax.tree.leaves(loaded), strict=True):
-        if isinstance(leaf, jax.ShapeDtypeStruct):
-            continue
-        if isinstance(leaf, bool | int | float | complex):
-            leaf = jnp.asarray(leaf)
-        if not is_array(leaf):
-            raise TypeError(
-                f"fill_missing: {join(parts)} must be an array or a number; got "
-                f"{type(leaf).__name__}."
-            )
-        unboxed = parts[:-1] if parts[-1:] == ("value",) else parts
-        pairs.append((parts if join(parts) in known else unboxed, leaf))
-    paths = unique_paths("fill_missing", [parts for parts, _ in pairs])
-    return dict(zip(paths, (leaf for _, leaf in pairs), strict=True))
-
-
-def _sharding(leaf: Any) -> Sharding | PartitionSpec | None:
+def wanted_sharding(leaf: Any) -> Sharding | PartitionSpec | None:
     """Returns the sharding that a leaf asks for; a spec if it names no devices."""
     if is_traced(leaf) or (isinstance(leaf, jax.Array) and not leaf.committed):
         return None
     explicit = explicit_sharding(leaf)
     return getattr(leaf, "sharding", None) if explicit is None else explicit.spec
-
-
-def _placed(leaf: Any, sharding: Sharding | PartitionSpec | None) -> Any:
-    if sharding is None or is_traced(leaf):
-        return leaf
-    if isinstance(leaf, jax.Array) and isinstance(sharding, Sharding):
-        if leaf.sharding.is_equivalent_to(sharding, leaf.ndim):
-            return leaf
-    return jax.device_put(leaf, sharding)

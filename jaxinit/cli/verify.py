@@ -1,0 +1,53 @@
+"""``verify``: whether a user's model has the parameters of a manifest."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import jaxinit
+
+from ..planning.arguments import is_array
+from .explain import find
+from .usage import UsageError, usage_errors, user_errors
+
+
+def verify(path: Path, factory: str, *, allow_regex: bool = False) -> int:
+    """Prints a line for each leaf that differs from the manifest.
+
+    Returns 1 if a leaf differs, else 0.
+    """
+    with usage_errors(f"read {path}"):
+        record = jaxinit.Manifest.load(path, allow_regex=allow_regex)
+    with user_errors(factory):
+        make = find(factory)
+        takes_key = _takes_key(make)
+        if takes_key and record.key is None:
+            raise UsageError(f"{factory} takes a key, and {path} has none")
+        params = make(record.key) if takes_key else make()
+    if not any(map(is_array, jax.tree.leaves(params))):
+        raise UsageError(f"{factory} returned no arrays but a {type(params).__name__}")
+    with usage_errors(f"verify {factory}"):
+        differences = record.verify(params)
+    for difference in differences:
+        print(difference)
+    if not differences:
+        print(f"leaves that are the same: {len(record.leaves)}")
+    return 1 if differences else 0
+
+
+def _takes_key(make: Callable[..., Any]) -> bool:
+    """True if a function has to be called with one argument."""
+    try:
+        parameters = inspect.signature(make).parameters.values()
+    except (TypeError, ValueError):  # Python cannot tell for some callables
+        return False
+    required = [
+        p
+        for p in parameters
+        if p.default is p.empty
+        and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    return len(required) == 1

@@ -1,0 +1,150 @@
+"""The arrays of a checkpoint, by the paths of the tree that they are for."""
+
+import difflib
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from .._checks import error, printable, short
+from .._paths import join, parts_of
+from .._plain import is_mapping, items
+from ..planning.arguments import is_array
+from .assignment import listed
+
+Rename: TypeAlias = Mapping[str, str | None] | Callable[[str], str | None]
+_NUMBERS = (bool, int, float, complex)
+_BOX = "/value"  # the end of a path in a dict that stands for a box
+
+
+class Loaded(NamedTuple):
+    """An array of a checkpoint.
+
+    Attributes:
+        name: Path of the array in the checkpoint.
+        path: Path of the leaf that the array is for.
+        leaf: The array.
+    """
+
+    name: str
+    path: str
+    leaf: Any
+
+    def __str__(self) -> str:
+        """Returns the path, and the name if it is another."""
+        path, name = printable(self.path), printable(self.name)
+        return path if name in (path, path + _BOX) else f"{path} (loaded as {name})"
+
+
+def by_path(
+    loaded: Any, known: Collection[str], rename: Rename | None = None
+) -> dict[str, Loaded]:
+    """The loaded arrays by path; see `fill_missing`.
+
+    Args:
+        loaded: Pytree of arrays, where ``{"value": array}`` may stand for a box; or a
+            mapping from paths to arrays.
+        known: The paths of the tree.
+        rename: See `fill_missing`.
+
+    Raises:
+        TypeError: If a loaded value is neither an array nor a number, or ``rename``
+            gives something else than a path or None.
+        ValueError: If two arrays have the same path, if a path has two readings, or if
+            an entry of ``rename`` is of no array.
+    """
+    flat = _flat(loaded)
+    tree = loaded if flat is None else flat
+    names = [join(parts) for parts in parts_of(tree)]
+    renamed = _renaming(rename, names)
+    found: dict[str, Loaded] = {}
+    for name, leaf in zip(names, jax.tree.leaves(tree), strict=True):
+        path = renamed.get(name, name)
+        if path is None or isinstance(leaf, jax.ShapeDtypeStruct):
+            continue
+        leaf = jnp.asarray(leaf) if isinstance(leaf, _NUMBERS) else leaf
+        if not is_array(leaf):
+            raise TypeError(
+                f"fill_missing: {printable(name)} must be an array or a number; got "
+                f"{type(leaf).__name__}."
+            )
+        if name not in renamed or path not in known:
+            path = _place(name, path, known, flat is not None)
+        if path in found:
+            raise ValueError(
+                f"fill_missing: two loaded leaves are for {printable(path)}: "
+                f"{short(found[path].name)} and {short(name)}. "
+                f"rename={{{short(name)}: None}} drops one."
+            )
+        found[path] = Loaded(name, path, leaf)
+    return found
+
+
+def _flat(loaded: Any) -> dict[str, Any] | None:
+    """Returns a mapping from str to arrays as a dict, and None for another tree."""
+    if not isinstance(loaded, Mapping):
+        return None
+    if not all(isinstance(name, str) for name in loaded):
+        return None
+    made = dict(items(loaded))
+    is_leaf = (is_array(x) or isinstance(x, _NUMBERS) for x in made.values())
+    return made if all(is_leaf) else None
+
+
+def _renaming(rename: Rename | None, names: Collection[str]) -> dict[str, str | None]:
+    """Returns the new paths of the names that ``rename`` is about."""
+    if rename is None:
+        return {}
+    if is_mapping(rename):
+        paths = dict(items(rename))
+        _check_used(paths, names)
+        keys = {name: _key(name, paths) for name in names}
+        renamed = {name: paths[key] for name, key in keys.items() if key in paths}
+    elif callable(rename):
+        renamed = {name: rename(name) for name in names}
+    else:
+        rule = "a dict from path to path, or a function of a path"
+        raise error(TypeError, "fill_missing", "rename", rule, rename)
+    for name, path in renamed.items():
+        if not isinstance(path, str | None):
+            rule = f"a path or None for {short(name)}"
+            raise error(TypeError, "fill_missing", "rename", rule, path)
+    return renamed
+
+
+def _key(name: str, paths: Mapping[str, Any]) -> str:
+    """The key of ``paths`` for a name, which may leave out the level of a box."""
+    return name if name in paths else _unboxed(name)
+
+
+def _check_used(paths: Mapping[Any, Any], names: Collection[str]) -> None:
+    used = {_key(name, paths) for name in names}
+    unused = [str(name) for name in paths if name not in used]
+    if not unused:
+        return
+    close = difflib.get_close_matches(unused[0][:300], names, n=1)
+    hint = f"\nThere is {short(close[0])}." if close else ""
+    lines = map(printable, unused)
+    raise ValueError(
+        f"fill_missing(rename=...): no loaded leaf is:{listed([*lines])}{hint}"
+    )
+
+
+def _place(name: str, path: str, known: Collection[str], is_flat: bool) -> str:
+    """Returns the path in the tree for a path of the checkpoint."""
+    readings = [path, path.replace(".", "/")] if is_flat else [path]
+    both = [x for reading in readings for x in (reading, _unboxed(reading))]
+    fitting = [x for x in dict.fromkeys(both) if x in known]
+    if len(fitting) > 1:
+        first, second = map(short, fitting[:2])
+        raise ValueError(
+            f"fill_missing: {short(name)} may be {first} or {second}, and the tree has "
+            f"both: rename={{{short(name)}: {first}}} takes the first."
+        )
+    return fitting[0] if fitting else path
+
+
+def _unboxed(path: str) -> str:
+    """Returns the path of a box for the path of its value."""
+    return "" if f"/{path}" == _BOX else path.removesuffix(_BOX)
