@@ -3,6 +3,7 @@
 import dataclasses
 import doctest
 import importlib
+import inspect
 import pathlib
 import re
 import tomllib
@@ -23,7 +24,10 @@ MODULES = sorted(
     if p.name not in ("__init__.py", "__main__.py")
 )
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+FRAMEWORKS = sorted(DOCS.glob("frameworks/*.md"))
+REFERENCE = sorted(DOCS.glob("reference/*.md"))
+PAGES = [README, *sorted(DOCS.glob("*.md")), *FRAMEWORKS]
 NAMES = {"jax": jax, "jnp": jnp, "np": np, "jaxinit": jaxinit}
 NAMES |= {"dataclasses": dataclasses}
 
@@ -61,7 +65,45 @@ def test_readme_is_short_and_starts_with_installation_and_an_example():
     first_screen = "\n".join(lines[:30])
     assert "pip install jaxinit" in first_screen and "```python" in first_screen
     for page in PAGES[1:]:
-        assert f"](docs/{page.name})" in README.read_text()
+        assert f"]({page.relative_to(ROOT).as_posix()})" in README.read_text()
+
+
+@pytest.mark.parametrize("page", FRAMEWORKS, ids=lambda page: page.stem)
+def test_pages_of_frameworks_show_the_same_jobs(page):
+    jobs = ["Initialize", "Change by rules", "Shard", "Explain", "Reproduce"]
+    headings = re.findall(r"^## (.+)$", prose(page), re.M)
+    assert headings[: len(jobs)] == jobs
+
+
+def test_every_public_name_is_in_the_reference():
+    pages = "".join(page.read_text() for page in REFERENCE)
+    shown = set(re.findall(r"^::: (\S+)$", pages, re.M))
+    for name in shown:
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), attribute), name
+    functions = {f"jaxinit.functional.{n}" for n in public(jaxinit.functional)}
+    names = {
+        f"jaxinit.{name}"
+        for name, value in public(jaxinit).items()
+        if inspect.isfunction(value) or name == value.__name__  # not another name
+    }
+    for adapter in ("linen", "nnx", "equinox", "haiku", "keras"):
+        module = getattr(jaxinit, adapter)
+        for name, value in public(module).items():
+            if inspect.isfunction(value) and value.__module__ == module.__name__:
+                names.add(f"jaxinit.{adapter}.{name}")
+    assert functions | names <= shown
+
+
+def public(module):
+    """The public classes and functions of jaxinit in a module, by name."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and (inspect.isclass(value) or inspect.isfunction(value))
+        and value.__module__.startswith("jaxinit")
+    }
 
 
 def test_tables_equal_the_output_of_the_benchmarks(monkeypatch):
