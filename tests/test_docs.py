@@ -76,8 +76,7 @@ def test_pages_of_frameworks_show_the_same_jobs(page):
 
 
 def test_every_public_name_is_in_the_reference():
-    pages = "".join(page.read_text() for page in REFERENCE)
-    shown = set(re.findall(r"^::: (\S+)$", pages, re.M))
+    shown = set(in_reference())
     for name in shown:
         module, _, attribute = name.rpartition(".")
         assert hasattr(importlib.import_module(module), attribute), name
@@ -93,6 +92,29 @@ def test_every_public_name_is_in_the_reference():
             if inspect.isfunction(value) and value.__module__ == module.__name__:
                 names.add(f"jaxinit.{adapter}.{name}")
     assert functions | names <= shown
+
+
+SECTIONS = ["Args", "Attributes", "Returns", "Raises", "Warns", "Example"]
+SECTIONS.append("References")
+
+
+def test_docstrings_of_the_reference_have_one_order():
+    for name in in_reference():
+        module, _, attribute = name.rpartition(".")
+        value = getattr(importlib.import_module(module), attribute)
+        doc = inspect.getdoc(value) or ""
+        found = re.findall(r"^([A-Z]\w+):$", doc, re.M)
+        assert set(found) <= {*SECTIONS}, name
+        assert found == sorted(found, key=SECTIONS.index), (name, found)
+        assert doc.partition("\n")[0].endswith((".", ":")), name
+        if inspect.isfunction(value):
+            assert "Example" in found, name
+
+
+def in_reference():
+    """The names whose docstrings the pages of the reference show."""
+    pages = "".join(page.read_text() for page in REFERENCE)
+    return re.findall(r"^::: (\S+)$", pages, re.M)
 
 
 def public(module):

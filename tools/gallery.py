@@ -23,7 +23,7 @@ SHAPE = (256, 128)
 GRAY = "#858585"  # readable on the light and on the dark page
 BLUE = "#6f8fdc"
 RED = "#e4572e"
-STYLE = {
+STYLE: Any = {
     "axes.edgecolor": GRAY,
     "axes.labelcolor": GRAY,
     "axes.titlecolor": GRAY,
@@ -60,9 +60,9 @@ def spectrum(axes: Axes, values: np.ndarray) -> None:
     found = np.linalg.svd(values, compute_uv=False)
     axes.hist(found, 25, density=True, histtype="stepfilled", color=BLUE)
     ratio = m / n
-    edges = values.std() * (1 + np.array([-1, 1]) * math.sqrt(ratio))
-    x = np.linspace(*edges, 400)
-    square = np.clip((edges[1] ** 2 - x**2) * (x**2 - edges[0] ** 2), 0, None)
+    low, high = (values.std() * (1 + sign * math.sqrt(ratio)) for sign in (-1, 1))
+    x = np.linspace(low, high, 400)
+    square = np.clip((high**2 - x**2) * (x**2 - low**2), 0, None)
     density = np.sqrt(square) / (math.pi * values.var() * ratio * x)
     axes.plot(x * math.sqrt(n), density / math.sqrt(n), color=RED, linewidth=1.2)
     axes.set(title="singular values, Marchenko-Pastur", xlim=(0, None), yticks=[])
