@@ -160,7 +160,9 @@ def anchors(page):
     return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.stem
+)
 def test_links_and_names_exist(page):
     assert not list(broken_links(page))
     for name in re.findall(r"`jaxinit\.([A-Za-z_]+)", page.read_text()):
