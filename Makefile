@@ -20,13 +20,14 @@ unexport PYTHONDONTWRITEBYTECODE
 RUN := $(VENV)/bin/
 PIP := $(RUN)python -m pip --disable-pip-version-check -qq
 # Each "name>=bound" of what users and the tests need, as name==bound.
-OLDEST = $(shell sed '/^\[build-system\]/,/^$$/d; /^dev = /d' pyproject.toml \
+OLDEST = $(shell sed -E '/^\[build-system\]/,/^$$/d; /^(dev|docs|release) = /d' pyproject.toml \
 	| sed -n 's/.*"\([a-zA-Z][a-zA-Z_-]*\)>=\([0-9.]*\)".*/\1==\2/p')
 
 .DEFAULT_GOAL := help
 # Two targets must not install into one environment at once.
 .NOTPARALLEL:
-.PHONY: help demo test test-oldest test-accelerator lint bench bench-accelerator clean
+.PHONY: help demo test test-oldest test-accelerator test-site lint bench \
+	bench-accelerator gallery docs docs-serve release-check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-18s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +45,21 @@ test-accelerator: ## run the tests that say something on a GPU or TPU, there
 	JAX_PLATFORMS= XLA_PYTHON_CLIENT_PREALLOCATE=false $(MAKE) test \
 		VENV=$(VENV)-$(ACCELERATOR) JAX='jax[$(ACCELERATOR)]' \
 		PYTEST_ARGS='-m accelerator'
+
+test-site: $(VENV)/.docs $(VENV)/.test ## build the site and open every page in Chromium
+	$(RUN)python -m pytest -m site tests/test_site.py
+
+gallery: $(VENV)/.docs ## draw a picture of every initializer into docs/gallery/
+	$(RUN)python tools/gallery.py
+
+docs: gallery ## build the site into site/; a broken link or reference fails
+	$(RUN)zensical build --strict --clean
+
+docs-serve: gallery ## show the site on this machine, and follow edits
+	$(RUN)zensical serve
+
+release-check: $(VENV)/.release ## build, and try the wheel in empty environments
+	$(RUN)python tools/release_check.py
 
 lint: $(VENV)/.dev ## ruff check, ruff format --check, pyright
 	$(RUN)ruff check
@@ -64,7 +80,7 @@ bench-accelerator: ## run the benchmarks that say something on a GPU or TPU, the
 	$(VENV)/bin/python benchmarks/bench_models.py --repeats 1 --limit 300
 
 clean: ## remove environments, caches and builds
-	rm -rf .venv .venv-* build dist .coverage .hypothesis .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* build dist site docs/gallery .cache .coverage .hypothesis .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.runtime: NEEDS = -e '.[flax]'
@@ -72,8 +88,10 @@ $(VENV)/.test: NEEDS = -e '.[all]' --group test
 $(VENV)/.dev: NEEDS = -e '.[all]' --group test --group dev
 $(VENV)/.dev: HOLDS = $(VENV)/.test # the same packages, so that they come once
 $(VENV)/.bench: NEEDS = -e '.[all]' --group bench
+$(VENV)/.docs: NEEDS = -e '.[all]' --group docs
+$(VENV)/.release: NEEDS = --group release
 
-$(VENV)/.runtime $(VENV)/.test $(VENV)/.dev $(VENV)/.bench: pyproject.toml | $(VENV)/.pip
+$(addprefix $(VENV)/.,runtime test dev bench docs release): pyproject.toml | $(VENV)/.pip
 	@echo "Installing for $(@F) into $(VENV) ..."
 	@$(PIP) install --no-compile $(NEEDS) $(JAX) # imports compile what they need
 	@touch $@ $(HOLDS)

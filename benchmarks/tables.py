@@ -15,7 +15,9 @@ HERE = Path(__file__).parent
 GPT2 = "GPT-2, 12 x 768, Linen"
 SMALL = "Dense"  # in the name of a model too small for most tables
 PEERS = {"HeNormal": "jax he_normal", "Orthogonal": "jax orthogonal"}
-PAGES = [HERE.parent / "README.md", *sorted((HERE.parent / "docs").glob("*.md"))]
+DOCS = HERE.parent / "docs"
+PAGES = [HERE.parent / "README.md"]
+PAGES += [*sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("frameworks/*.md"))]
 
 
 def result(subject: str, device: str = "cpu") -> dict[str, Any]:
@@ -268,7 +270,7 @@ def render(text: str) -> str:
 
 
 def plot_depth() -> None:
-    """Plots the seconds of the first call against depth, as results/depth.png."""
+    """Plots the seconds of the first call against depth, as docs/images/depth.png."""
     from matplotlib import pyplot
 
     depth = result("models")["depth"]
@@ -279,7 +281,7 @@ def plot_depth() -> None:
         axes.plot(layers, seconds, marker="o", label=label)
     axes.set(xlabel="layers of width 256", ylabel="seconds, first call", ylim=0)
     axes.legend()
-    figure.savefig(HERE / "results" / "depth.png", dpi=120, metadata={"Software": None})
+    figure.savefig(DOCS / "images" / "depth.png", dpi=120, metadata={"Software": None})
 
 
 if __name__ == "__main__":

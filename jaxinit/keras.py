@@ -49,16 +49,16 @@ def from_keras(x: Any) -> Any:
         each of these layers: ``"attention/query/kernel_initializer"``, and so for
         ``key``, ``value``, ``gate`` (with ``use_gate``) and ``attention_output``.
 
-    Warns:
-        UserWarning: If an initializer of a layer or model is a function, an unknown
-            class, or an argument of Keras 1. The warning names its path. The dict lacks
-            this initializer and has all others.
-
     Raises:
         TypeError: If ``x`` is something else, such as a function.
         ValueError: If the initializer is not one of Keras's, or has an argument that
             jaxinit cannot translate exactly; or if no initializer of a layer or model
             can be translated.
+
+    Warns:
+        UserWarning: If an initializer of a layer or model is a function, an unknown
+            class, or an argument of Keras 1. The warning names its path. The dict lacks
+            this initializer and has all others.
 
     Example:
         >>> from_keras(keras.initializers.RandomNormal(stddev=0.02, seed=3))

@@ -46,6 +46,11 @@ def plan(
 
     Returns:
         A plan to call as ``plan(rngs, *args, **kwargs)``.
+
+    Example:
+        >>> planned = plan(nn.Dense(4), jax.random.key(0), jax.numpy.ones((1, 3)))
+        >>> [leaf.path for leaf in planned.leaves]
+        ['params/bias', 'params/kernel']
     """
 
     def init(rngs: Any, *args: Any, **kwargs: Any) -> Any:

@@ -210,6 +210,12 @@ def explain(
         make: As for `plan`.
         rngs: As for `plan`.
         rules: As for `plan`.
+
+    Example:
+        >>> explain(lambda rngs: nnx.Linear(3, 4, rngs=rngs), 0, {"bias": "zeros"})
+        leaf   array         drawn as rule   initializer     fan_in fan_out std
+        bias   float32[4]    (4,)     1 bias Zeros()                        0, own 0
+        kernel float32[3, 4] (3, 4)   -      the model's own 3      4       own 0.628
     """
     graph, streams = nnx.split(_as_rngs(rngs))
 

@@ -3,6 +3,7 @@
 import dataclasses
 import doctest
 import importlib
+import inspect
 import pathlib
 import re
 import tomllib
@@ -23,7 +24,10 @@ MODULES = sorted(
     if p.name not in ("__init__.py", "__main__.py")
 )
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+FRAMEWORKS = sorted(DOCS.glob("frameworks/*.md"))
+REFERENCE = sorted(DOCS.glob("reference/*.md"))
+PAGES = [README, *sorted(DOCS.glob("*.md")), *FRAMEWORKS]
 NAMES = {"jax": jax, "jnp": jnp, "np": np, "jaxinit": jaxinit}
 NAMES |= {"dataclasses": dataclasses}
 
@@ -61,7 +65,67 @@ def test_readme_is_short_and_starts_with_installation_and_an_example():
     first_screen = "\n".join(lines[:30])
     assert "pip install jaxinit" in first_screen and "```python" in first_screen
     for page in PAGES[1:]:
-        assert f"](docs/{page.name})" in README.read_text()
+        assert f"]({page.relative_to(ROOT).as_posix()})" in README.read_text()
+
+
+@pytest.mark.parametrize("page", FRAMEWORKS, ids=lambda page: page.stem)
+def test_pages_of_frameworks_show_the_same_jobs(page):
+    jobs = ["Initialize", "Change by rules", "Shard", "Explain", "Reproduce"]
+    headings = re.findall(r"^## (.+)$", prose(page), re.M)
+    assert headings[: len(jobs)] == jobs
+
+
+def test_every_public_name_is_in_the_reference():
+    shown = set(in_reference())
+    for name in shown:
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), attribute), name
+    functions = {f"jaxinit.functional.{n}" for n in public(jaxinit.functional)}
+    names = {
+        f"jaxinit.{name}"
+        for name, value in public(jaxinit).items()
+        if inspect.isfunction(value) or name == value.__name__  # not another name
+    }
+    for adapter in ("linen", "nnx", "equinox", "haiku", "keras"):
+        module = getattr(jaxinit, adapter)
+        for name, value in public(module).items():
+            if inspect.isfunction(value) and value.__module__ == module.__name__:
+                names.add(f"jaxinit.{adapter}.{name}")
+    assert functions | names <= shown
+
+
+SECTIONS = ["Args", "Attributes", "Returns", "Raises", "Warns", "Example"]
+SECTIONS.append("References")
+
+
+def test_docstrings_of_the_reference_have_one_order():
+    for name in in_reference():
+        module, _, attribute = name.rpartition(".")
+        value = getattr(importlib.import_module(module), attribute)
+        doc = inspect.getdoc(value) or ""
+        found = re.findall(r"^([A-Z]\w+):$", doc, re.M)
+        assert set(found) <= {*SECTIONS}, name
+        assert found == sorted(found, key=SECTIONS.index), (name, found)
+        assert doc.partition("\n")[0].endswith((".", ":")), name
+        if inspect.isfunction(value):
+            assert "Example" in found, name
+
+
+def in_reference():
+    """The names whose docstrings the pages of the reference show."""
+    pages = "".join(page.read_text() for page in REFERENCE)
+    return re.findall(r"^::: (\S+)$", pages, re.M)
+
+
+def public(module):
+    """The public classes and functions of jaxinit in a module, by name."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and (inspect.isclass(value) or inspect.isfunction(value))
+        and value.__module__.startswith("jaxinit")
+    }
 
 
 def test_tables_equal_the_output_of_the_benchmarks(monkeypatch):
@@ -96,7 +160,9 @@ def anchors(page):
     return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.stem
+)
 def test_links_and_names_exist(page):
     assert not list(broken_links(page))
     for name in re.findall(r"`jaxinit\.([A-Za-z_]+)", page.read_text()):

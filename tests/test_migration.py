@@ -95,6 +95,24 @@ def test_jax_tables_are_whole():
     assert functions - aliases == named
 
 
+@pytest.mark.parametrize(("left", "right"), lines("haiku"))
+def test_haiku(left, right):
+    haiku = pytest.importorskip("haiku")
+    theirs, mine = eval(left, vars(haiku.initializers)), ours(right)
+    for shape in shapes(right):
+        drawn = haiku.transform(lambda shape=shape: theirs(shape, jnp.float32))
+        expected = drawn.apply({}, jax.random.key(3))
+        same_law(mine(jax.random.key(4), shape), expected)
+
+
+def test_haiku_tables_are_whole():
+    """Every initializer of Haiku is in the table."""
+    haiku = pytest.importorskip("haiku")
+    classes = {n for n, x in vars(haiku.initializers).items() if isinstance(x, type)}
+    named = {re.match(r"\w+", left)[0] for left, _ in lines("haiku")}
+    assert classes - {"Initializer"} == named
+
+
 def layout(shape, left):
     """Transposes (out, in, taps...) to (taps..., in, out)."""
     order = (0, 1) if "Transpose" in left else (1, 0)

@@ -104,7 +104,15 @@ def _is_built_in(cls: type) -> bool:
 
 
 def names() -> dict[str, type]:
-    """Returns every registered name and its class, sorted by name."""
+    """Returns every registered name and its class, sorted by name.
+
+    Returns:
+        A dict from names to classes.
+
+    Example:
+        >>> names()["he_normal"] is names()["HeNormal"] is jaxinit.HeNormal
+        True
+    """
     return dict(sorted(_classes.items()))
 
 

@@ -1,0 +1,156 @@
+"""Checks a release: builds it, and tries the wheel in empty environments.
+
+`make release-check` runs it. The package is built as the release workflow builds it. An
+empty environment is made for each of Python 3.11 and 3.13 that this machine has.
+"""
+
+import glob
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PYTHONS = ("3.11", "3.13")
+MOST_BYTES = 500_000  # of the wheel
+MOST_SECONDS = 0.5  # of `import jaxinit` after `import jax`
+TRY = """
+import jax, time
+import sys
+before = {m.partition(".")[0] for m in sys.modules}
+start = time.perf_counter()
+import jaxinit
+seconds = time.perf_counter() - start
+loaded = {m.partition(".")[0] for m in sys.modules} - before - {"jaxinit"}
+print(f"{seconds:.3f}", *sorted(loaded))
+"""
+DRAW = """
+import importlib.resources, jax, jaxinit
+assert jaxinit.__version__ == {version!r}, jaxinit.__version__
+assert "site-packages" in jaxinit.__file__, jaxinit.__file__
+assert (importlib.resources.files(jaxinit) / "py.typed").is_file()
+params = jaxinit.init(lambda key: jaxinit.HeNormal()(key, (8, 4)), jax.random.key(0))
+assert params.shape == (8, 4)
+assert jaxinit.deserialize(jaxinit.serialize(jaxinit.HeNormal())) == jaxinit.HeNormal()
+"""
+
+
+def run(*command: object, cwd: Path = ROOT) -> str:
+    """Runs a command without the settings of this process; returns what it prints."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env=kept,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode:
+        raise SystemExit(f"{done.stdout}\nfailed: {' '.join(map(str, command))}")
+    return done.stdout
+
+
+def check(is_right: bool, text: str) -> None:
+    """Prints a line, or stops."""
+    if not is_right:
+        raise SystemExit(f"release-check: {text}")
+    print(f"  {text}", flush=True)
+
+
+def find_python(version: str) -> str | None:
+    """The path of an interpreter, on PATH or among those of pyenv."""
+    roots = [os.environ.get("PYENV_ROOT", "~/.pyenv")]
+    if shutil.which("pyenv"):
+        roots.append(run("pyenv", "root").strip())
+    found = [shutil.which(f"python{version}")]
+    for root in roots:
+        found += glob.glob(f"{Path(root).expanduser()}/versions/{version}.*/bin/python")
+    return next(filter(works, found), None)
+
+
+def works(path: str | None) -> bool:
+    """False for a shim of pyenv without an interpreter."""
+    if not path:
+        return False
+    return not subprocess.run([path, "-c", ""], stderr=subprocess.DEVNULL).returncode
+
+
+def check_texts(version: str) -> None:
+    """The files that name the version agree, and the changelog has its section."""
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    heads = re.findall(r"^## (.+)$", changelog, re.M)
+    check(heads[0] == "Unreleased", "CHANGELOG.md opens with Unreleased")
+    dated = re.fullmatch(rf"{re.escape(version)} \((\d{{4}}-\d\d-\d\d)\)", heads[1])
+    check(dated is not None, f"CHANGELOG.md has a dated section of {version}")
+    citation = (ROOT / "CITATION.cff").read_text()
+    check(f"\nversion: {version}\n" in citation, f"CITATION.cff cites {version}")
+
+
+def check_archives(folder: Path, version: str) -> Path:
+    """Builds the sdist, and the wheel from it; checks metadata and contents."""
+    run(sys.executable, "-m", "build", "--outdir", folder)
+    wheel = folder / f"jaxinit-{version}-py3-none-any.whl"
+    sdist = folder / f"jaxinit-{version}.tar.gz"
+    check(wheel.exists() and sdist.exists(), f"built {wheel.name} and {sdist.name}")
+    run(sys.executable, "-m", "twine", "check", "--strict", wheel, sdist)
+    check(True, "README.md renders and the metadata is valid (twine check --strict)")
+    size = wheel.stat().st_size
+    check(size <= MOST_BYTES, f"the wheel has {size:,} bytes (at most {MOST_BYTES:,})")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        info = f"jaxinit-{version}.dist-info"
+        metadata = archive.read(f"{info}/METADATA").decode()
+    tops = {name.partition("/")[0] for name in names}
+    check(tops == {"jaxinit", info}, "the wheel holds the package alone")
+    needed = re.findall(r"^Requires-Dist: (?!.*extra ==)(.+)$", metadata, re.M)
+    check(len(needed) == 1 and needed[0].startswith("jax>="), f"it needs {needed[0]}")
+    return wheel
+
+
+def check_installed(python: str, wheel: Path, version: str, home: Path) -> None:
+    """Installs the wheel into an empty environment, and runs it from elsewhere."""
+    folder = home.parent
+    run(python, "-m", "venv", home)
+    inside = home / "bin" / "python"
+    quiet = ("--quiet", "--disable-pip-version-check")
+    run(inside, "-m", "pip", "install", *quiet, wheel)
+    run(inside, "-c", DRAW.format(version=version), cwd=folder)
+    printed = run(home / "bin" / "jaxinit", "--version", cwd=folder)
+    is_right = printed == f"jaxinit {version}\n"
+    check(is_right, f"{python}: installs, draws, and says {printed.strip()}")
+    tries = [run(inside, "-c", TRY, cwd=folder).split() for _ in range(5)]
+    seconds = min(float(found[0]) for found in tries)
+    limit = f"at most {MOST_SECONDS} s"
+    text = f"import jaxinit takes {seconds:.3f} s after import jax ({limit})"
+    check(seconds <= MOST_SECONDS, text)
+    loaded = set(tries[0][1:])
+    packages = sorted(loaded - set(sys.stdlib_module_names))
+    check(not packages, f"it loads no package but jax; loaded: {packages}")
+    print(f"  it loads of the standard library: {', '.join(sorted(loaded))}")
+
+
+def main() -> None:
+    """Runs every check; the first that fails ends the run with code 1."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    version = project["version"]
+    print(f"jaxinit {version}")
+    check_texts(version)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        wheel = check_archives(folder, version)
+        for wanted in PYTHONS:
+            python = find_python(wanted)
+            if python is None:
+                print(f"  NOT RUN: Python {wanted} is missing here")
+            else:
+                check_installed(python, wheel, version, folder / f"env-{wanted}")
+
+
+if __name__ == "__main__":
+    main()
