@@ -1,10 +1,6 @@
 """``explain``: which rule makes which leaf of a user's model."""
 
-import importlib
-import sys
-import traceback
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -12,6 +8,7 @@ import jaxinit
 
 from ..planning.arguments import is_array
 from ..rules.table import render
+from .factories import run
 from .usage import UsageError, usage_errors
 
 
@@ -22,13 +19,7 @@ def explain(factory: str, rules: Path, *, allow_regex: bool = False) -> int:
     initializer cannot make its leaf, else 0.
     """
     given = load_rules(rules, allow_regex)
-    try:
-        shapes = jaxinit.eval_shape(find(factory))
-    except UsageError:
-        raise
-    except Exception as e:  # the user's code may raise anything; no verdict on rules
-        traceback.print_exc()
-        raise UsageError(f"{factory} failed: {type(e).__name__}") from None
+    shapes = run(factory, jaxinit.eval_shape)
     leaves = jax.tree.leaves(shapes)
     if not any(map(is_array, leaves)):
         kinds = ", ".join(sorted({type(leaf).__name__ for leaf in leaves})[:3])
@@ -47,21 +38,3 @@ def load_rules(path: Path, allow_regex: bool) -> jaxinit.Rules:
     """Loads the rules of a file."""
     with usage_errors(f"read {path}"):
         return jaxinit.Rules.load(path, allow_regex=allow_regex)
-
-
-def find(factory: str) -> Any:
-    """Imports the function that ``MODULE:FACTORY`` names; the current folder counts."""
-    module, _, name = factory.partition(":")
-    if not module or not name:
-        raise UsageError(f"{factory!r} names no factory; write MODULE:FACTORY")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        found: Any = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError, TypeError) as e:
-        raise UsageError(f"cannot import {factory}: {e}") from None
-    if not callable(found):
-        raise UsageError(f"{factory} is not callable")
-    return found
