@@ -1,4 +1,4 @@
-"""The command ``jaxinit``: parses its arguments and runs one of four commands."""
+"""The command ``jaxinit``: parses its arguments and runs one of its commands."""
 
 import argparse
 import os
@@ -15,6 +15,7 @@ from .cli.catalogue import catalogue
 from .cli.demo import MODELS, demo
 from .cli.explain import explain
 from .cli.show import draw, lines, plot, summarize
+from .cli.suggest import suggest
 from .cli.usage import UsageError
 
 _SIGPIPE = 141
@@ -70,6 +71,8 @@ def _parser() -> Parser:
     listing.set_defaults(run=_list)
     text = "print statistics of one initializer's values"
     _add_show(add("show", help=text, description=text, allow_abbrev=False))
+    text = "print the rules that give a model a steady signal"
+    _add_suggest(add("suggest", help=text, description=text, allow_abbrev=False))
     return parser
 
 
@@ -167,6 +170,22 @@ def _add_show(p: argparse.ArgumentParser) -> None:
     p.set_defaults(run=_show)
 
 
+def _add_suggest(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "factory",
+        metavar="MODULE:FACTORY",
+        help="a function without arguments that returns (fn, params, inputs), or a "
+        "model of Flax or Equinox and its inputs",
+    )
+    p.add_argument(
+        "--out", type=Path, metavar="FILE", help="JSON or YAML file for the rules"
+    )
+    p.add_argument(
+        "--seed", type=arguments.seed, default=0, help="seed of the parameters"
+    )
+    p.set_defaults(run=_suggest)
+
+
 def _demo(args: argparse.Namespace) -> int:
     args.dtype = arguments.dtype(args.dtype)
     with x64_for(args.dtype):
@@ -192,6 +211,10 @@ def _show(args: argparse.Namespace) -> int:
         plot(args.plot, title, values, summary)
     print(*lines(init, values, args.dtype, summary), sep="\n")
     return 0
+
+
+def _suggest(args: argparse.Namespace) -> int:
+    return suggest(args.factory, args.out, args.seed)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,13 @@ def probe(
         "Deep information propagation", 2017.
     """
     key = check_key("probe", key)
-    traced = trace("probe", fn, params, inputs)
+    return probe_traced(trace("probe", fn, params, inputs), loss, key)
+
+
+def probe_traced(
+    traced: Traced, loss: Callable[[Any], jax.Array] | None, key: jax.Array
+) -> Report:
+    """Probes a function that is traced; see `probe`."""
     measure = compiled_once(_program(traced, loss))
     measured = measure(traced.arrays, key)
     with np.errstate(all="ignore"):  # what is not finite is a finding, no accident
