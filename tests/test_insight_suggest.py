@@ -98,8 +98,8 @@ def test_inputs_of_any_scale_and_frameworks():
 
 @pytest.mark.parametrize("scan", [False, True])
 def test_a_transformer(scan):
-    tokens = jax.random.randint(KEY, (4, 8), 0, 64)
-    model = models.GPT(2, 64, 64, tied=not scan, scan=scan)
+    tokens = jax.random.randint(KEY, (4, 8), 0, 32)
+    model = models.GPT(2, 64, 32, tied=not scan, scan=scan)
     found, variables = of_linen(model, tokens)
     rules = dict(found.rules.rules)
     down = jaxinit.ActivationScaled("gelu")
@@ -186,12 +186,13 @@ def test_stacked_kernels_of_a_bare_tree():
 
     def fn(w, x):
         def body(x, w):
-            y = jax.nn.relu(jnp.einsum("bi,iho->bho", x, w))
-            return x + jnp.einsum("bho,iho->bi", y, jnp.ones_like(w)) / 64, None
+            return jnp.einsum("bi,iho->bho", x, w).reshape(x.shape), None
 
         return jax.lax.scan(body, x, w)[0]
 
-    found = SUGGEST(fn, {"w": w}, jax.random.normal(KEY, (32, 64)))
+    found = SUGGEST(
+        lambda p, x: fn(p["w"], x), {"w": w}, jax.random.normal(KEY, (32, 64))
+    )
     ((glob, init),) = found.rules.rules
     assert glob == "**" and init.batch_axis == (0,)
     assert (init.in_axis, init.out_axis) == ((1,), (2, 3))
@@ -221,8 +222,8 @@ def test_no_scalar_helps_silu_at_depth_50():
         ({"a/w": 1, "b/w": 1}, {"**": 1}),
         ({"a/w": 1, "b/w": 1, "b/b": 0}, {"**/w": 1, "**/b": 0}),
         ({"w1": 1, "weird": 2}, {"w1": 1, "**/weird": 2}),
-        ({"x/0": 1, "x/1": 1, "y/0": 2, "y/1": 3}, {"x/*": 1, "y/0": 2, "**/1": 3}),
-        ({"a[0]/w": 1, "a0/w": 2, "b/w": 2}, {"a[[]0]/w": 1, "**/w": 2}),
+        ({"x/0": 1, "x/1": 1, "y/0": 2, "y/1": 3}, {"y/0": 2, "y/1": 3, "**/*": 1}),
+        ({"a[0]/w": 1, "a0/w": 2, "b/w": 2}, {"a[[]*]/w": 1, "**/w": 2}),
         (
             {"m/block_0/up/w": 1, "m/block_1/up/w": 2, "m/block_1/down/w": 1},
             {"**/block_1/up/w": 2, "**/w": 1},

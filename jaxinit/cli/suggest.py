@@ -26,15 +26,13 @@ def suggest(factory: str, out: Path | None, seed: int) -> int:
         made = jaxinit.suggest(
             model.fn, model.params, *model.inputs, key=key, like=model.like
         )
-    print(made)
-    config = plain(made.rules)
+    config, end = plain(made.rules), f"wrote {out}"
     if out is None:
-        print(f"\n{json.dumps(config, indent=2)}")
-        return 0
-    with usage_errors(f"write {out}"):
-        _files.write(out, config, comment=str(made))
-        jaxinit.Rules.load(out)
-    print(f"\nwrote {out}")
+        end = json.dumps(config, indent=2)
+    else:
+        with usage_errors(f"write {out}"):
+            _files.write(out, config, comment=str(made))
+    print(made, end, sep="\n\n")
     return 0
 
 
