@@ -75,13 +75,13 @@ def probe_traced(
     traced: Traced, loss: Callable[[Any], jax.Array] | None, key: jax.Array
 ) -> Report:
     """Probes a function that is traced; see `probe`."""
-    measure = compiled_once(_program(traced, loss))
+    measure = compiled_once(program_of(traced, loss))
     measured = measure(traced.arrays, key)
     with np.errstate(all="ignore"):  # what is not finite is a finding, no accident
         return _report(traced, resolve(*jax.device_get(measured)))
 
 
-def _program(
+def program_of(
     traced: Traced, loss: Callable[[Any], jax.Array] | None
 ) -> Callable[[list[Any], jax.Array], tuple[Any, list[Any]]]:
     """Returns the function that takes all measurements."""
