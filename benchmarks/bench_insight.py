@@ -185,8 +185,9 @@ def main(args: argparse.Namespace) -> None:
     rows: list[list[str]] = []
     for model, calls in record["models"].items():
         for name, r in calls.items():
-            cells = [r["failed"], ""]
-            if "failed" not in r:
+            if "failed" in r:
+                cells = [r["failed"], ""]
+            else:
                 cells = [f"{r['seconds']:.2f}", f"{aim(name, r['off']):.3g}"]
             rows.append([model, name, *cells])
     harness.table("Seconds; factor", ["model", "call", "seconds", "off by"], rows)

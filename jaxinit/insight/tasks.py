@@ -86,10 +86,11 @@ def _ends(residuals: Iterator[Residual]) -> Iterator[int]:
 
 
 def count_residuals(level: Level) -> int:
-    """Number of residual additions, those of every layer of a scan counted."""
+    """Number of residual additions; of a scan over layers, those of every layer."""
     total = 0
     for place in level.places:
         if isinstance(place, Inner):
-            total += (place.length or 1) * count_residuals(place.level)
+            rounds = place.length if place.length and place.is_layered else 1
+            total += rounds * count_residuals(place.level)
         total += isinstance(place, Residual)
     return total
