@@ -109,7 +109,7 @@ start = time.perf_counter()
 jaxinit.probe(fn, variables, x, key=key)
 seconds = time.perf_counter() - start
 traced = trace("bench", fn, variables, (x,))
-measure = compiled_once(program_of(traced, None))
+measure = compiled_once(program_of(traced, None), traced.arrays)
 grad = jax.jit(jax.value_and_grad(lambda v: jnp.sum(fn(v, x))))
 def timed(call):
     jax.block_until_ready(call())

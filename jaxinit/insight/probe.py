@@ -75,7 +75,7 @@ def probe_traced(
     traced: Traced, loss: Callable[[Any], jax.Array] | None, key: jax.Array
 ) -> Report:
     """Probes a function that is traced; see `probe`."""
-    measure = compiled_once(program_of(traced, loss))
+    measure = compiled_once(program_of(traced, loss), traced.arrays)
     measured = measure(traced.arrays, key)
     with np.errstate(all="ignore"):  # what is not finite is a finding, no accident
         return _report(traced, resolve(*jax.device_get(measured)))

@@ -44,7 +44,7 @@ def scale(
     """
     arrays = list(traced.arrays)
     body = functools.partial(_run, tasks, with_inputs)
-    measure = compiled_once(lambda arrays: body(traced.level, arrays, None)[1])
+    measure = compiled_once(lambda arrays: body(traced.level, arrays, None)[1], arrays)
     factors: dict[int, np.ndarray] = {}
     found: Found = {}
     for _ in range(passes):
