@@ -80,7 +80,7 @@ def _run(
     ends = {(site.bias or site.weight)[0]: site for site in meant}
     starts = {site.weight[0]: site for site in meant} if with_inputs else {}
     before = [site for site in sites if with_inputs and site.activation is not None]
-    results = {site.output: None for site in before}
+    results: dict[Value, Any] = {site.output: None for site in before}
 
     def note(site: Site, **numbers: Any) -> None:
         found.setdefault(site.index, {}).update(numbers)

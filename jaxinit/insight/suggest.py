@@ -369,9 +369,9 @@ def _rows(
             kind=row.kind,
             layer=row.layer,
             initializer=None if leaf is None else made[leaf],
-            gain=row.weight_rms * math.sqrt(row.fan_in or 1),
+            gain=(row.weight_rms or 0.0) * math.sqrt(row.fan_in or 1),
             expected=None if role is None else role.target,
-            measured=row.out_rms**2,
+            measured=(row.out_rms or 0.0) ** 2,
         )
 
 
