@@ -246,10 +246,54 @@ def tpu_models() -> Iterator[str]:
     )
 
 
+# Of AnyInit, and of jaxinit; see bench_insight.
+AIMS = ("inputs",), ("products", "branches")
+
+
+def insight() -> Iterator[str]:
+    record = result("insight")
+    calls = ["suggest", "calibrate", "AnyInit analytic", "AnyInit empirical"]
+    yield row("seconds, and times as long", *calls)
+    yield row("---", *["--:"] * len(calls))
+    reasons: dict[str, list[str]] = {}
+    for model, found in record["models"].items():
+        ours = found["suggest"]["seconds"]
+        cells: list[str] = []
+        for name in calls:
+            r = found[name]
+            if "failed" in r:
+                reasons.setdefault(r["failed"], []).append(f"{name} on {model}")
+                cells.append("fails")
+            else:
+                times = "" if name == "suggest" else f" ({r['seconds'] / ours:.1f}x)"
+                cells.append(f"{r['seconds']:.1f}{times}")
+        yield row(model, *cells)
+        yield row(f"{model}: off by", *(off_by(name, found[name]) for name in calls))
+    yield ""
+    yield f"First calls in fresh processes: {where(record, ('flax', 'anyinit'))}."
+    for reason, names in reasons.items():
+        yield f"{', '.join(names)}: `{reason}`."
+    for model, r in record["probe"].items():
+        if "failed" not in r:
+            yield (
+                f"`probe` of the {model}: {r['seconds']:.1f} s; compiled, "
+                f"{r['warm'] / r['pass']:.1f} times a forward and backward pass."
+            )
+
+
+def off_by(name: str, r: dict[str, Any]) -> str:
+    """The largest factor between a measured second moment and the library's aim."""
+    if "failed" in r:
+        return ""
+    aims = AIMS[not name.startswith("AnyInit")]
+    return f"{max(r['off'][x] for x in aims if x in r['off']):.3g}"
+
+
 TABLES: dict[str, Callable[..., Iterator[str]]] = {
     "dtypes": dtypes,
     "draws": draws,
     "first": first,
+    "insight": insight,
     "models": models,
     "llama": llama,
     "orthogonal": orthogonal,

@@ -29,7 +29,7 @@ Whole models
 Records of the drawn values
     manifest, Manifest
 Effect of an initialization on the signal
-    gain, activation, Activation, probe, Report, calibrate
+    gain, activation, Activation, probe, Report, calibrate, suggest, Suggestion
 Adapters to frameworks, loaded on first use
     jaxinit.linen, jaxinit.nnx, jaxinit.equinox, jaxinit.haiku, jaxinit.keras
 """
@@ -130,6 +130,8 @@ from .insight.activation import gain as gain
 from .insight.calibrate import calibrate as calibrate
 from .insight.probe import probe as probe
 from .insight.report import Report as Report
+from .insight.suggest import Suggestion as Suggestion
+from .insight.suggest import suggest as suggest
 from .manifests.manifest import Manifest as Manifest
 from .manifests.manifest import manifest as manifest
 from .planning.plan import Plan as Plan

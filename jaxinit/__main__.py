@@ -1,4 +1,4 @@
-"""The command ``jaxinit``: parses its arguments and runs one of the commands."""
+"""The command ``jaxinit``: parses its arguments and runs one of its commands."""
 
 import argparse
 import os
@@ -16,6 +16,7 @@ from .cli.demo import MODELS, demo
 from .cli.explain import explain
 from .cli.probe import probe
 from .cli.show import draw, lines, plot, summarize
+from .cli.suggest import suggest
 from .cli.usage import UsageError
 from .cli.verify import verify
 
@@ -77,6 +78,8 @@ def _parser() -> Parser:
     _add_show(add("show", help=text, description=text, allow_abbrev=False))
     text = "compare the parameters of a model with a manifest"
     _add_verify(add("verify", help=text, description=text, allow_abbrev=False))
+    text = "print the rules that give a model a steady signal"
+    _add_suggest(add("suggest", help=text, description=text, allow_abbrev=False))
     return parser
 
 
@@ -213,6 +216,22 @@ def _add_verify(p: argparse.ArgumentParser) -> None:
     p.set_defaults(run=_verify)
 
 
+def _add_suggest(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "factory",
+        metavar="MODULE:FACTORY",
+        help="a function without arguments that returns (fn, params, inputs), or a "
+        "model of Flax or Equinox and its inputs",
+    )
+    p.add_argument(
+        "--out", type=Path, metavar="FILE", help="JSON or YAML file for the rules"
+    )
+    p.add_argument(
+        "--seed", type=arguments.seed, default=0, help="seed of the parameters"
+    )
+    p.set_defaults(run=_suggest)
+
+
 def _demo(args: argparse.Namespace) -> int:
     args.dtype = arguments.dtype(args.dtype)
     with x64_for(args.dtype):
@@ -254,6 +273,10 @@ def _show(args: argparse.Namespace) -> int:
 
 def _verify(args: argparse.Namespace) -> int:
     return verify(args.manifest, args.factory, allow_regex=args.allow_regex)
+
+
+def _suggest(args: argparse.Namespace) -> int:
+    return suggest(args.factory, args.out, args.seed)
 
 
 if __name__ == "__main__":

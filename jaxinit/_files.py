@@ -49,10 +49,15 @@ def in_file(path: str | Path) -> Generator[None]:
         raise kind(f"{printable(str(path))}: {e}") from None
 
 
-def write(path: str | Path, data: Any) -> None:
+def write(path: str | Path, data: Any, comment: str = "") -> None:
     """Writes plain data to a .json, .yaml or .yml file, whole or not at all.
 
     JSON writes an infinite number as ``Infinity``, which Python can read.
+
+    Args:
+        path: The file.
+        data: The data.
+        comment: Text for the head of a YAML file; JSON has no comments.
 
     Raises:
         ValueError: If `read` would refuse the data.
@@ -62,7 +67,8 @@ def write(path: str | Path, data: Any) -> None:
     _check(data)
     if _is_yaml(path):
         yaml = _yaml.import_yaml()
-        text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+        lines = "".join(f"# {line}".rstrip() + "\n" for line in comment.splitlines())
+        text = lines + yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
     else:
         text = json.dumps(data, indent=2) + "\n"
     write_whole(path, text.encode())

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import jaxinit
+import models
 
 KEY = jax.random.key(0)
 
@@ -180,6 +181,157 @@ def test_convolutions_and_normalization():
     made = jaxinit.calibrate(fn, params, x)
     rows = jaxinit.probe(fn, made, x, key=KEY).rows
     assert [row.out_rms for row in rows] == [pytest.approx(1, rel=0.01)] * 3
+
+
+def products(fn, params, x):
+    """The second moments of all products, by path, measured by a probe."""
+    rows = jaxinit.probe(fn, params, x, key=KEY).rows
+    found = {row.name: row.out_rms or 0 for row in rows if row.kind in ("dot", "conv")}
+    return {name: x**2 for name, x in found.items()}
+
+
+def test_resnet_50():
+    model = models.ResNet(width=4)  # 53 convolutions and a head
+    x = jax.random.normal(KEY, (2, 32, 32, 3))
+    variables = jaxinit.init(model.init, KEY, x)
+
+    def fn(variables, x):
+        return model.apply(variables, x, mutable=["batch_stats"])[0]
+
+    made = jaxinit.calibrate(fn, variables, x)
+
+    @jax.jit
+    def outputs(variables):
+        options = {"mutable": ["batch_stats", "intermediates"]}
+        _, seen = model.apply(variables, x, capture_intermediates=True, **options)
+        return [
+            jnp.mean(leaf**2)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(seen["intermediates"])
+            if "Conv" in (name := jax.tree_util.keystr(path)) or "Dense" in name
+        ]
+
+    moments = [float(x) for x in outputs(made)]
+    assert len(moments) == 54
+    assert all(m == pytest.approx(1, rel=0.01) for m in moments)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_gpt_2(scan):
+    model = models.GPT(3, 32, 64, scan=scan)
+    tokens = jax.random.randint(KEY, (4, 8), 0, 64)
+    made = jaxinit.calibrate(model.apply, model.init(KEY, tokens), tokens)
+    moments = products(model.apply, made, tokens)
+    assert len(moments) == 3 * 6 + 1
+    for name, moment in moments.items():
+        is_end = "/out/" in name or "/down/" in name
+        assert moment == pytest.approx(1 / 6 if is_end else 1, rel=0.01), name
+
+
+def mamba(p, x):
+    """A block with a gate, a causal convolution of each channel, and a scan."""
+
+    def step(h, inputs):
+        u, dt, b, c = inputs
+        h = jnp.exp(-dt[..., None] * jnp.exp(p["a_log"])) * h
+        h = h + (dt * u)[..., None] * b[..., None, :]
+        return h, jnp.sum(h * c[..., None, :], -1) + p["skip"] * u
+
+    scale = jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + 1e-6)
+    u, gate = jnp.split(x * scale * p["norm"] @ p["in"], 2, -1)
+    u = jax.lax.conv_general_dilated(
+        u,
+        p["conv"],
+        (1,),
+        [(p["conv"].shape[0] - 1, 0)],
+        dimension_numbers=("NTC", "TIO", "NTC"),
+        feature_group_count=u.shape[-1],
+    )
+    u = jax.nn.silu(u + p["conv_bias"])
+    dt = jax.nn.softplus(u @ p["dt"] + p["dt_bias"])
+    b, c = jnp.split(u @ p["bc"], 2, -1)
+    inputs = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), (u, dt, b, c))
+    h = jnp.zeros((*u[:, 0].shape, b.shape[-1]))
+    _, y = jax.lax.scan(step, h, inputs)
+    return x + jnp.moveaxis(y, 0, 1) * jax.nn.silu(gate) @ p["out"]
+
+
+def test_a_block_of_mamba():
+    width, inner, state = 16, 32, 4
+    keys = iter(jax.random.split(KEY, 8))
+    normal = jax.random.normal
+    p = {
+        "norm": jnp.ones(width),
+        "in": normal(next(keys), (width, 2 * inner)),
+        "conv": normal(next(keys), (4, 1, inner)),
+        "conv_bias": jnp.full(inner, 0.1),
+        "dt": normal(next(keys), (inner, inner)),
+        "dt_bias": jnp.full(inner, -0.5),
+        "bc": normal(next(keys), (inner, 2 * state)),
+        "a_log": jnp.log(jnp.arange(1.0, state + 1)) * jnp.ones((inner, 1)),
+        "skip": jnp.ones(inner),
+        "out": normal(next(keys), (inner, width)),
+    }
+    x = normal(next(keys), (4, 12, width))
+    made = jaxinit.calibrate(mamba, p, x)
+    moments = products(mamba, made, x)
+    assert set(moments) == {"in", "conv", "dt", "bc", "out"}
+    # Two additions, whatever the number of steps: that of the block, and of "skip".
+    added = np.asarray(mamba(made, x) - x, np.float64)
+    assert moment(added) == pytest.approx(1 / 2, rel=0.01)
+    assert moments.pop("out") == pytest.approx(1 / 2, rel=0.01)
+    assert all(m == pytest.approx(1, rel=0.01) for m in moments.values())
+    for name in ("norm", "conv_bias", "dt_bias", "a_log", "skip"):
+        np.testing.assert_array_equal(made[name], p[name])
+
+
+def test_weight_norm_is_scaled_by_its_length():
+    p = {"v": jax.random.normal(KEY, (8, 16)), "g": jnp.full(16, 3.0), "b": jnp.eye(16)}
+
+    def fn(p, x):
+        w = p["g"] * p["v"] / jnp.linalg.norm(p["v"], axis=0)
+        return jnp.tanh(x @ w) @ p["b"] * 1.0
+
+    x = jax.random.normal(KEY, (32, 8))
+    made = jaxinit.calibrate(fn, p, x)
+    np.testing.assert_array_equal(made["v"], p["v"])
+    factor = made["g"] / p["g"]
+    np.testing.assert_allclose(factor, factor[0], rtol=1e-6)
+    w = made["g"] * made["v"] / jnp.linalg.norm(made["v"], axis=0)
+    assert moment(x @ w) == pytest.approx(1, rel=0.01)
+    assert moment(fn(made, x)) == pytest.approx(1, rel=0.01)
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.WeightNorm(nn.Dense(16, use_bias=False))(x)
+
+    variables = Net().init(KEY, x)
+    made = jaxinit.calibrate(Net().apply, variables, x)
+    assert moment(Net().apply(made, x)) == pytest.approx(1, rel=0.01)
+
+
+def test_constant_factors_of_a_weight_are_no_obstacle():
+    mask = jnp.tri(8)
+
+    def fn(p, x):
+        return x @ (mask * p["w"] / 4)
+
+    x = jax.random.normal(KEY, (32, 8))
+    made = jaxinit.calibrate(fn, {"w": jnp.ones((8, 8))}, x)
+    assert moment(fn(made, x)) == pytest.approx(1, rel=0.01)
+
+
+def test_computed_weights_are_named():
+    p = {"w": 3 * jnp.eye(8), "a": jnp.ones((8, 2)), "b": jnp.ones((2, 8))}
+
+    def fn(p, x):
+        return x @ (p["w"] + p["a"] @ p["b"]) @ p["w"]
+
+    with pytest.warns(
+        UserWarning, match="left a as it is: its weight is computed from"
+    ):
+        made = jaxinit.calibrate(fn, p, jnp.eye(8))
+    assert not np.array_equal(made["w"], p["w"])
 
 
 def test_targets_that_cannot_be_reached():

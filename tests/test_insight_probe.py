@@ -480,6 +480,40 @@ def test_adapters_take_the_model():
     assert jaxinit.equinox.probe(mlp, x, key=KEY, loss=loss) != direct
 
 
+def test_eight_devices_measure_the_rows_of_one():
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def put(x, *axes):
+        return jax.device_put(x, jax.sharding.NamedSharding(mesh, jax.P(*axes)))
+
+    keys = jax.random.split(KEY, 3)
+    w = jax.random.normal(keys[0], (3, 16, 32)) / 4
+    v = jax.random.normal(keys[1], (3, 32, 16)) / 6
+    x = jax.random.normal(keys[2], (16, 16))
+
+    def fn(p, x):
+        def body(x, p):
+            return x + jax.nn.relu(x @ p["w"]) @ p["v"], None
+
+        return jax.lax.scan(body, x, {"w": p["w"], "v": p["v"]})[0] @ p["out"]
+
+    one = {"w": w, "v": v, "out": jnp.eye(16)}
+    sharded = {
+        "w": put(w, None, None, "x"),
+        "v": put(v, None, "x", None),
+        "out": put(one["out"], "x"),
+    }
+    expected = PROBE(fn, one, x)
+    found = PROBE(fn, sharded, put(x, "x"))
+    assert_same(found, expected)
+    for a, b in zip(found.rows, expected.rows, strict=True):
+        for name in ("out_mean", "zeros", "cosine", "rank", "activation"):
+            value = getattr(b, name)
+            same = near(value, 1e-3) if isinstance(value, float) else value
+            assert getattr(a, name) == same, (a.name, name)
+    assert found.jacobian == near(expected.jacobian, 1e-3)
+
+
 def test_dropout_keys_are_no_data():
     class Net(nn.Module):
         @nn.compact

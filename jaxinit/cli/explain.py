@@ -1,9 +1,6 @@
 """``explain``: which rule makes which leaf of a user's model."""
 
-import importlib
-import sys
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -11,6 +8,7 @@ import jaxinit
 
 from ..planning.arguments import is_array
 from ..rules.table import render
+from .factories import find
 from .usage import UsageError, usage_errors, user_errors
 
 
@@ -41,21 +39,3 @@ def load_rules(path: Path, allow_regex: bool) -> jaxinit.Rules:
     """Loads the rules of a file."""
     with usage_errors(f"read {path}"):
         return jaxinit.Rules.load(path, allow_regex=allow_regex)
-
-
-def find(factory: str) -> Any:
-    """Imports the function that ``MODULE:FACTORY`` names; the current folder counts."""
-    module, _, name = factory.partition(":")
-    if not module or not name:
-        raise UsageError(f"{factory!r} names no factory; write MODULE:FACTORY")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        found: Any = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError, TypeError) as e:
-        raise UsageError(f"cannot import {factory}: {e}") from None
-    if not callable(found):
-        raise UsageError(f"{factory} is not callable")
-    return found

@@ -1,7 +1,5 @@
 """``probe``: the effect of an initialization on the signal of a user's model."""
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +10,9 @@ import jaxinit
 from .. import _files
 from ..insight.report import Report
 from . import progress
-from .explain import find, load_rules
-from .usage import UsageError, usage_errors, user_errors
-
-# The module with the class of models, by the adapter that takes them.
-_FRAMEWORKS = {"linen": "flax.linen", "nnx": "flax.nnx", "equinox": "equinox"}
-_CURE = (
-    "return (fn, params, inputs), or (model, inputs) with a module of Flax or Equinox"
-)
+from .explain import load_rules
+from .factories import read_model
+from .usage import usage_errors, user_errors
 
 
 def probe(
@@ -73,57 +66,14 @@ def _load(path: Path) -> Report:
 
 
 def _measure(factory: str, rules: jaxinit.Rules | None, key: jax.Array) -> Report:
-    """Calls the factory, draws the parameters where it is asked for, and probes."""
+    """Calls the factory, draws the parameters that the rules match, and probes."""
     draw, signs = jax.random.split(key)
-    with user_errors(factory):
-        made = find(factory)()
-    if not isinstance(made, tuple) or len(made) not in (2, 3):
-        raise UsageError(f"{factory} returned {_kinds(made)}; {_CURE}")
-    *model, inputs = made
-    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
-    if len(model) == 2:
-        fn, params = model
-        params = _redrawn(draw, params, rules)
-        with user_errors(factory, "probe("):
-            return jaxinit.probe(fn, params, *inputs, key=signs)
-    (module,) = model
-    name = next(_frameworks(module), None)
-    if name is None:
-        raise UsageError(f"{factory} returned {_kinds(made)}; {_CURE}")
-    adapter: Any = getattr(jaxinit, name)
-    if name == "linen":
-        with user_errors(factory):
-            like = jaxinit.eval_shape(module.init, draw, *inputs)
-            compiled = progress.compiled
-            variables = adapter.init(module, draw, *inputs, progress=compiled)
-        inputs = (_redrawn(draw, variables, rules, like), *inputs)
-    else:
-        module = _redrawn(draw, module, rules)
+    model = read_model(factory, draw)
+    params = model.params
+    if rules is not None:
+        with usage_errors("draw the parameters"):
+            options: Any = {"like": model.like, "progress": progress.compiled}
+            params = jaxinit.reinit(draw, params, rules, **options)
     progress.show(f"probing {factory}")
     with user_errors(factory, "probe("):
-        return adapter.probe(module, *inputs, key=signs)
-
-
-def _redrawn(
-    key: jax.Array, params: Any, rules: jaxinit.Rules | None, like: Any = None
-) -> Any:
-    """The parameters, those that the rules match drawn by these."""
-    if rules is None:
-        return params
-    with usage_errors("draw the parameters"):
-        compiled = progress.compiled
-        return jaxinit.reinit(key, params, rules, like=like, progress=compiled)
-
-
-def _frameworks(model: Any) -> Iterator[str]:
-    """The adapters that take a model; its framework is loaded if there is one."""
-    for name, module in _FRAMEWORKS.items():
-        if isinstance(model, getattr(sys.modules.get(module), "Module", ())):
-            yield name
-
-
-def _kinds(made: Any) -> str:
-    """The types in the result of a factory."""
-    if isinstance(made, tuple):
-        return f"({', '.join(type(x).__name__ for x in made)})"
-    return f"a {type(made).__name__}"
+        return jaxinit.probe(model.fn, params, *model.inputs, key=signs)

@@ -10,7 +10,7 @@ import jax
 import jaxinit
 
 from ..planning.arguments import is_array
-from .explain import find
+from .factories import find
 from .usage import UsageError, usage_errors, user_errors
 
 

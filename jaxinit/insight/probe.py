@@ -69,14 +69,20 @@ def probe(
         "Deep information propagation", 2017.
     """
     key = check_key("probe", key)
-    traced = trace("probe", fn, params, inputs)
-    measure = compiled_once(_program(traced, loss))
+    return probe_traced(trace("probe", fn, params, inputs), loss, key)
+
+
+def probe_traced(
+    traced: Traced, loss: Callable[[Any], jax.Array] | None, key: jax.Array
+) -> Report:
+    """Probes a function that is traced; see `probe`."""
+    measure = compiled_once(program_of(traced, loss), traced.arrays)
     measured = measure(traced.arrays, key)
     with np.errstate(all="ignore"):  # what is not finite is a finding, no accident
         return _report(traced, resolve(*jax.device_get(measured)))
 
 
-def _program(
+def program_of(
     traced: Traced, loss: Callable[[Any], jax.Array] | None
 ) -> Callable[[list[Any], jax.Array], tuple[Any, list[Any]]]:
     """Returns the function that takes all measurements."""

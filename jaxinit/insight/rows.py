@@ -36,7 +36,7 @@ def rows_of(traced: Traced, measured: Mapping[str, Any]) -> tuple[Row, ...]:
     names = _names(level, traced.paths, [int(np.size(x)) for x in traced.arrays])
     return tuple(
         _row(place, layer, depth, names[place.index], found, back)
-        for place, layer, depth in _walk(level, (), 0)
+        for place, layer, depth in walk(level, (), 0)
     )
 
 
@@ -95,20 +95,18 @@ def growths(rows: Sequence[Row]) -> tuple[Growth | None, Growth | None]:
     return growth(forward, of), growth(backward, of)
 
 
-def _walk(
-    level: Level, layer: Layer, deeper: int
-) -> Iterator[tuple[Place, Layer, int]]:
+def walk(level: Level, layer: Layer, deeper: int) -> Iterator[tuple[Place, Layer, int]]:
     """Every place with its layer and its depth; None for an iteration of no layer."""
     for place in level.places:
         if not isinstance(place, Inner):
             yield place, layer, place.depth + deeper
         elif place.length is None:
-            yield from _walk(place.level, layer, deeper)
+            yield from walk(place.level, layer, deeper)
         elif place.is_layered:
             for i in range(place.length):
-                yield from _walk(place.level, (*layer, i), deeper + i * place.stride)
+                yield from walk(place.level, (*layer, i), deeper + i * place.stride)
         else:
-            yield from _walk(place.level, (*layer, None), deeper)
+            yield from walk(place.level, (*layer, None), deeper)
 
 
 def _row(

@@ -1,10 +1,12 @@
 """Finds the parameter of a weight: a factor on one is a factor on the other."""
 
+import collections
 import dataclasses
 from collections.abc import Iterator
+from typing import TypeAlias
 
 from .._compat import scan_parts
-from ..planning.ir import Atom, Node, Program, Value
+from ..planning.ir import Atom, Node, Program, Value, values
 from .places import Inner, Level, Site
 
 # Operations whose result has every factor of their first input.
@@ -17,10 +19,12 @@ _NO_FACTOR = "its weight is computed from parameters in a way that keeps no fact
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """The parameter of a site, of which its weight is a part or another form.
+    """The parameter of a site, of which every factor is a factor of the weight.
 
     Attributes:
         leaf: Position of the parameter among the inputs of the function.
+        is_whole: Whether the weight is this parameter in another form, or a part of
+            it. False for a weight of several, as that of weight norm: g v / |v|.
         axes: Axis of the parameter for each scan that goes through its layers, from
             the outer to the inner one.
         loops: For each scan around the site, the same way, whether it does.
@@ -30,6 +34,7 @@ class Source:
     """
 
     leaf: int
+    is_whole: bool
     axes: tuple[int, ...]
     loops: tuple[bool, ...]
     is_alone: bool
@@ -37,32 +42,43 @@ class Source:
 
 def sources_of(level: Level) -> Iterator[tuple[Site, Source | str]]:
     """The parameter of every site, or the reason why it has none."""
-    yield from _sources(level, ())
+    for site, around, level_of in _sites(level, ()):
+        node, i = site.weight
+        yield site, _source(level_of, around, node.inputs[i], site.leaves)
 
 
-def _sources(
-    level: Level, around: tuple[tuple[Level, Inner], ...]
-) -> Iterator[tuple[Site, Source | str]]:
+def biases_of(level: Level) -> Iterator[tuple[Site, Source | str]]:
+    """The same of the bias of every site that has one."""
+    for site, around, level_of in _sites(level, ()):
+        if site.bias is not None:
+            node, i = site.bias
+            yield site, _source(level_of, around, node.inputs[1 - i], None)
+
+
+_Around: TypeAlias = tuple[tuple[Level, Inner], ...]
+
+
+def _sites(level: Level, around: _Around) -> Iterator[tuple[Site, _Around, Level]]:
     for place in level.places:
         if isinstance(place, Inner):
-            yield from _sources(place.level, (*around, (level, place)))
+            yield from _sites(place.level, (*around, (level, place)))
         elif isinstance(place, Site):
-            node, i = place.weight
-            yield place, _source(level, around, node.inputs[i])
+            yield place, around, level
 
 
 def _source(
-    level: Level, around: tuple[tuple[Level, Inner], ...], weight: Atom
+    level: Level, around: _Around, weight: Atom, leaves: frozenset[int] | None
 ) -> Source | str:
     axes: list[int] = []
     loops: list[bool] = []
-    is_alone = True
+    is_alone = is_whole = True
     for outer, inner in reversed(around):
-        found = _input_of(level.program, weight, axes)
+        found = _Search(level.program, None).find(weight, axes)
         if found is None:
             return _NO_FACTOR
-        position, axes, is_read_once = found
-        is_alone &= is_read_once
+        is_alone &= found.is_read_once
+        is_whole &= found.is_whole
+        position, axes = found.position, found.axes
         level, weight = outer, inner.node.inputs[position]
         if inner.length is None:
             continue
@@ -75,45 +91,94 @@ def _source(
             axes = [0, *(axis + 1 for axis in axes)]
         else:
             is_alone = False  # every iteration reads the same weight
-    found = _input_of(level.program, weight, axes)
+    found = _Search(level.program, leaves).find(weight, axes)
     if found is None:
         return _NO_FACTOR
-    position, axes, is_read_once = found
-    return Source(position, tuple(axes), tuple(loops), is_alone and is_read_once)
+    return Source(
+        found.position,
+        is_whole and found.is_whole,
+        tuple(found.axes),
+        tuple(loops),
+        is_alone and found.is_read_once,
+    )
 
 
-def _input_of(
-    program: Program, atom: Atom, axes: list[int]
-) -> tuple[int, list[int], bool] | None:
-    """The input of a program of which a value is another form.
+@dataclasses.dataclass(frozen=True)
+class _Input:
+    """The input of a program of which every factor is a factor of a value.
+
+    Attributes:
+        position: Its position.
+        axes: Its axes that correspond to those of the value that scans go through.
+        is_read_once: Whether nothing else reads it.
+        is_whole: Whether the value is a part or another form of it.
+    """
+
+    position: int
+    axes: list[int]
+    is_read_once: bool
+    is_whole: bool
+
+
+class _Search:
+    """Walks from a value back to an input.
 
     Args:
         program: The program.
-        atom: The value.
-        axes: Its axes that scans go through.
-
-    Returns:
-        Position of the input, its axes that correspond to these, and whether nothing
-        else reads it.
+        among: Positions of the inputs to look for; None for any.
     """
-    makers: dict[Value, Node] = {v: n for n in program.nodes for v in n.outputs}
-    readers: dict[Value, int] = {}
-    for node in program.nodes:
-        for v in node.inputs:
-            if type(v) is Value:
-                readers[v] = readers.get(v, 0) + 1
-    is_read_once = True
-    while True:
-        if type(atom) is not Value:
-            return None
-        is_read_once &= readers.get(atom, 0) <= 1
-        if atom in program.inputs:
-            return program.inputs.index(atom), axes, is_read_once
-        node = makers.get(atom)
-        if node is None or node.name not in _KEEPING:
-            return None
-        if node.name == "transpose":
-            axes = [node.params["permutation"][axis] for axis in axes]
-        elif axes and node.name not in ("convert_element_type", "copy"):
-            return None
-        atom = node.inputs[0]
+
+    def __init__(self, program: Program, among: frozenset[int] | None):
+        self._among = among
+        self._inputs = {v: i for i, v in enumerate(program.inputs)}
+        self._makers = {v: n for n in program.nodes for v in n.outputs}
+        self._readers = collections.Counter(
+            v for node in program.nodes for v in values(node.inputs)
+        )
+
+    def find(self, atom: Atom, axes: list[int]) -> _Input | None:
+        """Finds the input of a value, of which scans go through these axes."""
+        is_read_once = True
+        while type(atom) is Value:
+            is_read_once &= self._readers[atom] <= 1
+            if atom in self._inputs:
+                position = self._inputs[atom]
+                if self._among is not None and position not in self._among:
+                    return None
+                return _Input(position, axes, is_read_once, True)
+            node = self._makers.get(atom)
+            if node is None:
+                return None
+            if node.name in ("mul", "div"):
+                return None if axes else self._factor(node, is_read_once)
+            if node.name not in _KEEPING:
+                return None
+            if node.name == "transpose":
+                axes = [node.params["permutation"][axis] for axis in axes]
+            elif axes and node.name not in ("convert_element_type", "copy"):
+                return None
+            atom = node.inputs[0]
+        return None
+
+    def _factor(self, node: Node, is_read_once: bool) -> _Input | None:
+        """The input behind a factor, if the other factor does not depend on it."""
+        a, b = node.inputs
+        for factor, other in ((a, b), (b, a))[: 1 if node.name == "div" else 2]:
+            found = self.find(factor, [])
+            others = self._inputs_behind(other)
+            if found is not None and found.position not in others:
+                alone = is_read_once and found.is_read_once
+                is_whole = found.is_whole and not others
+                return _Input(found.position, found.axes, alone, is_whole)
+        return None
+
+    def _inputs_behind(self, atom: Atom) -> set[int]:
+        """Positions of the inputs on which a value depends."""
+        pending, seen = list(values([atom])), set[Value]()
+        while pending:
+            value = pending.pop()
+            if value not in seen:
+                seen.add(value)
+                node = self._makers.get(value)
+                pending += [] if node is None else values(node.inputs)
+        return {self._inputs[v] for v in seen if v in self._inputs}

@@ -48,6 +48,11 @@ class Traced:
         """The parameters and the inputs, with other arrays."""
         return _unflatten(self.tree, self.fixed, arrays)
 
+    def of(self, params: Any) -> "Traced":
+        """The same function at other parameters, of the same shapes."""
+        ours = [x for x in jax.tree.leaves(params) if is_array(x)]
+        return dataclasses.replace(self, arrays=[*ours, *self.arrays[len(ours) :]])
+
 
 def trace(
     where: str, fn: Callable[..., Any], params: Any, inputs: tuple[Any, ...]

@@ -1,0 +1,109 @@
+"""The factories of users: functions without arguments that ``MODULE:FACTORY`` names."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+import jaxinit
+
+from . import progress
+from .usage import UsageError, user_errors
+
+_CURE = "return (fn, params, inputs), or a model of Flax or Equinox and its inputs"
+
+
+class Model(NamedTuple):
+    """A model that a factory returned, as a function of parameters and inputs.
+
+    Attributes:
+        fn: Function of the parameters and the inputs.
+        params: The parameters.
+        inputs: The inputs.
+        like: The parameters as `jaxinit.eval_shape` gives them, for `jaxinit.reinit`;
+            or None.
+    """
+
+    fn: Callable[..., Any]
+    params: Any
+    inputs: tuple[Any, ...]
+    like: Any = None
+
+
+def find(factory: str) -> Any:
+    """Imports the function that ``MODULE:FACTORY`` names; the current folder counts."""
+    module, _, name = factory.partition(":")
+    if not module or not name:
+        raise UsageError(f"{factory!r} names no factory; write MODULE:FACTORY")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, TypeError) as e:
+        raise UsageError(f"cannot import {factory}: {e}") from None
+    if not callable(found):
+        raise UsageError(f"{factory} is not callable")
+    return found
+
+
+def read_model(factory: str, key: jax.Array) -> Model:
+    """Runs a factory of a model.
+
+    It returns ``(fn, params, inputs)``, or a model of Flax Linen, Flax NNX or Equinox
+    and its inputs. The inputs are a tuple or one array. A module of Equinox is applied
+    to each example of a batch.
+
+    Args:
+        factory: ``MODULE:FACTORY``.
+        key: Key of the parameters of a Linen module, which has none of its own.
+    """
+    with user_errors(factory):
+        return _model(factory, find(factory)(), key)
+
+
+def _model(factory: str, made: Any, key: jax.Array) -> Model:
+    if not isinstance(made, tuple) or len(made) not in (2, 3):
+        raise UsageError(f"{factory} returned {_kinds(made)}: {_CURE}")
+    inputs = made[-1] if isinstance(made[-1], tuple) else (made[-1],)
+    if len(made) == 3:
+        if not callable(made[0]):
+            raise UsageError(f"{factory} returned {_kinds(made)}: {_CURE}")
+        return Model(made[0], made[1], inputs)
+    model = made[0]
+    if isinstance(model, _loaded("flax.linen", "Module")):
+        return _linen(model, inputs, key)
+    if isinstance(model, _loaded("flax.nnx", "Module")):
+        return Model(lambda model, *inputs: model(*inputs), model, inputs)
+    if isinstance(model, _loaded("equinox", "Module")):
+        return Model(lambda model, *inputs: jax.vmap(model)(*inputs), model, inputs)
+    raise UsageError(f"{factory} returned {_kinds(made)}: {_CURE}")
+
+
+def _linen(model: Any, inputs: tuple[Any, ...], key: jax.Array) -> Model:
+    from flax.core import DenyList
+
+    def apply(variables: Any, *inputs: Any) -> Any:
+        # Statistics of a batch are written, and thrown away.
+        written = DenyList("params")
+        out, _ = model.apply(variables, *inputs, mutable=written, rngs=keys)
+        return out
+
+    keys = {"dropout": jax.random.fold_in(key, 1)}
+    params = jaxinit.init(model.init, key, *inputs, progress=progress.compiled)
+    like = jaxinit.eval_shape(model.init, key, *inputs)
+    return Model(apply, params, inputs, like)
+
+
+def _loaded(module: str, name: str) -> type | tuple[()]:
+    """A class for isinstance; () if its module is not loaded."""
+    return getattr(sys.modules.get(module), name, ())
+
+
+def _kinds(made: Any) -> str:
+    if not isinstance(made, tuple):
+        return type(made).__name__
+    return f"({', '.join(type(x).__name__ for x in made[:5])})"

@@ -1,0 +1,57 @@
+"""``suggest``: the rules that give a user's model a steady signal."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import jaxinit
+
+from .. import _files
+from .factories import read_model
+from .usage import usage_errors
+
+
+def suggest(factory: str, out: Path | None, seed: int) -> int:
+    """Prints the rules and their effect; writes them to a file, if one is named.
+
+    A YAML file has the table of places as comments. Without a file the rules are
+    printed as JSON.
+    """
+    key = jax.random.key(seed)
+    model = read_model(factory, key)
+    with usage_errors(f"suggest rules for {factory}"):
+        made = jaxinit.suggest(
+            model.fn, model.params, *model.inputs, key=key, like=model.like
+        )
+    config, end = plain(made.rules), f"wrote {out}"
+    if out is None:
+        end = json.dumps(config, indent=2)
+    else:
+        with usage_errors(f"write {out}"):
+            _files.write(out, config, comment=str(made))
+    print(made, end, sep="\n\n")
+    return 0
+
+
+def plain(rules: jaxinit.Rules) -> dict[str, Any]:
+    """The config of rules with nothing but what differs from the defaults."""
+    return {"rules": {glob: _short(x) for glob, x in rules.rules}}
+
+
+def _short(initializer: Any) -> Any:
+    """The config of an initializer without its defaults; a name, if nothing is left."""
+    if initializer is None:
+        return None
+    cls = type(initializer)
+    usual = {f.name: f.default for f in dataclasses.fields(cls)}
+    config = {
+        name: _short(initializer.initializer) if name == "initializer" else value
+        for name, value in initializer.get_config().items()
+        if getattr(initializer, name) != usual[name]
+    }
+    if not config:
+        return cls.identifiers[0]
+    return {"module": "jaxinit", "class_name": cls.__name__, "config": config}

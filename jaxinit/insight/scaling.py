@@ -1,0 +1,179 @@
+"""Scales weights while a function is evaluated, so that each makes its target."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..planning.ir import Node, Value, evaluate, literal
+from . import statistics
+from .measure import compiled_once, enter
+from .places import Inner, Level, Site
+from .tasks import PRODUCTS, Task
+from .trace import Traced
+
+# By the number of a site. "moments": E[y^2], E[y b] and E[b^2] of product and bias.
+# "input": the second moment of the product in expectation over weights of variance
+# 1 / fan_in. "pairs": the input and output of the activation that follows.
+Found = dict[int, dict[str, Any]]
+
+
+def scale(
+    traced: Traced,
+    tasks: Mapping[int, Task],
+    tolerance: float,
+    passes: int,
+    *,
+    with_inputs: bool = False,
+) -> tuple[list[Any], dict[int, np.ndarray], Found]:
+    """Evaluates a function until the weights of all tasks make their targets.
+
+    Args:
+        traced: The function and its arrays.
+        tasks: The tasks, by the number of their site.
+        tolerance: Relative error of a second moment that is left.
+        passes: Most evaluations.
+        with_inputs: Whether to measure "input" and "pairs".
+
+    Returns:
+        The arrays of the function with the factors applied; the factors of each task
+        that the last pass found; and what it measured.
+    """
+    arrays = list(traced.arrays)
+    body = functools.partial(_run, tasks, with_inputs)
+    measure = compiled_once(lambda arrays: body(traced.level, arrays, None)[1], arrays)
+    factors: dict[int, np.ndarray] = {}
+    found: Found = {}
+    for _ in range(passes):
+        found = jax.device_get(measure(arrays))
+        factors = {i: _factor(task, found[i]["moments"]) for i, task in tasks.items()}
+        if all(is_close(x, tolerance) for x in factors.values()):
+            break
+        for i, task in tasks.items():
+            x = np.where(np.isfinite(factors[i]), factors[i], 1)
+            leaf = task.source.leaf
+            arrays[leaf] = _scale(arrays[leaf], x, axes=task.source.axes)
+    return arrays, factors, found
+
+
+def is_close(factor: np.ndarray, tolerance: float) -> bool:
+    """True if the finite factors change a second moment by less than a tolerance."""
+    known = factor[np.isfinite(factor)]
+    return bool((np.abs(known**2 - 1) <= tolerance).all())
+
+
+def _run(
+    tasks: Mapping[int, Task],
+    with_inputs: bool,
+    level: Level,
+    inputs: Sequence[Any],
+    _: Any,
+) -> tuple[list[Any], Found]:
+    """Measures at each site, where the factors of the sites before it are applied."""
+    program, found = level.program, Found()
+    inner = {p.node: p for p in level.places if isinstance(p, Inner)}
+    sites = [p for p in level.places if isinstance(p, Site)]
+    meant = [site for site in sites if site.index in tasks]
+    ends = {(site.bias or site.weight)[0]: site for site in meant}
+    starts = {site.weight[0]: site for site in meant} if with_inputs else {}
+    before = [site for site in sites if with_inputs and site.activation is not None]
+    results: dict[Value, Any] = {site.output: None for site in before}
+
+    def note(site: Site, **numbers: Any) -> None:
+        found.setdefault(site.index, {}).update(numbers)
+
+    def apply(node: Node, inputs: list[Any]) -> list[Any]:
+        if node in inner:
+            body = functools.partial(_run, tasks, with_inputs)
+            outputs, more = enter(inner[node], inputs, None, body)
+            found.update(more)
+            return outputs
+        outputs = node.bind(inputs)
+        if node in starts and starts[node].kind in PRODUCTS:
+            note(starts[node], input=_expected(starts[node], inputs))
+        if node in ends:
+            site = ends[node]
+            outputs[0], moments = _scaled(tasks[site.index], inputs, outputs[0])
+            note(site, moments=moments)
+        for value, x in zip(node.outputs, outputs, strict=True):
+            if value in results:
+                results[value] = x
+            for site in before:
+                if site.activation is value:
+                    note(site, pairs=statistics.samples(results[site.output], x))
+        return outputs
+
+    env = {**program.constants, **dict(zip(program.inputs, inputs, strict=True))}
+    env = evaluate(program.nodes, env, {}, apply)
+    outputs = [env[a] if type(a) is Value else literal(a) for a in program.outputs]
+    return outputs, found
+
+
+def _scaled(task: Task, inputs: list[Any], output: Any) -> tuple[Any, jax.Array]:
+    """The result of a site with its factor applied, and the moments before that."""
+    y = output if task.site.bias is None else inputs[task.site.bias[1]]
+    bias = output - y
+    moments = _moments(y, bias)
+    if not task.source.is_alone:
+        return output, moments
+    s = _solve(jnp, moments, task.target)
+    s = jnp.where(jnp.isfinite(s), s, 1)
+    return (y * s + bias).astype(output.dtype), moments
+
+
+def _expected(site: Site, inputs: list[Any]) -> jax.Array:
+    """E[y^2] over independent weights of variance 1 / fan_in.
+
+    It is the mean of x^2, but for convolutions that pad with zeros: there it is the
+    convolution of x^2 with ones.
+    """
+    node, weight = site.weight
+    x = inputs[site.data[1]]
+    squares = jnp.square(jnp.abs(x))
+    if site.kind != "conv":
+        return jnp.mean(squares.astype(jnp.float32))
+    inputs = [squares.astype(x.dtype), jnp.ones_like(inputs[weight])]
+    (sums,) = node.bind(inputs)
+    # Not jnp.mean: XLA of JAX 0.10 and 0.12 makes noise of the mean of a product with a
+    # constant on the CPU.
+    return statistics.moments(jnp.real(sums)).mean / (site.fan_in or 1)
+
+
+def _moments(y: jax.Array, bias: jax.Array) -> jax.Array:
+    """E[y^2], E[y b] and E[b^2]."""
+    y, bias = (jnp.asarray(x, jnp.float32) for x in (y, bias))
+    return jnp.stack([jnp.mean(a * b) for a, b in ((y, y), (y, bias), (bias, bias))])
+
+
+def _solve(np: Any, moments: Any, target: float) -> Any:
+    """The s > 0 with E[(s y + b)^2] = target; NaN or infinite if there is none."""
+    square, cross, bias = (moments[..., i] for i in range(3))
+    root = np.sqrt(cross**2 - square * (bias - target))
+    s = (root - cross) / square
+    return np.where(s > 0, s, np.nan)
+
+
+def _factor(task: Task, moments: np.ndarray) -> np.ndarray:
+    """The factor of a parameter, for each of its layers."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return _solve(np, over_layers(task, moments), task.target)
+
+
+def over_layers(task: Task, numbers: np.ndarray) -> np.ndarray:
+    """The mean over the iterations that share a weight, for each of its layers."""
+    over = tuple(i for i, layered in enumerate(task.source.loops) if not layered)
+    return np.asarray(numbers, np.float64).mean(over)
+
+
+@functools.partial(jax.jit, static_argnames="axes")
+def _scale(x: jax.Array, factor: Any, axes: tuple[int, ...]) -> jax.Array:
+    factor = jnp.asarray(factor, jnp.float32)
+    shape = [1] * x.ndim
+    for axis, size in zip(axes, factor.shape, strict=True):
+        shape[axis] = size
+    order = sorted(range(len(axes)), key=axes.__getitem__)
+    factor = factor.transpose(order).reshape(shape)
+    return (x * factor).astype(x.dtype)

@@ -1,0 +1,96 @@
+"""Tasks: the weights to be scaled, and the second moment that each is to make."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+import jax
+
+from ..rules.patterns import Pattern, compile_pattern
+from .places import Inner, Level, Residual, Site
+from .sources import Source, sources_of
+from .trace import Traced
+
+PRODUCTS = "dot", "conv"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Task:
+    """A site whose weight is scaled.
+
+    Attributes:
+        site: The site.
+        source: Its parameter.
+        target: Second moment of its result.
+    """
+
+    site: Site
+    source: Source
+    target: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tasks:
+    """The weights that can be scaled, and those that cannot.
+
+    Attributes:
+        by_site: A task for each parameter, at the first site that reads it; by the
+            number of the site.
+        refused: The reason why the weight of a site cannot be scaled, by the path of
+            its first parameter.
+    """
+
+    by_site: Mapping[int, Task]
+    refused: Mapping[str, str]
+
+
+def tasks_of(
+    traced: Traced, only: Pattern | None, target: float, branch: float | None
+) -> Tasks:
+    """Finds the tasks of a function; the arguments are those of `calibrate`."""
+    matches = None if only is None else compile_pattern(only)
+    ends = branch_ends(traced.level)
+    share = branch or 1 / max(1, count_residuals(traced.level))
+
+    def is_meant(site: Site, leaf: int) -> bool:
+        if matches is None:
+            return site.kind in PRODUCTS
+        array = traced.arrays[leaf]
+        abstract = jax.ShapeDtypeStruct(array.shape, array.dtype)
+        is_scaled = site.kind in (*PRODUCTS, "lookup")
+        return is_scaled and matches(traced.paths[leaf], abstract)
+
+    chosen: dict[int, Task] = {}
+    refused: dict[str, str] = {}
+    for site, source in sources_of(traced.level):
+        if isinstance(source, str):
+            meant = [i for i in sorted(site.leaves) if is_meant(site, i)]
+            refused.update((traced.paths[i], source) for i in meant[:1])
+        elif source.leaf not in chosen and is_meant(site, source.leaf):
+            own = target * share if site.index in ends else target
+            chosen[source.leaf] = Task(site, source, own)
+    return Tasks({task.site.index: task for task in chosen.values()}, refused)
+
+
+def branch_ends(level: Level) -> set[int]:
+    """The numbers of the sites that end a residual branch."""
+    residuals = (place for place in level.walk() if isinstance(place, Residual))
+    return set(_ends(residuals))
+
+
+def _ends(residuals: Iterator[Residual]) -> Iterator[int]:
+    for place in residuals:
+        if place.end is not None:
+            yield place.end
+        elif len(place.near) == 1:  # and elementwise operations, as dropout, after it
+            yield from place.near
+
+
+def count_residuals(level: Level) -> int:
+    """Number of residual additions; of a scan over layers, those of every layer."""
+    total = 0
+    for place in level.places:
+        if isinstance(place, Inner):
+            rounds = place.length if place.length and place.is_layered else 1
+            total += rounds * count_residuals(place.level)
+        total += isinstance(place, Residual)
+    return total

@@ -1,0 +1,83 @@
+"""Few short globs that give every path its initializer."""
+
+import collections
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .patterns import compile_pattern
+
+
+def shortest(made: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Rules of globs that give each path its value; the first match wins.
+
+    Paths with one last name share the rule ``**/name`` of the value that most of them
+    have. The others come before it, by the shortest ends of their paths that no path
+    of another value has.
+
+    Args:
+        made: A value by path; equal values may share a rule.
+
+    Example:
+        >>> shortest({"a/w": 1, "b_0/w": 2, "b_1/w": 2, "b_0/b": 0, "b_1/b": 0})
+        [('**/a/w', 1), ('**/w', 2), ('**/b', 0)]
+    """
+    alike: dict[str, list[str]] = collections.defaultdict(list)
+    for path in made:
+        alike[starred(path.rpartition("/")[2])].append(path)
+    special: list[tuple[str, Any]] = []
+    general: list[tuple[str, Any]] = []
+    for name, paths in alike.items():
+        values: list[Any] = [made[path] for path in paths]
+        usual = max(values, key=values.count)
+        covered = set[str]()
+        if _matched(_any_depth(name), made) == set(paths):
+            general.append((_any_depth(name), usual))
+            covered = {
+                path for path, x in zip(paths, values, strict=True) if x == usual
+            }
+        for path in paths:
+            if path not in covered:
+                glob = _only(path, made)
+                covered |= _matched(glob, made)
+                special.append((glob, made[path]))
+    if len({repr(x) for x in made.values()}) == 1:
+        return [("**", x) for x in list(made.values())[:1]]
+    return [*special, *general]
+
+
+def _only(path: str, made: Mapping[str, Any]) -> str:
+    """The shortest glob of a path that matches no path of another value."""
+    for glob in _globs(path):
+        if all(made[x] == made[path] for x in _matched(glob, made)):
+            return glob
+    return exact_glob(path)
+
+
+def _globs(path: str) -> Iterator[str]:
+    """Globs of the ends of a path, the general ones first."""
+    names = path.split("/")
+    for i in reversed(range(len(names))):
+        end = "/".join(names[i:])
+        for glob in (starred(end), exact_glob(end)):
+            yield _any_depth(glob) if i else glob
+
+
+def _matched(glob: str, made: Mapping[str, Any]) -> set[str]:
+    """The paths that a glob matches."""
+    matches: Any = compile_pattern(glob)  # which does not look at the arrays
+    return {path for path in made if matches(path, None)}
+
+
+def _any_depth(glob: str) -> str:
+    return f"**/{glob}"
+
+
+def starred(path: str) -> str:
+    """The glob of a path with ``*`` for each number."""
+    return re.sub(r"\d+", "*", exact_glob(path))
+
+
+def exact_glob(path: str) -> str:
+    """The glob that matches a path alone."""
+    return re.sub(r"([*?[])", r"[\1]", path)
