@@ -159,8 +159,8 @@ def test_what_probe_refuses(capsys, models):
     for argv, message in {
         ("probed_models",): "write MODULE:FACTORY",
         ("probed_models:nothing",): "cannot import probed_models:nothing",
-        ("probed_models:not_a_tuple",): "returned a dict; return (fn, params, inputs)",
-        ("probed_models:not_a_model",): "returned (function, ArrayImpl); return (fn,",
+        ("probed_models:not_a_tuple",): "returned dict: return (fn, params, inputs)",
+        ("probed_models:not_a_model",): "returned (function, ArrayImpl): return (fn,",
         ("probed_models:no_parameters",): "a tree with floating parameters",
         (name, "--compare", "no.json"): "cannot read no.json",
         (name, "--compare", "bad.json"): "bad.json: from_json(text=...) is no report",
