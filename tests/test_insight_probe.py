@@ -672,3 +672,12 @@ def test_what_is_no_activation_is_not_named():
     x = np.random.default_rng(0).normal(size=512)
     assert recognition.recognize(x, x**2) is None
     assert recognition.recognize(x / 100, np.tanh(x / 100)) is None
+    assert recognition.recognize(x / 100, np.abs(x) / 100) is None
+
+
+def test_kinks_are_recognized_at_any_scale():
+    x = np.random.default_rng(0).normal(size=4096)
+    for scale in (1e-6, 1e-2, 100):
+        assert recognition.recognize(scale * x, scale * np.maximum(x, 0)) == "relu"
+        y = scale * np.maximum(x, 0.01 * x)
+        assert recognition.recognize(scale * x, y) == "leaky_relu"
