@@ -114,7 +114,7 @@ grad = jax.jit(jax.value_and_grad(lambda v: jnp.sum(fn(v, x))))
 def timed(call):
     jax.block_until_ready(call())
     found = []
-    for _ in range(5):
+    for _ in range(3):
         start = time.perf_counter()
         jax.block_until_ready(call())
         found.append(time.perf_counter() - start)

@@ -270,15 +270,17 @@ def insight() -> Iterator[str]:
         yield row(model, *cells)
         yield row(f"{model}: off by", *(off_by(name, found[name]) for name in calls))
     yield ""
-    yield f"First calls in fresh processes: {where(record, ('flax', 'anyinit'))}."
+    told = where(record, ("flax", "anyinit"))
+    yield f"First calls in fresh processes, on a machine with other load: {told}."
     for reason, names in reasons.items():
         yield f"{', '.join(names)}: `{reason}`."
     for model, r in record["probe"].items():
-        if "failed" not in r:
-            yield (
-                f"`probe` of the {model}: {r['seconds']:.1f} s; compiled, "
-                f"{r['warm'] / r['pass']:.1f} times a forward and backward pass."
-            )
+        told = r.get("failed")
+        if told is None:
+            times = r["warm"] / r["pass"]
+            told = f"{r['seconds']:.1f} s; compiled, {times:.1f} times a forward and "
+            told += "backward pass"
+        yield f"`probe` of {model}: {told}."
 
 
 def off_by(name: str, r: dict[str, Any]) -> str:

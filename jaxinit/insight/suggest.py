@@ -155,7 +155,7 @@ def suggest(
         ...     a, b, c = params
         ...     return jax.nn.relu(jax.nn.relu(x @ a) @ b) @ c
         >>> suggest(fn, params, x, key=keys[0]).rules
-        Rules([('0', LecunNormal()), ('*', ActivationScaled(activation='relu'))])
+        Rules([('0', LecunNormal()), ('**/*', ActivationScaled(activation='relu'))])
 
     References:
         Mishkin and Matas, "All you need is a good init", 2016.

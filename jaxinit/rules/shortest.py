@@ -20,7 +20,7 @@ def shortest(made: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
     Example:
         >>> shortest({"a/w": 1, "b_0/w": 2, "b_1/w": 2, "b_0/b": 0, "b_1/b": 0})
-        [('**/a/w', 1), ('**/w', 2), ('**/b', 0)]
+        [('a/w', 1), ('**/w', 2), ('**/b', 0)]
     """
     alike: dict[str, list[str]] = collections.defaultdict(list)
     for path in made:
