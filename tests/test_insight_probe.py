@@ -673,6 +673,8 @@ def test_what_is_no_activation_is_not_named():
     assert recognition.recognize(x, x**2) is None
     assert recognition.recognize(x / 100, np.tanh(x / 100)) is None
     assert recognition.recognize(x / 100, np.abs(x) / 100) is None
+    positive = np.abs(x) / 100
+    assert recognition.recognize(positive, positive) is None
 
 
 def test_kinks_are_recognized_at_any_scale():
