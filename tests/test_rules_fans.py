@@ -254,6 +254,26 @@ def test_shapes_of_eval_shape_give_the_same_values(layer):
     jax.tree.map(np.testing.assert_array_equal, again, want)
 
 
+def test_an_updated_shape_keeps_its_draw():
+    """As one writes a dtype or a sharding into the shapes of a checkpoint."""
+    init = linen(layers(4)(), (1, 5, 24), None)
+    shapes = jaxinit.eval_shape(init, KEY)
+    rules = jaxinit.Rules({"**/kernel": "lecun_normal"}, default="zeros")
+    want = jaxinit.init_tree(KEY, shapes, rules)
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[1])
+    changed = jax.tree.map(
+        lambda s: s.update(dtype=jnp.bfloat16, sharding=device), shapes
+    )
+    made = jaxinit.init_tree(KEY, changed, rules)
+    assert all(x.sharding == device for x in jax.tree.leaves(made))
+    want = jax.tree.map(lambda x: x.astype(jnp.bfloat16), want)
+    jax.tree.map(np.testing.assert_array_equal, made, want)
+    loaded = jaxinit.fill_missing(KEY, {}, changed, rules)
+    jax.tree.map(np.testing.assert_array_equal, loaded, want)
+    kernel = shapes["params"]["dense"]["kernel"]
+    assert type(kernel.update(shape=(3, 4))) is jax.ShapeDtypeStruct
+
+
 def test_layers_whose_fans_flax_counts_its_own_way():
     """Flax counts batch axes and positions as inputs, and the rule does, too."""
     batched = nn.DenseGeneral(64, axis=(-2, -1), batch_dims=(0,))

@@ -61,10 +61,16 @@ class Drawn(jax.ShapeDtypeStruct):
         self.draw, self.source, self.index = draw, source, index
         self.is_independent = is_independent
 
-    def of_dtype(self, dtype: Any) -> "Drawn":
-        """Returns the same leaf with another dtype."""
+    def update(self, **changes: Any) -> jax.ShapeDtypeStruct:
+        """Returns the leaf with other attributes.
+
+        It stays known how the function draws it, unless the shape is another one.
+        """
+        made = super().update(**changes)
+        if made.shape != self.shape:
+            return made
         known = self.draw, self.source, self.index, self.is_independent
-        return Drawn(self.shape, dtype, *known, self.sharding)
+        return Drawn(made.shape, made.dtype, *known, made.sharding)
 
 
 def trace(

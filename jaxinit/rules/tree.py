@@ -188,7 +188,7 @@ def _as_drawn(params: Any, like: Any) -> Any:
             f"differ:{listed(differ)}"
         )
     drawn = [
-        known[path].of_dtype(leaf.dtype) if isinstance(known[path], Drawn) else leaf
+        known[path].update(dtype=leaf.dtype) if isinstance(known[path], Drawn) else leaf
         for path, leaf in zip(paths, leaves, strict=True)
     ]
     return jax.tree.unflatten(structure, drawn)
