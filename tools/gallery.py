@@ -147,7 +147,7 @@ FAMILIES: dict[str, list[Entry]] = {
         (J.DeltaOrthogonal(), (3, 3, 8, 12), (image("the nine taps of a kernel"),)),
         (J.ConvOrthogonal(), (3, 3, 8, 12), (image("the nine taps of a kernel"),)),
     ],
-    "Values that are not random": [
+    "Deterministic values": [
         (J.Zeros(), (8, 12), (image(),)),
         (J.Ones(), (8, 12), (image(),)),
         (J.Constant(np.linspace(-1, 1, 12)), (8, 12), (image(),)),
