@@ -337,7 +337,7 @@ def test_computed_weights_are_named():
 def test_targets_that_cannot_be_reached():
     x = jax.random.normal(KEY, (8, 4))
     zeros = {"a": jnp.eye(4), "b": jnp.zeros((4, 4))}
-    with pytest.warns(UserWarning, match="b: no factor reaches 1, as its result is 0"):
+    with pytest.warns(UserWarning, match="b: no factor reaches 1, because its"):
         made = jaxinit.calibrate(lambda p, x: x @ p["a"] @ p["b"], zeros, x)
     np.testing.assert_array_equal(made["b"], zeros["b"])
     assert moment(x @ made["a"]) == pytest.approx(1, rel=0.01)
