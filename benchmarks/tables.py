@@ -284,7 +284,7 @@ def insight() -> Iterator[str]:
 
 
 def off_by(name: str, r: dict[str, Any]) -> str:
-    """The largest factor between a measured second moment and the library's aim."""
+    """The largest factor between a second moment and the target of the library."""
     if "failed" in r:
         return ""
     aims = AIMS[not name.startswith("AnyInit")]
