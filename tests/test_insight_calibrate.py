@@ -310,7 +310,7 @@ def test_weight_norm_is_scaled_by_its_length():
     assert moment(Net().apply(made, x)) == pytest.approx(1, rel=0.01)
 
 
-def test_constant_factors_of_a_weight_are_no_obstacle():
+def test_weights_with_constant_factors_are_scaled():
     mask = jnp.tri(8)
 
     def fn(p, x):

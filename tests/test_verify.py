@@ -177,7 +177,7 @@ def test_notes_of_config_systems():
     assert pair.notes == [1, [2, 3]]
 
 
-def test_notes_that_are_no_plain_data_are_refused():
+def test_notes_must_be_plain_data():
     deep = 0
     for _ in range(40):
         deep = [deep]
