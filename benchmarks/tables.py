@@ -253,7 +253,7 @@ AIMS = ("inputs",), ("products", "branches")
 def insight() -> Iterator[str]:
     record = result("insight")
     calls = ["suggest", "calibrate", "AnyInit analytic", "AnyInit empirical"]
-    yield row("seconds, and times as long", *calls)
+    yield row("seconds (over those of suggest)", *calls)
     yield row("---", *["--:"] * len(calls))
     reasons: dict[str, list[str]] = {}
     for model, found in record["models"].items():
