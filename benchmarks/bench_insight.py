@@ -1,10 +1,11 @@
-"""`suggest` and `calibrate` beside AnyInit, and the cost of `probe`.
+"""Compares `suggest` and `calibrate` with AnyInit, and measures the cost of `probe`.
 
-Each figure comes from a fresh process: the seconds of one call, tracing and compiling
-included, imports and the model's own init not. A probe then measures second moments.
-AnyInit aims at 1 for what a product reads, jaxinit for the result of each product,
-1 / L for those that end one of L residual branches; each library is judged by its aim.
-The cost of a probe is also told when compiled, over one forward and backward pass.
+Each figure comes from a fresh process. The seconds of one call include tracing and
+compiling, but not imports and the model's own init. A probe then measures second
+moments. The target of AnyInit is 1 for the input of each product. The target of jaxinit
+is 1 for the result of each product, and 1 / L for the ends of L residual branches. Each
+library is compared with its own target. A compiled probe is also compared with one
+forward and backward pass.
 
 Run `python benchmarks/bench_insight.py`.
 """
@@ -72,8 +73,9 @@ CALLS = {
         "made, _ = anyinit.initialize_params(model, variables, x, 'empirical', seed=0)"
     ),
 }
-# Second moments: of products but for those that end a branch, of what products read
-# behind the first, of ends of branches (times their number), of the stream.
+# Largest factors between second moments and 1. "products": results of products that do
+# not end a branch. "inputs": inputs of all products but the first. "branches": ends of
+# branches, times their number. "stream": residual additions.
 MEASURE = """
 from jaxinit.insight.tasks import branch_ends, count_residuals
 from jaxinit.insight.trace import trace
@@ -125,7 +127,7 @@ print(json.dumps({"seconds": seconds, "warm": ours, "pass": plain}))
 
 
 def measure(program: str, limit: float) -> dict[str, Any]:
-    """What a program in a new process prints last, or why it failed."""
+    """Returns the last line that a program prints in a new process, or its error."""
     env = {k: v for k, v in os.environ.items() if "COMPILATION_CACHE" not in k}
     command = [sys.executable, "-W", "ignore", "-c", program]
     try:
@@ -140,13 +142,13 @@ def measure(program: str, limit: float) -> dict[str, Any]:
 
 
 def aim(name: str, off: dict[str, float]) -> float:
-    """The largest factor between a measured second moment and the library's aim."""
+    """The largest factor between a second moment and the target of the library."""
     aims = ["inputs"] if name.startswith("AnyInit") else ["products", "branches"]
     return max(off[x] for x in aims if x in off)
 
 
 def median(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """The run of median seconds; a failed one if there is any."""
+    """Returns the run with the median of seconds, or a failed run if there is one."""
     failed = [run for run in runs if "failed" in run]
     ordered = sorted(runs, key=lambda run: run.get("seconds", 0.0))
     return (failed or ordered[len(ordered) // 2 :])[0]

@@ -1,9 +1,11 @@
-"""Compiling for a TPU v5e, without a TPU: initializers and whole models.
+"""Compiles initializers and whole models for a TPU v5e, without a TPU.
 
-The package libtpu (Linux, Python 3.13) compiles ahead of time for a described topology
-of 2 x 4 devices. Initializers are compared with JAX's, and the programs of a plan with
-the one program of `jax.jit(init)`. Each figure comes from its own process, one at a
-time, within a time limit. Run `python benchmarks/bench_tpu_compile.py`.
+The package libtpu (Linux, Python 3.13) compiles ahead of time for a topology of 2 x 4
+devices. The benchmark compares initializers with those of JAX, and the programs of a
+plan with the one program of `jax.jit(init)`. Each figure comes from its own process,
+which has a time limit. The processes run one at a time.
+
+Run `python benchmarks/bench_tpu_compile.py`.
 """
 
 import argparse
@@ -88,7 +90,7 @@ NAMES = ("HeNormal", "jax he_normal", "Orthogonal", "jax orthogonal")
 
 
 def measure(program: str, args: list[str], limit: float) -> dict[str, Any]:
-    """The figures that a program prints for some arguments, or why there are none."""
+    """Returns the figures that a program prints, or the reason of its failure."""
     command = [sys.executable, "-c", program, *args]
     env = os.environ | {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"}
     try:
@@ -103,7 +105,7 @@ def measure(program: str, args: list[str], limit: float) -> dict[str, Any]:
 
 
 def compile_models(args: argparse.Namespace) -> None:
-    """Compiles each model, by a plan and by jit."""
+    """Compiles each model with a plan and with jit."""
     results, rows = [], []
     for name in args.models:
         setup, _ = bench_models.MODELS[name]
@@ -172,7 +174,7 @@ def main() -> None:
     args = harness.arguments(__doc__, MODELS)
     if harness.peer("libtpu") is None:
         return
-    if args.models == list(MODELS):  # not where some models are asked for
+    if args.models == list(MODELS):  # no model was chosen
         compile_initializers(args)
     if not args.quick:
         compile_models(args)

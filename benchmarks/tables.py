@@ -253,7 +253,7 @@ AIMS = ("inputs",), ("products", "branches")
 def insight() -> Iterator[str]:
     record = result("insight")
     calls = ["suggest", "calibrate", "AnyInit analytic", "AnyInit empirical"]
-    yield row("seconds, and times as long", *calls)
+    yield row("seconds (over those of suggest)", *calls)
     yield row("---", *["--:"] * len(calls))
     reasons: dict[str, list[str]] = {}
     for model, found in record["models"].items():
@@ -284,7 +284,7 @@ def insight() -> Iterator[str]:
 
 
 def off_by(name: str, r: dict[str, Any]) -> str:
-    """The largest factor between a measured second moment and the library's aim."""
+    """The largest factor between a second moment and the target of the library."""
     if "failed" in r:
         return ""
     aims = AIMS[not name.startswith("AnyInit")]

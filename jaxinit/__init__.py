@@ -16,7 +16,7 @@ Distributions with given parameters
     RandomNormal, RandomUniform, TruncatedNormal, Sparse
 Orthogonal matrices
     Orthogonal, DeltaOrthogonal, ConvOrthogonal
-Values that are not random
+Deterministic values
     Zeros, Ones, Constant, FromArray, Identity, Dirac, ZerO, BilinearUpsampling,
     LinearDownsampling, STFT
 Combinators, which wrap other initializers

@@ -30,10 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Its arguments; None for those of the process.
 
     Returns:
-        Exit code: 0; 1 if a check of the demo failed, the rules do not fit the model,
-        the probe found a fault, or the parameters differ from the manifest; 2 for a bad
-        argument, a file or factory that fails, or a fault of the library; 141 if nobody
-        reads the output, which is the code that shells use.
+        Exit code. 1: a check of the demo failed, the rules do not fit the model, the
+        probe found a fault, or the parameters differ from the manifest. 2: an argument,
+        a file or a factory is bad, or jaxinit itself failed. 141: nobody reads the
+        output; shells use the same code. 0 otherwise.
     """
     try:
         args = _parser().parse_args(argv)
@@ -67,7 +67,7 @@ def _parser() -> Parser:
     add = commands.add_parser
     text = "initialize a model from a config, twice, and measure it"
     _add_demo(add("demo", help=text, description=text, allow_abbrev=False))
-    text = "print which rule makes which leaf of a model"
+    text = "print the rule of each leaf of a model"
     _add_explain(add("explain", help=text, description=text, allow_abbrev=False))
     text = "measure the signal of a model, forward and backward"
     _add_probe(add("probe", help=text, description=text, allow_abbrev=False))
@@ -78,7 +78,7 @@ def _parser() -> Parser:
     _add_show(add("show", help=text, description=text, allow_abbrev=False))
     text = "compare the parameters of a model with a manifest"
     _add_verify(add("verify", help=text, description=text, allow_abbrev=False))
-    text = "print the rules that give a model a steady signal"
+    text = "find rules that give a model a steady signal"
     _add_suggest(add("suggest", help=text, description=text, allow_abbrev=False))
     return parser
 
@@ -143,23 +143,23 @@ def _add_probe(p: argparse.ArgumentParser) -> None:
         "factory",
         metavar="MODULE:FACTORY",
         help="a function without arguments that returns (fn, params, inputs), or "
-        "(model, inputs) with a module of Flax or Equinox",
+        "(model, inputs) with a model of Flax or Equinox",
     )
     p.add_argument(
         "--rules",
         type=Path,
         metavar="FILE",
-        help="JSON or YAML file of rules that draw the parameters first",
+        help="JSON or YAML file of rules; the parameters are drawn by them",
     )
     _add_allow_regex(p)
     p.add_argument(
         "--compare",
         type=Path,
         metavar="FILE",
-        help="an earlier report, of --json; the places that differ are printed",
+        help="file of --json from an earlier probe; print the places that differ",
     )
-    p.add_argument("--html", type=Path, metavar="FILE", help="write a page to look at")
-    p.add_argument("--json", type=Path, metavar="FILE", help="write the report")
+    p.add_argument("--html", type=Path, metavar="FILE", help="write an HTML page")
+    p.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
     p.add_argument("--seed", type=arguments.seed, default=0, help="seed of the key")
     p.set_defaults(run=_probe)
 
@@ -220,8 +220,8 @@ def _add_suggest(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "factory",
         metavar="MODULE:FACTORY",
-        help="a function without arguments that returns (fn, params, inputs), or a "
-        "model of Flax or Equinox and its inputs",
+        help="a function without arguments that returns (fn, params, inputs), or "
+        "(model, inputs) with a model of Flax or Equinox",
     )
     p.add_argument(
         "--out", type=Path, metavar="FILE", help="JSON or YAML file for the rules"

@@ -1,7 +1,7 @@
 """Reads the configs of any library as plain data: dicts, lists and tuples.
 
 A node of OmegaConf is a Mapping or a Sequence. A ``ConfigDict`` of ml_collections has
-``keys`` and ``[]``, as ``dict()`` asks of its argument. No library is imported here.
+``keys`` and ``[]``, which are enough for ``dict()``. This module imports neither.
 """
 
 import itertools
@@ -10,7 +10,7 @@ from typing import Any
 
 from ._checks import printable, short
 
-DEPTH = 32  # most levels of the config of an initializer; those in use have far fewer
+DEPTH = 32  # most levels of the config of an initializer; real configs have far fewer
 _LONGEST = 1000  # most characters of a key of a config
 _SIZE = 2_000_000  # most values of a config, array elements included
 _SCALARS = frozenset({int, float, bool, str, type(None)})
@@ -32,9 +32,9 @@ def is_sequence(value: Any) -> bool:
 
 
 def is_sorted(mapping: Any) -> bool:
-    """True if the keys may have another order than the user wrote, as in a ConfigDict.
+    """True if a mapping may have lost the order in which the user wrote its keys.
 
-    ``ConfigDict(..., sort_keys=False)`` keeps the order.
+    A ConfigDict sorts its keys; ``ConfigDict(..., sort_keys=False)`` does not.
     """
     if isinstance(mapping, Mapping) or not getattr(mapping, "_sort_keys", True):
         return False
@@ -50,8 +50,8 @@ def items(mapping: Any, place: str = "") -> list[tuple[Any, Any]]:
         place: Place of the mapping in its config, for errors.
 
     Raises:
-        ValueError: If OmegaConf or ml_collections has no value for a key, as for
-            ``"???"`` or an interpolation of an unknown name.
+        ValueError: If OmegaConf or ml_collections has no value for a key: for
+            ``"???"``, or an interpolation of an unknown name.
     """
     if isinstance(mapping, dict):
         return list(mapping.items())
@@ -73,12 +73,12 @@ def plain(config: Any, depth: int = DEPTH) -> Any:
     """Returns a config as dicts, lists and tuples.
 
     Args:
-        config: A mapping, a sequence or a scalar, with any others inside. Values of
-            other classes stay as they are.
-        depth: The most levels of the config.
+        config: A mapping, a sequence or a scalar, nested as you like. Values of other
+            classes stay unchanged.
+        depth: Largest number of levels.
 
     Raises:
-        TypeError: If a key is no text.
+        TypeError: If a key is not a string.
         ValueError: If a value is missing, a key is too long, or the config is too deep
             or too large.
     """
@@ -138,10 +138,10 @@ def _below(place: str, name: Any) -> str:
 
 
 def _read(get: Any, place: str) -> Any:
-    """Returns ``get()``; the error of another library gets the place in the config."""
+    """Returns ``get()``; an error gets the place in the config."""
     try:
         return get()
-    except Exception as e:  # each library has its own, which have no common class
+    except Exception as e:  # the errors of these libraries have no common class
         reason = printable(str(e).strip().partition("\n")[0] or type(e).__name__)
         where = printable(place) or "the config"
         raise ValueError(f"{where} has no value: {reason}") from None

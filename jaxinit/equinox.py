@@ -59,11 +59,11 @@ def probe(
     """Measures the signal of a module that takes one example; see `jaxinit.probe`.
 
     Args:
-        model: The module, which is called under ``jax.vmap`` as is usual in Equinox.
-            Use `jaxinit.probe` for a module that takes a batch.
-        *inputs: A batch: arrays with an axis of examples in front.
+        model: The module. It is called under ``jax.vmap``, as usual in Equinox. For a
+            module that takes a batch, use `jaxinit.probe`.
+        *inputs: A batch: arrays whose first axis is the examples.
         key: As for `jaxinit.probe`.
-        loss: As for `jaxinit.probe`, of the results of all examples.
+        loss: As for `jaxinit.probe`. It takes the results of all examples.
 
     Returns:
         The report.

@@ -1,4 +1,4 @@
-"""Flax Linen: plans of modules, with the shardings that modules name; probes."""
+"""Flax Linen: plans of modules with their own shardings, and probes."""
 
 import functools
 from collections.abc import Callable
@@ -97,11 +97,11 @@ def probe(
 
     Args:
         model: The module.
-        variables: Its variables, as of ``model.init``.
+        variables: The variables of the module, as ``model.init`` returns them.
         *inputs: A batch.
         key: As for `jaxinit.probe`.
-        loss: As for `jaxinit.probe`; it takes the result without the collections that
-            ``mutable`` names.
+        loss: As for `jaxinit.probe`. It takes the result without the mutable
+            collections.
         method: As for ``model.apply``.
         **kwargs: As for ``model.apply``: ``rngs``, ``mutable``, and keyword inputs.
 

@@ -232,7 +232,7 @@ def probe(
     loss: Callable[[Any], jax.Array] | None = None,
     **kwargs: Any,
 ) -> Report:
-    """Measures the signal of a live model, which stays as it is; see `jaxinit.probe`.
+    """Measures the signal of a live model without changes to it; see `jaxinit.probe`.
 
     Args:
         model: The model.

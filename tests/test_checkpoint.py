@@ -166,7 +166,7 @@ def test_the_flat_keys_of_safetensors(params, separator, place, framework, tmp_p
         assert_placed(made, wanted)
 
 
-def test_names_of_another_library(params, tmp_path):
+def test_keys_of_another_library(params, tmp_path):
     """Torch-like names, a prefix, a dropped buffer, a new head and another dtype."""
     numpy = pytest.importorskip("safetensors.numpy")
     saved = {
@@ -234,7 +234,7 @@ def leaf(*shape, dtype="float32"):
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
-def test_a_dot_is_a_level_only_if_the_tree_says_so():
+def test_a_dot_is_a_level_only_if_the_tree_has_it():
     ones, twos = np.ones(2, np.float32), np.full(2, 2, np.float32)
     shapes = {"a.b": leaf(2), "c": {"d": leaf(2)}}
     made = jaxinit.fill_missing(KEY, {"a.b": ones, "c.d": twos}, shapes, {})
@@ -283,7 +283,7 @@ def test_two_keys_of_one_path_are_refused():
 # rename
 
 
-def test_names_may_be_swapped_and_dropped():
+def test_rename_swaps_and_drops_paths():
     ones, twos = np.ones(2, np.float32), np.full(2, 2, np.float32)
     shapes = {"a": leaf(2), "b": leaf(2)}
     swapped = jaxinit.fill_missing(
@@ -300,7 +300,7 @@ def test_names_may_be_swapped_and_dropped():
     assert dropped["a"] is ones and dropped["b"].tolist() == [0, 0]
 
 
-def test_mistakes_of_a_renaming_name_the_paths():
+def test_errors_of_rename_name_the_paths():
     ones = np.ones(2, np.float32)
     loaded = {"enc": {"w": ones}, "dec": {"w": ones}}
     shapes = {"a": {"w": leaf(2)}, "b": {"w": leaf(2)}}
@@ -384,7 +384,7 @@ def test_an_overflow_of_a_cast_is_silent():
     assert made["a"].tolist() == [np.inf, -np.inf]
 
 
-def test_inside_jit():
+def test_fill_missing_inside_jit():
     shapes = {"a": leaf(2, dtype="bfloat16"), "b": leaf(3)}
 
     @jax.jit

@@ -228,7 +228,7 @@ def test_limits_hold_for_nodes(node):
         jaxinit.get(node({"class_name": "Constant", "config": {"x" * 1001: 1}}))
 
 
-def test_the_depth_that_is_refused_is_exact():
+def test_the_depth_limit_is_exact():
     """A scalar on level 32 is read, and one below is not."""
 
     def nested(levels):

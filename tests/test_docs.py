@@ -69,7 +69,7 @@ def test_readme_is_short_and_starts_with_installation_and_an_example():
 
 
 @pytest.mark.parametrize("page", FRAMEWORKS, ids=lambda page: page.stem)
-def test_pages_of_frameworks_show_the_same_jobs(page):
+def test_pages_of_frameworks_have_the_same_sections(page):
     jobs = ["Initialize", "Change by rules", "Shard", "Explain", "Reproduce"]
     headings = re.findall(r"^## (.+)$", prose(page), re.M)
     assert headings[: len(jobs)] == jobs

@@ -109,7 +109,7 @@ def test_values_are_read_as_python_writes_them(arguments):
 
 @settings(max_examples=500, deadline=None)
 @given(st.text("f(=,)[]'\"\\ 01e.-+abTrue", max_size=30).map("f({}".format))
-def test_what_is_read_is_what_python_reads(text):
+def test_values_equal_those_of_python(text):
     """Whatever is accepted is a call in Python with the same literals."""
     try:
         made = arguments_of(text)
@@ -169,7 +169,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("text", REFUSED, ids=lambda text: text[:40])
-def test_everything_else_is_refused_with_a_cure(text):
+def test_invalid_identifiers_name_a_cure(text):
     with pytest.raises((ValueError, TypeError), match=REFUSED[text]) as caught:
         jaxinit.get(text)
     assert len(str(caught.value)) < 600

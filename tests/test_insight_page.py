@@ -231,7 +231,7 @@ def test_the_bands_are_around_the_layer_where_the_signal_starts(page, title, sta
 
 
 @pytest.mark.parametrize("finite", [(), (1e-300, 1e300), (5e-324,), (1.7e308,), (1.0,)])
-def test_numbers_that_an_axis_does_not_hold_are_crosses_at_its_ends(page, finite):
+def test_values_outside_an_axis_are_crosses_at_its_ends(page, finite):
     values = [*finite, math.inf, math.nan, 0.0]
     rows = [place(f"w{i}", i, value) for i, value in enumerate(values)]
     root = page(make(rows))
@@ -287,7 +287,7 @@ def test_the_table_is_the_rows(page):
     assert cells["activation"] == "relu" and cells["entropy"] == ""
 
 
-def test_text_of_the_user_is_text(page):
+def test_texts_of_the_user_are_escaped(page):
     root = page(title=HOSTILE)
     assert root.all("script") == [] and root.all("title")[0].text == HOSTILE
     assert root.all("h1")[0].text == HOSTILE
@@ -301,7 +301,7 @@ def test_half_a_surrogate_pair_and_control_characters_can_be_saved(page):
     page(make([place("a\ud800\x00\n", 1, 1.0)]))
 
 
-def test_the_page_needs_nothing_else(page):
+def test_the_page_loads_no_other_file(page):
     root = page()
     assert root.all("meta")[1].attributes["name"] == "viewport"
     for element in root.walk():
@@ -357,7 +357,7 @@ def rules():
     return [re.findall(r"([^{}]+)\{([^{}]*)\}", part) for part in (light, dark)]
 
 
-def test_the_style_concerns_the_report_alone():
+def test_the_style_changes_only_the_report():
     """A notebook has a style of its own."""
     for selector in (selector for part in rules() for selector, _ in part):
         for one in re.sub(r"\([^)]*\)", "", selector).split(","):
@@ -435,7 +435,7 @@ def test_reports_are_read_as_they_were_written():
         (lambda d: d.pop("verdicts"), "verdicts"),
     ],
 )
-def test_what_is_no_report_is_refused(change, message):
+def test_invalid_reports_are_refused(change, message):
     data = json.loads(REPORT.to_json())
     change(data)
     with pytest.raises(ValueError, match=f"is no report: .*{message}"):
@@ -450,7 +450,7 @@ def test_a_text_too_deep_is_refused():
 # --- matplotlib -----------------------------------------------------------------------
 
 
-def test_plot_draws_the_same(page):
+def test_plot_draws_the_charts_of_the_page(page):
     pytest.importorskip("matplotlib")
     figure = REPORT.plot("first")
     titles = [x.get_title() for x in figure.axes]
@@ -489,7 +489,7 @@ def test_plot_of_numbers_that_are_not_finite():
     assert make([]).plot().axes == []
 
 
-def test_plot_refuses(monkeypatch):
+def test_errors_of_plot(monkeypatch):
     with pytest.raises(
         ValueError, match=r"plot\(place=\.\.\.\) .*'none'.* are table, f"
     ):
@@ -543,7 +543,7 @@ def test_probe_counts_the_results():
     broken._repr_html_()
 
 
-def test_of_many_elements_some_are_counted():
+def test_a_part_of_a_large_result_is_counted():
     x = np.random.default_rng(0).normal(size=(2, 64, 1024)) * [[[1e200]], [[1e-200]]]
     found = statistics.histogram(x)
     assert found.shape == (2, 32)

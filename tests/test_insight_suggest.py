@@ -40,7 +40,7 @@ def by_path(suggestion):
 
 
 @pytest.mark.parametrize("name", ["relu", "tanh", "gelu"])
-def test_the_gain_is_that_of_the_activation_before(name):
+def test_products_get_the_gain_of_the_activation_before(name):
     f = getattr(jax.nn, name)
 
     def fn(p, x):
@@ -161,7 +161,7 @@ def test_the_expected_moment_of_convolutions():
     assert numbers["input"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_what_is_kept():
+def test_parameters_that_the_model_makes():
     p = {
         "cell": {"w": jnp.eye(64), "b": jnp.full(64, 2.0)},
         "v": jnp.eye(64),
@@ -306,7 +306,7 @@ def test_the_command(capsys, factories, name):
     assert jaxinit.Rules.load("rules.json") == rules
 
 
-def test_what_the_command_refuses(capsys, factories):
+def test_errors_of_the_command(capsys, factories):
     for name, message in {
         "number": "returned int: return (fn, params, inputs)",
         "pair": "returned (int, ",

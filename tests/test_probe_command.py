@@ -150,7 +150,7 @@ def test_comparison_with_an_earlier_report(capsys, models):
     assert re.search(r"out_std [\d.]+ -> 0,", line)
 
 
-def test_what_probe_refuses(capsys, models):
+def test_errors_of_the_command(capsys, models):
     name = "probed_models:plain"
     (models / "bad.json").write_text('{"version": 1, "rows": 3}')
     (models / "deep.json").write_text("[" * 100_000)
@@ -191,7 +191,7 @@ def test_a_failing_model_shows_where(capsys, models, factory, kind, line):
     assert last.startswith(f"jaxinit: probed_models:{factory} failed: {kind}")
 
 
-def test_a_line_tells_on_a_terminal_what_is_done(capsys, models, monkeypatch):
+def test_a_terminal_shows_the_progress(capsys, models, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert main(["probe", "probed_models:linen"]) == 0
     shown = re.split(r"\r\x1b\[K", capsys.readouterr().err)

@@ -79,7 +79,7 @@ def record(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["run.json", "run.yaml"])
 def test_the_same_parameters_are_code_0(capsys, record, factory, name):
     command = ["verify", record(name), f"verify_models:{factory}"]
-    assert run(capsys, *command) == ["leaves that are the same: 2"]
+    assert run(capsys, *command) == ["equal leaves: 2"]
 
 
 def test_differences_are_listed_and_code_1(capsys, record):
@@ -177,7 +177,7 @@ def test_notes_of_config_systems():
     assert pair.notes == [1, [2, 3]]
 
 
-def test_notes_that_are_no_plain_data_are_refused():
+def test_notes_must_be_plain_data():
     deep = 0
     for _ in range(40):
         deep = [deep]

@@ -1,7 +1,7 @@
 """Draws the gallery of the site: a picture of every registered initializer.
 
-`make gallery` writes docs/gallery/, which git ignores: index.md and a picture of each
-initializer. A registered name without an entry in `FAMILIES` is an error.
+`make gallery` writes index.md and the pictures to docs/gallery/, which git ignores. A
+registered initializer without an entry in `FAMILIES` is an error.
 """
 
 import math
@@ -39,23 +39,24 @@ STYLE: Any = {
 Panel = Callable[[Axes, np.ndarray], None]
 
 
-def histogram(law: Any = None) -> Panel:
-    """Entries, with the density of a distribution of SciPy."""
+def histogram(distribution: Any = None) -> Panel:
+    """A histogram of the entries, with the density of a SciPy distribution."""
 
     def draw(axes: Axes, values: np.ndarray) -> None:
         axes.hist(values.ravel(), 60, density=True, histtype="stepfilled", color=BLUE)
-        if law is not None:
-            low, high = law.ppf([1e-6, 1 - 1e-6])
+        if distribution is not None:
+            low, high = distribution.ppf([1e-6, 1 - 1e-6])
             x = np.linspace(low, high, 400)
-            axes.plot(x, law.pdf(x), color=RED, linewidth=1.2)
-        axes.set(title="entries" if law is None else "entries and density", yticks=[])
+            axes.plot(x, distribution.pdf(x), color=RED, linewidth=1.2)
+        title = "entries" if distribution is None else "entries and density"
+        axes.set(title=title, yticks=[])
         axes.locator_params("x", nbins=5)
 
     return draw
 
 
 def spectrum(axes: Axes, values: np.ndarray) -> None:
-    """Singular values, with the law of Marchenko and Pastur."""
+    """Singular values, with the density of Marchenko and Pastur."""
     n, m = values.shape
     found = np.linalg.svd(values, compute_uv=False)
     axes.hist(found, 25, density=True, histtype="stepfilled", color=BLUE)
@@ -75,7 +76,7 @@ def singular_values(axes: Axes, values: np.ndarray) -> None:
 
 
 def image(title: str = "entries") -> Panel:
-    """A matrix; the taps of a kernel and stacked layers side by side."""
+    """A picture of a matrix; taps of a kernel and stacked layers are side by side."""
 
     def draw(axes: Axes, values: np.ndarray) -> None:
         *spatial, rows, columns = values.shape
@@ -95,18 +96,18 @@ def image(title: str = "entries") -> Panel:
 
 
 def truncated(variance: float) -> Any:
-    """A normal cut at two standard deviations, of the given variance after the cut."""
+    """A normal distribution cut at two standard deviations, with this variance."""
     return stats.truncnorm(-2, 2, 0, math.sqrt(variance / stats.truncnorm(-2, 2).var()))
 
 
 def uniform(variance: float) -> Any:
-    """A centered uniform of the given variance."""
+    """A centered uniform distribution with this variance."""
     limit = math.sqrt(3 * variance)
     return stats.uniform(-limit, 2 * limit)
 
 
 def unit_vector(n: int) -> Any:
-    """An entry of a uniform unit vector of n dimensions."""
+    """The distribution of an entry of a random unit vector of n dimensions."""
     return stats.beta((n - 1) / 2, (n - 1) / 2, loc=-1, scale=2)
 
 
@@ -117,12 +118,12 @@ CORNER = np.add.outer(np.arange(8.0), np.arange(12.0)) / 18
 Entry = tuple[J.Initializer, tuple[int, ...], tuple[Panel, ...]]
 
 
-def drawn(init: J.Initializer, law: Any) -> Entry:
-    """A matrix of independent entries."""
-    return init, SHAPE, (histogram(law), spectrum)
+def drawn(init: J.Initializer, distribution: Any) -> Entry:
+    """The entry of an initializer that draws independent values."""
+    return init, SHAPE, (histogram(distribution), spectrum)
 
 
-# The headings of the page. Each entry: an initializer, a shape and its panels.
+# Heading of the page -> its entries: an initializer, a shape and panels.
 FAMILIES: dict[str, list[Entry]] = {
     "Variance set by the fans": [
         drawn(J.VarianceScaling(), truncated(1 / I)),
@@ -147,7 +148,7 @@ FAMILIES: dict[str, list[Entry]] = {
         (J.DeltaOrthogonal(), (3, 3, 8, 12), (image("the nine taps of a kernel"),)),
         (J.ConvOrthogonal(), (3, 3, 8, 12), (image("the nine taps of a kernel"),)),
     ],
-    "Values that are not random": [
+    "Deterministic values": [
         (J.Zeros(), (8, 12), (image(),)),
         (J.Ones(), (8, 12), (image(),)),
         (J.Constant(np.linspace(-1, 1, 12)), (8, 12), (image(),)),
@@ -184,7 +185,7 @@ FAMILIES: dict[str, list[Entry]] = {
 def picture(init: J.Initializer, shape: tuple[int, ...], panels: Any) -> Figure:
     """Draws the panels of one initializer."""
     values = np.asarray(init(jax.random.key(0), shape, np.float32), np.float64)
-    if len(shape) > 2 and shape[-2:] == (1, 1):  # taps alone
+    if len(shape) > 2 and shape[-2:] == (1, 1):  # one input and one output
         values = values[..., 0, 0]
     if isinstance(init, J.STFT):
         values = values[:, 0]
@@ -195,11 +196,11 @@ def picture(init: J.Initializer, shape: tuple[int, ...], panels: Any) -> Figure:
 
 
 def page() -> Iterable[str]:
-    """The lines of the page, and the pictures beside it."""
+    """Yields the lines of the page, and writes the pictures."""
     yield "---\nsearch:\n  exclude: true # the reference has the same names\n---\n"
     yield "# Gallery\n"
-    yield "Each picture is one draw with `jax.random.key(0)`. A red line is a density"
-    yield "by formula. In pictures of entries blue is below zero, and red is above.\n"
+    yield "Each picture shows one draw with `jax.random.key(0)`. A red line is the"
+    yield "exact density. In pictures of entries, blue is negative, red positive.\n"
     for family, entries in FAMILIES.items():
         yield f"## {family}\n"
         for init, shape, panels in entries:

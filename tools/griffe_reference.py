@@ -1,4 +1,4 @@
-"""Prepares docstrings for the reference: sections and links."""
+"""Prepares docstrings for the reference: adds sections and links."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ class Reference(griffe.Extension):
     """Changes docstrings before Griffe parses them."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
-        """Makes "Example:" a section of Griffe, and links of names in backticks."""
+        """Turns "Example:" into a section, and names in backticks into links."""
         if obj.docstring is None:
             return
         module = obj.module.path

@@ -1,7 +1,7 @@
-"""Checks a release: builds it, and tries the wheel in empty environments.
+"""Checks a release: builds the wheel, and installs it into empty environments.
 
-`make release-check` runs it. The package is built as the release workflow builds it. An
-empty environment is made for each of Python 3.11 and 3.13 that this machine has.
+Run `make release-check`. It builds the package as the release workflow does, and makes
+an empty environment for each of Python 3.11 and 3.13 that it finds.
 """
 
 import glob
@@ -17,8 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PYTHONS = ("3.11", "3.13")
-MOST_BYTES = 500_000  # of the wheel
-MOST_SECONDS = 0.5  # of `import jaxinit` after `import jax`
+MOST_BYTES = 500_000  # largest wheel
+MOST_SECONDS = 0.5  # longest `import jaxinit` after `import jax`
 TRY = """
 import jax, time
 import sys
@@ -41,7 +41,7 @@ assert jaxinit.deserialize(jaxinit.serialize(jaxinit.HeNormal())) == jaxinit.HeN
 
 
 def run(*command: object, cwd: Path = ROOT) -> str:
-    """Runs a command without the settings of this process; returns what it prints."""
+    """Runs a command without variables PYTHON*, and returns its output."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     done = subprocess.run(
         [str(word) for word in command],
@@ -57,14 +57,14 @@ def run(*command: object, cwd: Path = ROOT) -> str:
 
 
 def check(is_right: bool, text: str) -> None:
-    """Prints a line, or stops."""
+    """Prints a line if a check passes; otherwise stops the run."""
     if not is_right:
         raise SystemExit(f"release-check: {text}")
     print(f"  {text}", flush=True)
 
 
 def find_python(version: str) -> str | None:
-    """The path of an interpreter, on PATH or among those of pyenv."""
+    """Returns the path of an interpreter on PATH or of pyenv, or None."""
     roots = [os.environ.get("PYENV_ROOT", "~/.pyenv")]
     if shutil.which("pyenv"):
         roots.append(run("pyenv", "root").strip())
@@ -75,14 +75,14 @@ def find_python(version: str) -> str | None:
 
 
 def works(path: str | None) -> bool:
-    """False for a shim of pyenv without an interpreter."""
+    """True if an interpreter runs; a shim of pyenv may have none behind it."""
     if not path:
         return False
     return not subprocess.run([path, "-c", ""], stderr=subprocess.DEVNULL).returncode
 
 
 def check_texts(version: str) -> None:
-    """The files that name the version agree, and the changelog has its section."""
+    """Checks that CHANGELOG.md and CITATION.cff name the version."""
     changelog = (ROOT / "CHANGELOG.md").read_text()
     heads = re.findall(r"^## (.+)$", changelog, re.M)
     check(heads[0] == "Unreleased", "CHANGELOG.md opens with Unreleased")
@@ -93,7 +93,7 @@ def check_texts(version: str) -> None:
 
 
 def check_archives(folder: Path, version: str) -> Path:
-    """Builds the sdist, and the wheel from it; checks metadata and contents."""
+    """Builds the sdist and, from it, the wheel; checks metadata and contents."""
     run(sys.executable, "-m", "build", "--outdir", folder)
     wheel = folder / f"jaxinit-{version}-py3-none-any.whl"
     sdist = folder / f"jaxinit-{version}.tar.gz"
@@ -107,14 +107,14 @@ def check_archives(folder: Path, version: str) -> Path:
         info = f"jaxinit-{version}.dist-info"
         metadata = archive.read(f"{info}/METADATA").decode()
     tops = {name.partition("/")[0] for name in names}
-    check(tops == {"jaxinit", info}, "the wheel holds the package alone")
+    check(tops == {"jaxinit", info}, "the wheel contains only the package")
     needed = re.findall(r"^Requires-Dist: (?!.*extra ==)(.+)$", metadata, re.M)
     check(len(needed) == 1 and needed[0].startswith("jax>="), f"it needs {needed[0]}")
     return wheel
 
 
 def check_installed(python: str, wheel: Path, version: str, home: Path) -> None:
-    """Installs the wheel into an empty environment, and runs it from elsewhere."""
+    """Installs the wheel into an empty environment, and runs it outside the sources."""
     folder = home.parent
     run(python, "-m", "venv", home)
     inside = home / "bin" / "python"
@@ -123,7 +123,7 @@ def check_installed(python: str, wheel: Path, version: str, home: Path) -> None:
     run(inside, "-c", DRAW.format(version=version), cwd=folder)
     printed = run(home / "bin" / "jaxinit", "--version", cwd=folder)
     is_right = printed == f"jaxinit {version}\n"
-    check(is_right, f"{python}: installs, draws, and says {printed.strip()}")
+    check(is_right, f"{python}: installs, draws, and prints {printed.strip()}")
     tries = [run(inside, "-c", TRY, cwd=folder).split() for _ in range(5)]
     seconds = min(float(found[0]) for found in tries)
     limit = f"at most {MOST_SECONDS} s"
@@ -131,8 +131,8 @@ def check_installed(python: str, wheel: Path, version: str, home: Path) -> None:
     check(seconds <= MOST_SECONDS, text)
     loaded = set(tries[0][1:])
     packages = sorted(loaded - set(sys.stdlib_module_names))
-    check(not packages, f"it loads no package but jax; loaded: {packages}")
-    print(f"  it loads of the standard library: {', '.join(sorted(loaded))}")
+    check(not packages, f"it loads no package besides jax; loaded: {packages}")
+    print(f"  it loads these standard modules: {', '.join(sorted(loaded))}")
 
 
 def main() -> None:
@@ -147,7 +147,7 @@ def main() -> None:
         for wanted in PYTHONS:
             python = find_python(wanted)
             if python is None:
-                print(f"  NOT RUN: Python {wanted} is missing here")
+                print(f"  NOT RUN: Python {wanted} was not found")
             else:
                 check_installed(python, wheel, version, folder / f"env-{wanted}")
 

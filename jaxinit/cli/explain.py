@@ -1,4 +1,4 @@
-"""``explain``: which rule makes which leaf of a user's model."""
+"""``explain``: prints the rule of each leaf of a user's model."""
 
 from pathlib import Path
 

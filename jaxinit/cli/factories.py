@@ -1,4 +1,4 @@
-"""The factories of users: functions without arguments that ``MODULE:FACTORY`` names."""
+"""Factories: functions of users that the command line names as ``MODULE:FACTORY``."""
 
 import importlib
 import sys
@@ -16,14 +16,14 @@ _CURE = "return (fn, params, inputs), or a model of Flax or Equinox and its inpu
 
 
 class Model(NamedTuple):
-    """A model that a factory returned, as a function of parameters and inputs.
+    """The model of a factory, as a function of parameters and inputs.
 
     Attributes:
         fn: Function of the parameters and the inputs.
         params: The parameters.
         inputs: The inputs.
-        like: The parameters as `jaxinit.eval_shape` gives them, for `jaxinit.reinit`;
-            or None.
+        like: The result of `jaxinit.eval_shape` for the parameters, as
+            `jaxinit.reinit` takes it; or None.
     """
 
     fn: Callable[..., Any]
@@ -33,7 +33,7 @@ class Model(NamedTuple):
 
 
 def find(factory: str) -> Any:
-    """Imports the function that ``MODULE:FACTORY`` names; the current folder counts."""
+    """Imports a factory, also from the current folder."""
     module, _, name = factory.partition(":")
     if not module or not name:
         raise UsageError(f"{factory!r} names no factory; write MODULE:FACTORY")
@@ -51,15 +51,15 @@ def find(factory: str) -> Any:
 
 
 def read_model(factory: str, key: jax.Array) -> Model:
-    """Runs a factory of a model.
+    """Calls a factory without arguments, and reads the model that it returns.
 
-    It returns ``(fn, params, inputs)``, or a model of Flax Linen, Flax NNX or Equinox
-    and its inputs. The inputs are a tuple or one array. A module of Equinox is applied
-    to each example of a batch.
+    The factory returns ``(fn, params, inputs)``, or ``(model, inputs)`` with a model of
+    Flax Linen, Flax NNX or Equinox. The inputs are one array or a tuple. A module of
+    Equinox is applied to each example of a batch.
 
     Args:
         factory: ``MODULE:FACTORY``.
-        key: Key of the parameters of a Linen module, which has none of its own.
+        key: Key that initializes a Linen module.
     """
     with user_errors(factory):
         return _model(factory, find(factory)(), key)
@@ -87,7 +87,7 @@ def _linen(model: Any, inputs: tuple[Any, ...], key: jax.Array) -> Model:
     from flax.core import DenyList
 
     def apply(variables: Any, *inputs: Any) -> Any:
-        # Statistics of a batch are written, and thrown away.
+        # The module may write statistics of the batch, which are thrown away.
         written = DenyList("params")
         out, _ = model.apply(variables, *inputs, mutable=written, rngs=keys)
         return out
@@ -99,7 +99,7 @@ def _linen(model: Any, inputs: tuple[Any, ...], key: jax.Array) -> Model:
 
 
 def _loaded(module: str, name: str) -> type | tuple[()]:
-    """A class for isinstance; () if its module is not loaded."""
+    """Returns a class for isinstance, or () if its module is not loaded."""
     return getattr(sys.modules.get(module), name, ())
 
 

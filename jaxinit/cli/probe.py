@@ -1,4 +1,4 @@
-"""``probe``: the effect of an initialization on the signal of a user's model."""
+"""``probe``: measures the signal of a user's model, forward and backward."""
 
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,10 @@ def probe(
 
     Args:
         factory: ``MODULE:FACTORY``.
-        rules: File of rules that draw the parameters first.
-        allow_regex: Whether these may have regular expressions.
+        rules: File of rules, by which the parameters are drawn before the probe.
+        allow_regex: Whether the rules may have regular expressions.
         compare: JSON file of the earlier report.
-        html: File for the page of the report.
+        html: File for the report as an HTML page.
         json: File for the report as JSON.
         seed: Seed of the key.
 

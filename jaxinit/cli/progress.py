@@ -1,14 +1,14 @@
-"""The line on a terminal that tells what a command is doing."""
+"""A line on the terminal that shows the progress of a command."""
 
 import sys
 
 
 def show(text: str) -> None:
-    """Shows a text in place of the last one; an empty one removes it."""
+    """Replaces the line by a text; an empty text removes the line."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def compiled(done: int, total: int, what: str) -> None:
-    """Shows how many programs are compiled, until all are."""
+    """Shows the number of compiled programs, until all are compiled."""
     show("" if done == total else f"compiled {done} of {total}: {what}")

@@ -1,4 +1,4 @@
-"""``suggest``: the rules that give a user's model a steady signal."""
+"""``suggest``: finds rules that give a user's model a steady signal."""
 
 import dataclasses
 import json
@@ -15,10 +15,10 @@ from .usage import usage_errors
 
 
 def suggest(factory: str, out: Path | None, seed: int) -> int:
-    """Prints the rules and their effect; writes them to a file, if one is named.
+    """Prints the rules and their second moments.
 
-    A YAML file has the table of places as comments. Without a file the rules are
-    printed as JSON.
+    The rules are written to the file ``out``, or printed as JSON without a file. A YAML
+    file has the table of places as a comment.
     """
     key = jax.random.key(seed)
     model = read_model(factory, key)
@@ -37,12 +37,12 @@ def suggest(factory: str, out: Path | None, seed: int) -> int:
 
 
 def plain(rules: jaxinit.Rules) -> dict[str, Any]:
-    """The config of rules with nothing but what differs from the defaults."""
+    """The config of rules without arguments that have their defaults."""
     return {"rules": {glob: _short(x) for glob, x in rules.rules}}
 
 
 def _short(initializer: Any) -> Any:
-    """The config of an initializer without its defaults; a name, if nothing is left."""
+    """The config of an initializer without defaults; its name if nothing is left."""
     if initializer is None:
         return None
     cls = type(initializer)

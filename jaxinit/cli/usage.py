@@ -1,4 +1,4 @@
-"""Errors that the user can correct, and where they come from."""
+"""Errors that the user can correct."""
 
 import contextlib
 import importlib
@@ -9,7 +9,7 @@ from types import ModuleType
 from .._checks import printable
 from . import progress
 
-_MOST = 2000  # characters of an error
+_MOST = 2000  # most characters of an error
 
 
 class UsageError(Exception):
@@ -22,7 +22,7 @@ class UsageError(Exception):
 
 @contextlib.contextmanager
 def usage_errors(task: str) -> Generator[None]:
-    """Makes a `UsageError` of an error; one of the disk says that ``task`` failed."""
+    """Turns errors into a `UsageError`. For an OSError, the message names the task."""
     try:
         yield
     except OSError as e:
@@ -33,11 +33,11 @@ def usage_errors(task: str) -> Generator[None]:
 
 @contextlib.contextmanager
 def user_errors(factory: str, ours: str | None = None) -> Generator[None]:
-    """Shows where the user's code failed, which may raise anything.
+    """Prints the traceback of any exception of the user's code, then a `UsageError`.
 
     Args:
-        factory: Name of the code.
-        ours: Start of the messages of the library, for which one line is enough.
+        factory: ``MODULE:FACTORY``.
+        ours: Start of the messages of jaxinit, which need no traceback.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""``verify``: whether a user's model has the parameters of a manifest."""
+"""``verify``: compares the parameters of a user's model with a manifest."""
 
 import inspect
 from collections.abc import Callable
@@ -34,15 +34,15 @@ def verify(path: Path, factory: str, *, allow_regex: bool = False) -> int:
     for difference in differences:
         print(difference)
     if not differences:
-        print(f"leaves that are the same: {len(record.leaves)}")
+        print(f"equal leaves: {len(record.leaves)}")
     return 1 if differences else 0
 
 
 def _takes_key(make: Callable[..., Any]) -> bool:
-    """True if a function has to be called with one argument."""
+    """True if a function needs exactly one positional argument."""
     try:
         parameters = inspect.signature(make).parameters.values()
-    except (TypeError, ValueError):  # Python cannot tell for some callables
+    except (TypeError, ValueError):  # some callables have no signature
         return False
     required = [
         p

@@ -4,9 +4,9 @@ r"""Identifiers with arguments, such as ``"normal(stddev=0.02)"``.
     argument   = word "=" value
     value      = number | text | "True" | "False" | "None" | list | tuple
 
-Numbers, text in quotes, lists and tuples are written as in Python, and ``inf`` is a
-number. A backslash in a text stands before a quote or another backslash only. The
-parser makes plain values and knows nothing else: it evaluates nothing.
+Numbers, text in quotes, lists and tuples have the syntax of Python. ``inf`` is a
+number. In a text, a backslash escapes a quote or a backslash, and nothing else. The
+parser makes only plain values. It evaluates nothing.
 """
 
 import re
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from .._checks import short
 
 LONGEST = 1000  # most characters of an identifier with arguments
-_DEPTH = 8  # most levels of lists; arguments in use have two
+_DEPTH = 8  # most levels of lists; real arguments have two
 _TOKEN = re.compile(
     r"""(?P<number> [+-]? (?: inf\b | (?: \d+\.?\d* | \.\d+ ) (?: [eE][+-]?\d+ )? ))
       | (?P<text> "(?: [^"\\] | \\. )*" | '(?: [^'\\] | \\. )*' )
@@ -38,7 +38,7 @@ class _Token(NamedTuple):
 
 
 def has_arguments(identifier: str) -> bool:
-    """True if the identifier has a parenthesis after a name."""
+    """True if the identifier has an opening parenthesis."""
     return "(" in identifier
 
 
@@ -61,10 +61,10 @@ def arguments_of(identifier: str, names: Sequence[str] = ()) -> dict[str, Any]:
 
     Args:
         identifier: A text with `has_arguments`, not longer than `LONGEST`.
-        names: Names of the arguments that exist, for errors.
+        names: Names of the existing arguments, for error messages.
 
     Raises:
-        ValueError: If the text is not an identifier. The message names the place.
+        ValueError: If the text is not an identifier. The message gives the position.
 
     Example:
         >>> arguments_of("blocks(initializer='normal(stddev=0.1)', sizes=(2, 3))")
@@ -99,14 +99,14 @@ class _Parser:
         return token
 
     def accept(self, mark: str) -> bool:
-        """Moves over the mark, if it is the current token."""
+        """If the current token is this mark, moves on and returns True."""
         if self.token.kind != "mark" or self.token.text != mark:
             return False
         self.advance()
         return True
 
     def expect(self, marks: str) -> None:
-        """Raises an error, unless the current token is one of the marks."""
+        """Raises an error if the current token is none of the marks."""
         if self.token.kind != "mark" or self.token.text not in marks:
             wanted = " or ".join(map(repr, marks))
             raise self.error(f"{wanted} is missing: {self.unexpected()}")
@@ -153,13 +153,13 @@ class _Parser:
         digits = token.text.lstrip("+-")
         if not digits.isdigit():
             return float(token.text)
-        if digits[0] == "0" and digits.strip("0"):  # octal in other languages
+        if digits[0] == "0" and digits.strip("0"):  # an octal number in C
             self.token = token
             raise self.error(f"{short(token.text)} starts with a zero")
         return int(token.text)
 
     def values(self, depth: int) -> Any:
-        """Reads a list or tuple; parentheses around one value add nothing."""
+        """Reads a list or tuple. One value in parentheses is the value itself."""
         if depth == _DEPTH:
             raise self.error(f"lists are nested more than {_DEPTH} levels deep")
         opening = self.advance().text

@@ -197,14 +197,13 @@ def deserialize(config: str | Mapping[str, Any]) -> Any:
     """Builds the initializer that a config describes.
 
     The config is the dict of `serialize`, the dict of Keras 3, the older
-    ``{"class_name", "config"}``, or a name. It may nest initializers. In place of dicts
-    and lists it may have nodes of OmegaConf or of ml_collections.
+    ``{"class_name", "config"}``, or a name. It may nest initializers. Nodes of
+    OmegaConf or ml_collections may replace dicts and lists.
 
-    A name may have arguments: ``"normal(stddev=0.02)"``. Each argument has its name,
-    and each value is a number, a text, True, False, None, or a list or tuple of these.
-    An initializer inside is a text: ``"scaled(initializer='he_normal', factor=0.5)"``.
-    Such a text is parsed and not evaluated. Its arguments mean what they mean in the
-    class of jaxinit.
+    A name may have arguments: ``"normal(stddev=0.02)"``. Each argument needs its name.
+    Each value is a number, a text, True, False, None, or a list or tuple of these. An
+    inner initializer is a text: ``"scaled(initializer='he_normal', factor=0.5)"``. The
+    text is parsed, not evaluated. Its arguments are those of the class of jaxinit.
 
     A config without ``"module": "jaxinit"`` is read as a config of Keras. There the
     distribution ``"normal"`` is truncated. With ``input_axes`` and ``output_axes`` no

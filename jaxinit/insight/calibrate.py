@@ -1,4 +1,4 @@
-"""Calibrate: scales weights so that their products have one second moment."""
+"""Calibrate: scales weights so that each product has a given second moment."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from .scaling import is_close, scale
 from .tasks import Tasks, tasks_of
 from .trace import Traced, trace
 
-_SHOWN = 5  # places that a warning names
+_SHOWN = 5  # parameters that a warning names
 
 
 def calibrate(
@@ -27,27 +27,27 @@ def calibrate(
 ) -> Any:
     """Scales weights so that the product of each has the second moment ``target``.
 
-    Layer-sequential unit variance on the graph of any function: the sites are taken in
-    the order of the graph, and the factor of each is found and applied while the
-    function is evaluated, so that one pass calibrates a network of any depth. The
-    layers of a scan get factors of their own. A weight that several places share gets
-    the factor of the first one, in further passes. Biases count: with W x = y, the
-    factor s solves E[(s y + b)^2] = target. A matrix is multiplied by one number, so
-    that an orthogonal one stays orthogonal up to this factor.
+    This is layer-sequential unit variance (LSUV) on the graph of any function. One
+    evaluation in the order of the graph finds each factor and applies it at once, so
+    one pass calibrates a network of any depth. Each layer of a scan gets its own
+    factor. A weight that several places share gets the factor of the first place, which
+    needs further passes. Biases count: with y = W x, the factor s solves
+    E[(s y + b)^2] = target. One number multiplies the whole matrix, so an orthogonal
+    matrix stays a multiple of an orthogonal one.
 
     Args:
         fn: Any function of parameters and inputs, as for `jaxinit.probe`.
         params: The parameters, a pytree.
         *inputs: A batch.
         target: Second moment of the result of each product, the bias included.
-        only: The parameters that may be scaled: a glob of paths as ``"**/kernel"``, a
+        only: The parameters to scale: a glob of paths such as ``"**/kernel"``, a
             compiled regular expression, or a predicate. None: the kernels of all
             matrix products and convolutions.
         branch: Target of the products that end a residual branch, as a share of
-            ``target``. None: 1 / L, L the number of residual additions, so that the
-            stream at most doubles.
-        tolerance: Relative error of a second moment that is left.
-        passes: Most evaluations of the function.
+            ``target``. None: 1 / L for L residual additions, so that the second moment
+            of the stream about doubles.
+        tolerance: Largest relative error of a second moment.
+        passes: Largest number of evaluations of the function.
 
     Returns:
         The parameters, with the same structure, dtypes and shardings.
@@ -57,7 +57,8 @@ def calibrate(
         ValueError: If a number is out of its range, or ``only`` matches no weight.
 
     Warns:
-        UserWarning: If a target cannot be reached; it names the place and the reason.
+        UserWarning: If a target cannot be reached. The warning names the parameter and
+            the reason.
 
     Example:
         >>> params = {"a": jnp.ones((4, 8)), "b": jnp.eye(8)}
@@ -107,8 +108,8 @@ def _warn(
         path = traced.paths[task.source.leaf]
         if not np.isfinite(factor).all():
             failed.append(
-                f"{path}: no factor reaches {task.target:.3g}, as its result is 0 "
-                "or not finite, or its bias alone is larger"
+                f"{path}: no factor reaches {task.target:.3g}, because its result is "
+                "0 or not finite, or its bias alone is larger"
             )
         elif not is_close(factor, tolerance):
             missed = task.target / float(np.max(factor) ** 2)

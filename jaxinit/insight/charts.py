@@ -1,7 +1,7 @@
-"""The charts of a report as data, which `page` draws in SVG and `plots` by matplotlib.
+"""The charts of a report as data; `svg` and `plots` draw them.
 
-band      the values within a factor of the first layer; of gradients, of the last
-edge      where a value is drawn that a chart cannot hold: 0 on a log scale, NaN, inf
+band      the values within a factor of the first layer; for gradients, the last
+edge      the place of a value that the axis cannot show: 0 on a log axis, NaN, infinity
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from typing import Any
 
 from .layers import LOST, layers_of
 
-BANDS = 10.0, LOST  # factors; a growth beyond the second is a fault
+BANDS = 10.0, LOST  # factors of the bands; a growth beyond the second is a fault
 _OF = {"residual": "residual sums", "product": "products"}
 
 
@@ -21,10 +21,10 @@ class Point:
     """One place in a chart.
 
     Attributes:
-        depth: Its depth.
-        value: Its value; perhaps not finite.
-        name: Its name.
-        is_layer: Whether the line goes through it.
+        depth: Depth of the place.
+        value: Value, which may be infinite or NaN.
+        name: Name of the place.
+        is_layer: True if the line goes through the point.
     """
 
     depth: int
@@ -40,10 +40,11 @@ class Chart:
     Attributes:
         title: The name of the values.
         note: An explanation.
-        is_log: Whether the axis of the values is logarithmic; else it is from 0 to 1.
+        is_log: True if the axis of the values is logarithmic. Otherwise it is from 0
+            to 1.
         points: The places, in order.
-        start: Position of the layer where the signal starts, in the middle of the
-            bands; None for a chart without bands.
+        start: Position, on the axis, of the layer where the signal starts: the middle
+            of the bands. None for a chart without bands.
     """
 
     title: str
@@ -57,7 +58,7 @@ class Chart:
         return math.log10(value) if self.is_log else value
 
     def holds(self, value: float) -> bool:
-        """Whether the axis has a position for a value."""
+        """True if the axis can show a value."""
         return math.isfinite(value) and (value > 0 or not self.is_log)
 
     @property
@@ -74,7 +75,7 @@ class Chart:
 
     @property
     def ticks(self) -> list[tuple[float, str]]:
-        """Positions on the axis and their labels: powers of ten."""
+        """Positions on the axis and their labels."""
         if not self.is_log:
             return [(x / 4, f"{x / 4:g}") for x in range(5)]
         low, high = map(int, self.range)
@@ -84,7 +85,7 @@ class Chart:
 
     @property
     def depths(self) -> list[int]:
-        """Depths to write below the chart, the first and the last among them."""
+        """Depths for labels below the chart; the first and the last are among them."""
         depths = [p.depth for p in self.points]
         first, last = min(depths), max(depths)
         step = max(1, round((last - first) / 6))
@@ -92,7 +93,7 @@ class Chart:
 
     @property
     def line(self) -> list[tuple[int, float]]:
-        """Depths and positions: at each depth the mean of the layers there."""
+        """Depths, and the mean position of the layers at each depth."""
         return _means(self.points, self)
 
 
@@ -103,7 +104,7 @@ class Histogram:
     Attributes:
         edges: Edges of the bins, in standard deviations around the mean.
         shares: Share of the elements in each bin.
-        normal: Share that a normal variable has there.
+        normal: Share of a normal variable in each bin.
     """
 
     edges: tuple[float, ...]
@@ -112,7 +113,7 @@ class Histogram:
 
 
 def charts(report: Any) -> list[Chart]:
-    """The charts that a report has values for."""
+    """The charts of a report; a chart without values is left out."""
     of, layers = layers_of(report.rows)
     chosen = set(map(id, layers))
     line = f"The line goes through the {_OF[of]}"

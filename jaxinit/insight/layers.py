@@ -1,17 +1,17 @@
-"""The layers of a model: the rows by which growth is fitted and drawn."""
+"""Selects the rows that count as the layers of a model, for fits and charts."""
 
 from collections.abc import Sequence
 from typing import Any
 
-LOST = 100.0  # factor over all layers from which a signal is lost
+LOST = 100.0  # a signal that all layers change by this factor is lost
 
 
 def layers_of(rows: Sequence[Any]) -> tuple[str, list[Any]]:
-    """The rows that stand for the layers, and which rows these are.
+    """Returns the rows of the layers and their kind.
 
     Returns:
-        "residual" and the sums of the residual stream where these have three depths or
-        more; else "product" and the products.
+        "residual" and the residual additions, if these have three depths or more; else
+        "product" and the products.
     """
     sums = [row for row in rows if row.kind == "residual"]
     if len({row.depth for row in sums}) >= 3:

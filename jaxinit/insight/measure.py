@@ -14,7 +14,7 @@ from . import statistics
 from .places import Inner, Level, Place, Residual, Site, Softmax
 from .statistics import Array, Matrix
 
-_SMALL = 2**22  # numbers in a small model and its inputs
+_SMALL = 2**22  # largest number of elements in a small model and its inputs
 
 # By the number of a place: the arguments of its taps; its statistics.
 Taps = dict[int, dict[str, jax.Array]]
@@ -22,14 +22,14 @@ Found = dict[int, dict[str, Any]]
 
 
 def compiled_once(f: Callable[..., Any], arrays: Sequence[Any]) -> Callable[..., Any]:
-    """Jits a program that runs a few times: it compiles fast and runs slower.
+    """Jits a program that runs a few times: it compiles faster and runs slower.
 
-    Level 0 compiles a third faster than level 1. What it makes runs half as fast, which
-    only large models feel.
+    On the CPU, level 0 compiles a third faster than level 1, but the program runs half
+    as fast. This matters only for large models, which get level 1.
 
     Args:
         f: The program.
-        arrays: The parameters and inputs, whose size counts.
+        arrays: The parameters and inputs; their size decides the level.
     """
     if jax.default_backend() != "cpu":
         return jax.jit(f)

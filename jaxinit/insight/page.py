@@ -1,4 +1,4 @@
-"""The page of a report: one HTML file that needs nothing else."""
+"""The page of a report: one HTML file without other files."""
 
 import html
 import math
@@ -28,7 +28,7 @@ def page(report: Any, title: str) -> str:
 
 
 def fragment(report: Any, heading: str = "") -> str:
-    """A part of a document, for notebooks; its style and scripts concern it alone."""
+    """A part of a document, for notebooks. Its style and scripts stay inside it."""
     drawn = [
         _figure(chart.title, svg.chart(chart), chart.note) for chart in charts(report)
     ]
@@ -87,8 +87,8 @@ def _histograms(report: Any) -> str:
         f'onchange="{choose}">{options}</select>'
     )
     note = (
-        "Some elements of the result of one place, and a normal curve. The outer bars "
-        f"hold what lies beyond. {select}"
+        "Elements of the result of one place, and a normal curve. The outer bars also "
+        f"count the elements beyond. {select}"
     )
     return _figure("Histogram", svg.histogram(found[0]), note)
 
@@ -130,7 +130,7 @@ def _places(report: Any) -> str:
 
 
 def _words(row: Any) -> str:
-    """The text in which the search looks."""
+    """The text that the search field searches."""
     return html.escape(f"{row.name} {row.kind} {row.activation or ''}".lower())
 
 

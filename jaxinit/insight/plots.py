@@ -1,4 +1,4 @@
-"""Draws the charts of a report by matplotlib, of the extra "plots"."""
+"""Draws the charts of a report with matplotlib, which is in the extra "plots"."""
 
 import math
 import textwrap
@@ -15,7 +15,7 @@ def figure(report: Any, place: str | None) -> Any:
 
     Args:
         report: The report.
-        place: Name of the row whose histogram is drawn, too.
+        place: Name of a row, whose histogram is also drawn; or None.
 
     Raises:
         ImportError: If matplotlib is not installed.
@@ -67,7 +67,7 @@ def _heading(report: Any) -> str:
 
 
 def _draw(axes: Any, chart: Chart) -> None:
-    """Draws a chart in the positions of its own axis, whose ticks it labels."""
+    """Draws a chart in the positions of its axis, and labels the ticks."""
     low, high = chart.range
     if chart.start is not None:
         for factor in BANDS:

@@ -28,22 +28,23 @@ def probe(
 ) -> Report:
     """Measures the signal of a model, forward and backward, where parameters meet data.
 
-    ``fn(params, *inputs)`` is traced once, and its graph is evaluated once by one
-    compiled program, with taps at every site: each matrix product, convolution, lookup
-    of an embedding and scale whose weight is computed from parameters. Sites inside
-    jit, remat, scan and vmap are found, layer by layer where a scan goes over layers,
-    as are residual additions and softmaxes.
+    The probe traces ``fn(params, *inputs)`` once, and evaluates its graph once in one
+    compiled program. It measures each matrix product, convolution, embedding lookup and
+    scale whose weight is computed from parameters, each residual addition, and each
+    softmax. It also finds these places inside jit, remat, scan and vmap. A scan over
+    layers has a row for each layer.
 
     Args:
         fn: Any function of parameters and inputs: ``model.apply`` of Flax Linen, or
             ``lambda model, x: model(x)`` for modules of NNX and Equinox. The adapters
             have a function ``probe`` that takes a module.
-        params: The parameters, a pytree. Running statistics in it, as of BatchNorm,
-            are not counted as parameters.
+        params: The parameters, a pytree. Running statistics in it, such as those of
+            BatchNorm, do not count as parameters.
         *inputs: A batch: arrays and other values.
         key: PRNG key of the random signs.
-        loss: Function of the result to a scalar; its gradient is measured. None: the
-            sum of the result times random signs, whose gradients by the result are +-1.
+        loss: Function from the result to a scalar. The probe measures its gradient.
+            None: the sum of the result times random signs, so that the gradient with
+            respect to the result is +-1.
 
     Returns:
         A report: rows, growth by layer, verdicts; ``print`` shows a table.
@@ -75,10 +76,10 @@ def probe(
 def probe_traced(
     traced: Traced, loss: Callable[[Any], jax.Array] | None, key: jax.Array
 ) -> Report:
-    """Probes a function that is traced; see `probe`."""
+    """Probes a traced function; see `probe`."""
     measure = compiled_once(program_of(traced, loss), traced.arrays)
     measured = measure(traced.arrays, key)
-    with np.errstate(all="ignore"):  # what is not finite is a finding, no accident
+    with np.errstate(all="ignore"):  # a verdict reports values that are not finite
         return _report(traced, resolve(*jax.device_get(measured)))
 
 
@@ -136,7 +137,7 @@ def _signs(key: jax.Array, i: int, x: jax.Array) -> jax.Array:
 
 
 def _gradients(back: Any) -> Any:
-    """The gradients that the taps give."""
+    """The gradients at the taps, by place."""
     return {
         index: {name: Array(x) if name == "array" else x for name, x in own.items()}
         for index, own in back.items()
@@ -157,7 +158,7 @@ def _of_floats(
 
 
 def _report(traced: Traced, measured: dict[str, Any]) -> Report:
-    """Makes the report from the results of the program."""
+    """Builds the report from the results of the program."""
     sizes = [int(np.size(x)) for x in traced.arrays]
     rows = rows_of(traced, measured)
     parameters = parameters_of(
@@ -193,7 +194,7 @@ def _report(traced: Traced, measured: dict[str, Any]) -> Report:
 
 
 def _pooled(all_moments: list[Any], sizes: list[int]) -> tuple[float, float]:
-    """Mean and second moment of the elements of several arrays together."""
+    """Mean and second moment over all elements of several arrays."""
     means = np.array([float(m.mean) for m in all_moments])
     squares = np.array([float(m.std) ** 2 + float(m.mean) ** 2 for m in all_moments])
     weights = np.array(sizes, float) / max(1, sum(sizes))

@@ -1,4 +1,4 @@
-"""Records as JSON has them, and back; infinities and NaN are text there."""
+"""Converts dataclasses to JSON data and back. Infinities and NaN become text."""
 
 import dataclasses
 import math
@@ -13,12 +13,12 @@ _TEXTS = "inf", "-inf", "nan"
 
 
 def plain(record: Any) -> dict[str, Any]:
-    """A dataclass, and the dataclasses in it, as data of JSON."""
+    """Returns a dataclass, and the dataclasses in it, as JSON data."""
     return _plain(dataclasses.asdict(record))
 
 
 def read(kind: type[Any], data: Any) -> Any:
-    """Makes a dataclass of its data.
+    """Builds a dataclass from its JSON data.
 
     Raises:
         TypeError: If a field is missing, unknown or of another type.
@@ -51,7 +51,7 @@ def _plain(value: Any) -> Any:
 
 
 def _is_a(x: Any, hint: Any) -> bool:
-    """Whether a value has a type, such as ``tuple[int, ...]``."""
+    """True if a value has a type, such as ``tuple[int, ...]``."""
     if typing.get_origin(hint) is tuple:
         of = typing.get_args(hint)[0]
         return isinstance(x, tuple) and all(isinstance(y, of) for y in x)

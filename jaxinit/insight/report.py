@@ -18,36 +18,37 @@ class Row:
     """The statistics of one place in a model; None for numbers that do not apply.
 
     Attributes:
-        path: Path of the parameter; of an addition or a softmax, the part of the path
-            that the parameters around it share.
-        kind: "dot", "conv", "lookup", "scale", "add" (a parameter that is added and is
-            no bias), "residual", "softmax", or the name of a call that is a place as a
-            whole, as "custom_vjp_call".
-        layer: Number of the layer in a scan over layers, a tuple in nested ones.
-        depth: Number of products on the longest way from the inputs, itself included.
-        in_mean: Mean of the data that it reads; of an addition, of the stream.
-        in_std: Standard deviation of these.
-        in_rms: Root of their second moment.
+        path: Path of the parameter. For an addition or a softmax, the common start of
+            the paths of the parameters around it.
+        kind: "dot", "conv", "lookup", "scale", "add" (the addition of a parameter that
+            is not a bias), "residual", "softmax", or the name of an opaque call, such
+            as "custom_vjp_call".
+        layer: Number of the layer in a scan over layers; a tuple in nested scans.
+        depth: Number of products on the longest path from the inputs to this place,
+            this place included.
+        in_mean: Mean of the input; at a residual addition, of the stream.
+        in_std: Standard deviation of the input.
+        in_rms: Root mean square of the input.
         out_mean: Mean of the result, after the bias.
         out_std: Standard deviation of the result.
-        out_rms: Root of the second moment of the result.
+        out_rms: Root mean square of the result.
         cosine: Mean cosine similarity of two rows of the result.
-        rank: Effective rank of the rows of the result, as a share of the largest.
-        activation: Name of the activation that follows, where it is one of jax.nn's.
+        rank: Effective rank of the rows of the result, over the largest possible rank.
+        activation: Name of the activation that follows, if jax.nn has it.
         zeros: Share of zeros after the activation, or in the result if none follows.
-        saturation: Share of elements at which the slope of the activation is below
-            0.05.
-        grad_std: Standard deviation of the gradient of the loss by the result.
-        grad_rms: Root of its second moment.
-        weight_rms: Root of the second moment of the weight.
-        weight_grad_rms: The same of the gradient by the weight, as used here.
-        fan_in: Number of products that one element of the result sums.
-        gain: weight_rms * sqrt(fan_in), which `jaxinit.gain` is to be compared with.
-        branch: rms of the branch over that of the stream, at an addition.
-        entropy: Mean entropy of a softmax, over that of equal probabilities.
-        histogram: Counts of some elements of the result, in 32 bins from -4 to 4
-            standard deviations around their mean; the outer ones count the elements
-            beyond, too.
+        saturation: Share of elements where the slope of the activation is below 0.05.
+        grad_std: Standard deviation of the gradient with respect to the result.
+        grad_rms: Root mean square of this gradient.
+        weight_rms: Root mean square of the weight.
+        weight_grad_rms: Root mean square of the gradient with respect to the weight,
+            through this place alone.
+        fan_in: Number of products in the sum of one element of the result.
+        gain: weight_rms * sqrt(fan_in); compare it with `jaxinit.gain`.
+        branch: rms of the branch over rms of the stream, at a residual addition.
+        entropy: Mean entropy of a softmax, over the entropy of equal probabilities.
+        histogram: Counts of elements of the result in 32 equal bins, from -4 to 4
+            standard deviations around the mean. The outer bins also count the elements
+            beyond. Only a part of a large result is counted.
     """
 
     path: str
@@ -83,19 +84,18 @@ class Row:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """One parameter and the gradient of the loss by it.
+    """One parameter and its gradient.
 
     Attributes:
-        path: Its path.
-        shape: Its shape.
-        rms: Root of its second moment.
+        path: Path of the parameter.
+        shape: Shape of the parameter.
+        rms: Root mean square of the parameter.
         grad_std: Standard deviation of the gradient.
-        grad_rms: Root of its second moment.
-        sgd_step: rms of a step of SGD over that of the parameter, at learning rate 1:
-            the gradient over the weight.
-        adam_step: The same of the first step of Adam, whose every entry is +-1 where
-            there is a gradient.
-        is_used: Whether the result depends on it at all.
+        grad_rms: Root mean square of the gradient.
+        sgd_step: rms of an SGD step at learning rate 1, over rms of the parameter.
+        adam_step: rms of the first step of Adam at learning rate 1, over rms of the
+            parameter. The step is +-1 in each entry that has a gradient.
+        is_used: True if the result depends on the parameter.
     """
 
     path: str
@@ -113,12 +113,12 @@ class Growth:
     """The growth of a signal from layer to layer: a fit of log rms over the layers.
 
     Attributes:
-        rate: Factor of one layer on the rms.
+        rate: Factor by which one layer multiplies the rms.
         error: Standard error of the rate.
         layers: Number of layers of the fit.
-        first: rms at the first of them; backward, at the last.
-        last: rms at the end of the fit.
-        of: "residual" for the sums of a residual stream, else "product".
+        first: rms at the first layer of the fit; for gradients, at the last layer.
+        last: rms at the other end of the fit.
+        of: "residual" if the layers are residual additions, "product" if products.
     """
 
     rate: float
@@ -130,7 +130,7 @@ class Growth:
 
     @property
     def total(self) -> float:
-        """Factor of all layers."""
+        """Factor over all layers."""
         return self.rate ** (self.layers - 1)
 
 
@@ -141,8 +141,9 @@ class Verdict:
     Attributes:
         kind: "forward", "backward", "not finite", "dead", "saturated", "alike",
             "attention", "unused" or "no gradient".
-        is_fault: Whether `Report.check` raises; False for what may be intended.
-        text: The numbers and a cure.
+        is_fault: True if `Report.check` raises an error for it. False if the finding
+            may be intended.
+        text: The finding with its numbers and a cure.
     """
 
     kind: str
@@ -150,7 +151,7 @@ class Verdict:
     text: str
 
     def __str__(self) -> str:
-        """The text, with its weight."""
+        """The text after "fault" or "note"."""
         return f"{'fault' if self.is_fault else 'note'}: {self.text}"
 
 
@@ -160,14 +161,15 @@ class Report:
 
     Attributes:
         rows: The places where parameters meet data, the residual additions and the
-            softmaxes, in order; in a scan, layer by layer.
-        parameters: Every parameter, and the gradient by it.
+            softmaxes, in the order of the graph; in a scan, layer by layer.
+        parameters: All parameters and their gradients.
         forward: Growth of the signal by layer, or None for fewer than three layers.
         backward: Growth of the gradient by layer, from the last to the first.
         output_variance: Variance of the result.
-        output_rms: Root of its second moment.
-        jacobian: Mean squared singular value of the Jacobian of the results by the
-            floating inputs, estimated from one random vector; None without such inputs.
+        output_rms: Root mean square of the result.
+        jacobian: Mean squared singular value of the Jacobian from the floating inputs
+            to the results, estimated from one random vector. None if there are no
+            floating inputs.
         loss: The loss.
         verdicts: The findings.
     """
@@ -183,10 +185,10 @@ class Report:
     verdicts: tuple[Verdict, ...] = ()
 
     def check(self) -> None:
-        """Raises if a verdict is a fault, for tests.
+        """Raises an error if a verdict is a fault, for use in tests.
 
         Raises:
-            ValueError: With the text of every fault.
+            ValueError: If there is a fault. The message has the text of every fault.
         """
         faults = [v.text for v in self.verdicts if v.is_fault]
         if faults:
@@ -196,15 +198,15 @@ class Report:
             )
 
     def to_json(self) -> str:
-        """The report as JSON, which `from_json` reads."""
+        """Returns the report as JSON text; `from_json` reads it."""
         return json.dumps({"version": VERSION, **records.plain(self)})
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The report that `to_json` wrote.
+        """Reads the text that `to_json` returned.
 
         Raises:
-            ValueError: If the text is no report of this version.
+            ValueError: If the text is not a report of this version.
         """
         data = _files.loads(text)
         if not isinstance(data, dict) or data.pop("version", None) != VERSION:
@@ -222,9 +224,9 @@ class Report:
             raise ValueError(f"from_json(text=...) is no report: {e}") from None
 
     def save(self, path: str | os.PathLike[str], *, title: str = "Probe") -> None:
-        """Writes the report as one HTML file to look at, which needs no network.
+        """Writes the report as one HTML file that needs no network.
 
-        It shows the verdicts, the growth of signal and gradient over depth, the
+        The page shows the verdicts, the signal and the gradient over depth, the
         residual branches, the attention, histograms, and a table with a search field.
 
         Args:
@@ -238,38 +240,38 @@ class Report:
         _files.write_whole(os.fspath(path), text.encode("utf-8", "xmlcharrefreplace"))
 
     def plot(self, place: str | None = None) -> Any:
-        """The charts as a figure of matplotlib, which is in the extra ``plots``.
+        """Draws the charts with matplotlib, which is in the extra ``plots``.
 
         Args:
-            place: Name of a row, such as "params/Dense_0/kernel" or "w[3]", whose
-                histogram is drawn, too.
+            place: Name of a row, such as "params/Dense_0/kernel" or "w[3]". The figure
+                then has the histogram of this row, too.
 
         Returns:
-            A ``matplotlib.figure.Figure``, which pyplot does not know.
+            A ``matplotlib.figure.Figure`` that pyplot does not manage.
 
         Raises:
             ImportError: If matplotlib is not installed.
-            ValueError: If no row of that name has a histogram.
+            ValueError: If no row with this name has a histogram.
         """
         return plots.figure(self, place)
 
     def _repr_html_(self) -> str:
-        """The page as a notebook shows it."""
+        """Returns the HTML that a notebook shows."""
         return pages.fragment(self)
 
     def compare(self, other: "Report") -> "Comparison":
-        """This report beside another of the same model.
+        """Compares this report with another report of the same model.
 
         Args:
-            other: The report to compare with.
+            other: The other report.
 
         Returns:
-            Pairs of rows of the same place; ``print`` shows those that differ.
+            Pairs of rows of the same place; ``print`` shows the pairs that differ.
         """
         return Comparison(self, other)
 
     def __str__(self) -> str:
-        """The verdicts, the numbers of the whole, and a table of the places."""
+        """The verdicts, the numbers of the model, and a table of the places."""
         return table.render(self)
 
 
@@ -290,14 +292,14 @@ class Comparison:
 
     @property
     def pairs(self) -> list[tuple[Row, Row]]:
-        """Rows of the same place in both."""
+        """The pairs of rows whose place both reports have."""
         others = dict(zip(_keys(self.theirs.rows), self.theirs.rows, strict=True))
         keyed = zip(_keys(self.ours.rows), self.ours.rows, strict=True)
         return [(row, others[key]) for key, row in keyed if key in others]
 
     @property
     def missing(self) -> list[Row]:
-        """Rows of one report whose place the other has not."""
+        """The rows whose place only one of the reports has."""
         both = set(_keys(self.ours.rows)) & set(_keys(self.theirs.rows))
         return [
             row
@@ -307,12 +309,12 @@ class Comparison:
         ]
 
     def __str__(self) -> str:
-        """The numbers of the whole and of every place that differs, as a -> b."""
+        """The numbers of both models and of each place that differs, as a -> b."""
         return table.render_comparison(self)
 
 
 def _keys(rows: Sequence[Row]) -> list[tuple[Any, ...]]:
-    """Returns the name of a row; places that occur again are numbered."""
+    """Returns a unique key for each row: path, kind, layer and a count."""
     counts: dict[tuple[Any, ...], int] = {}
     keys: list[tuple[Any, ...]] = []
     for row in rows:

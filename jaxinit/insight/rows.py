@@ -165,7 +165,7 @@ def _row(
 
 
 def _counts(counts: np.ndarray) -> tuple[int, ...]:
-    """The counts of a histogram; those of several iterations together."""
+    """The counts of a histogram, summed over iterations."""
     return tuple(int(n) for n in counts.reshape(-1, counts.shape[-1]).sum(0))
 
 

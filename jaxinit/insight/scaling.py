@@ -1,4 +1,4 @@
-"""Scales weights while a function is evaluated, so that each makes its target."""
+"""Scales weights during an evaluation, so that each product reaches its target."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -15,9 +15,9 @@ from .places import Inner, Level, Site
 from .tasks import PRODUCTS, Task
 from .trace import Traced
 
-# By the number of a site. "moments": E[y^2], E[y b] and E[b^2] of product and bias.
-# "input": the second moment of the product in expectation over weights of variance
-# 1 / fan_in. "pairs": the input and output of the activation that follows.
+# Number of a site -> its measurements. "moments": E[y^2], E[y b] and E[b^2] of product
+# y and bias b. "input": the expected E[y^2] over weights of variance 1 / fan_in.
+# "pairs": the input and output of the activation that follows.
 Found = dict[int, dict[str, Any]]
 
 
@@ -29,18 +29,18 @@ def scale(
     *,
     with_inputs: bool = False,
 ) -> tuple[list[Any], dict[int, np.ndarray], Found]:
-    """Evaluates a function until the weights of all tasks make their targets.
+    """Evaluates a function until all tasks reach their targets.
 
     Args:
         traced: The function and its arrays.
-        tasks: The tasks, by the number of their site.
-        tolerance: Relative error of a second moment that is left.
-        passes: Most evaluations.
+        tasks: Number of a site -> its task.
+        tolerance: Largest relative error of a second moment.
+        passes: Largest number of evaluations.
         with_inputs: Whether to measure "input" and "pairs".
 
     Returns:
-        The arrays of the function with the factors applied; the factors of each task
-        that the last pass found; and what it measured.
+        The arrays of the function with the factors applied; the factors of the last
+        pass; and the measurements of the last pass.
     """
     arrays = list(traced.arrays)
     body = functools.partial(_run, tasks, with_inputs)
@@ -72,7 +72,7 @@ def _run(
     inputs: Sequence[Any],
     _: Any,
 ) -> tuple[list[Any], Found]:
-    """Measures at each site, where the factors of the sites before it are applied."""
+    """Measures each site after the factors of the earlier sites are applied."""
     program, found = level.program, Found()
     inner = {p.node: p for p in level.places if isinstance(p, Inner)}
     sites = [p for p in level.places if isinstance(p, Site)]
@@ -113,7 +113,7 @@ def _run(
 
 
 def _scaled(task: Task, inputs: list[Any], output: Any) -> tuple[Any, jax.Array]:
-    """The result of a site with its factor applied, and the moments before that."""
+    """The result of a site with its factor applied, and the moments without it."""
     y = output if task.site.bias is None else inputs[task.site.bias[1]]
     bias = output - y
     moments = _moments(y, bias)
@@ -127,8 +127,8 @@ def _scaled(task: Task, inputs: list[Any], output: Any) -> tuple[Any, jax.Array]
 def _expected(site: Site, inputs: list[Any]) -> jax.Array:
     """E[y^2] over independent weights of variance 1 / fan_in.
 
-    It is the mean of x^2, but for convolutions that pad with zeros: there it is the
-    convolution of x^2 with ones.
+    It is the mean of x^2. A convolution may pad with zeros, so it needs the mean of the
+    convolution of x^2 with ones, over fan_in.
     """
     node, weight = site.weight
     x = inputs[site.data[1]]
@@ -137,8 +137,8 @@ def _expected(site: Site, inputs: list[Any]) -> jax.Array:
         return jnp.mean(squares.astype(jnp.float32))
     inputs = [squares.astype(x.dtype), jnp.ones_like(inputs[weight])]
     (sums,) = node.bind(inputs)
-    # Not jnp.mean: XLA of JAX 0.10 and 0.12 makes noise of the mean of a product with a
-    # constant on the CPU.
+    # Not jnp.mean: on the CPU, XLA of JAX 0.10 and 0.12 returns noise for the mean of a
+    # product with a constant.
     return statistics.moments(jnp.real(sums)).mean / (site.fan_in or 1)
 
 
@@ -157,13 +157,13 @@ def _solve(np: Any, moments: Any, target: float) -> Any:
 
 
 def _factor(task: Task, moments: np.ndarray) -> np.ndarray:
-    """The factor of a parameter, for each of its layers."""
+    """The factor of each layer of a parameter."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return _solve(np, over_layers(task, moments), task.target)
 
 
 def over_layers(task: Task, numbers: np.ndarray) -> np.ndarray:
-    """The mean over the iterations that share a weight, for each of its layers."""
+    """The mean over the iterations that share a weight, for each layer of it."""
     over = tuple(i for i, layered in enumerate(task.source.loops) if not layered)
     return np.asarray(numbers, np.float64).mean(over)
 

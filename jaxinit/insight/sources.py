@@ -1,4 +1,4 @@
-"""Finds the parameter of a weight: a factor on one is a factor on the other."""
+"""Finds the parameter of a weight: a factor of the parameter scales the weight."""
 
 import collections
 import dataclasses
@@ -9,28 +9,29 @@ from .._compat import scan_parts
 from ..planning.ir import Atom, Node, Program, Value, values
 from .places import Inner, Level, Site
 
-# Operations whose result has every factor of their first input.
+# Operations that pass a factor of their first input on to the result.
 _KEEPING = {
     *("broadcast_in_dim", "convert_element_type", "copy", "dynamic_slice"),
     *("expand_dims", "reshape", "slice", "squeeze", "transpose"),
 }
-_NO_FACTOR = "its weight is computed from parameters in a way that keeps no factor"
+_NO_FACTOR = "its weight is computed from parameters, and a factor does not scale it"
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """The parameter of a site, of which every factor is a factor of the weight.
+    """The parameter of a site. A factor of the parameter scales the weight.
 
     Attributes:
         leaf: Position of the parameter among the inputs of the function.
-        is_whole: Whether the weight is this parameter in another form, or a part of
-            it. False for a weight of several, as that of weight norm: g v / |v|.
-        axes: Axis of the parameter for each scan that goes through its layers, from
-            the outer to the inner one.
-        loops: For each scan around the site, the same way, whether it does.
-        is_alone: Whether nothing else reads the parameter, and every iteration of a
-            scan around the site has layers of its own, so that a factor that is found
-            at the site can be applied there at once.
+        is_whole: True if the weight is this parameter in another form, or a part of
+            it. False if the weight has several parameters, such as g v / |v| of weight
+            norm.
+        axes: Axis of the parameter for each scan over its layers, the outer scan first.
+        loops: For each scan around the site, the outer scan first: True if it is a scan
+            over layers of the parameter.
+        is_alone: True if only the site reads the parameter, and each iteration of the
+            scans around the site reads another layer. The factor of the site can then
+            be applied during the evaluation that finds it.
     """
 
     leaf: int
@@ -41,14 +42,14 @@ class Source:
 
 
 def sources_of(level: Level) -> Iterator[tuple[Site, Source | str]]:
-    """The parameter of every site, or the reason why it has none."""
+    """Yields each site and its parameter, or the reason why it has none."""
     for site, around, level_of in _sites(level, ()):
         node, i = site.weight
         yield site, _source(level_of, around, node.inputs[i], site.leaves)
 
 
 def biases_of(level: Level) -> Iterator[tuple[Site, Source | str]]:
-    """The same of the bias of every site that has one."""
+    """Yields each site that has a bias and the parameter of the bias; see above."""
     for site, around, level_of in _sites(level, ()):
         if site.bias is not None:
             node, i = site.bias
@@ -105,13 +106,13 @@ def _source(
 
 @dataclasses.dataclass(frozen=True)
 class _Input:
-    """The input of a program of which every factor is a factor of a value.
+    """The input of a program behind a value. A factor of the input scales the value.
 
     Attributes:
-        position: Its position.
-        axes: Its axes that correspond to those of the value that scans go through.
-        is_read_once: Whether nothing else reads it.
-        is_whole: Whether the value is a part or another form of it.
+        position: Position of the input.
+        axes: Axes of the input over which scans run.
+        is_read_once: True if nothing else reads the input.
+        is_whole: True if the value is the input in another form, or a part of it.
     """
 
     position: int
@@ -137,7 +138,7 @@ class _Search:
         )
 
     def find(self, atom: Atom, axes: list[int]) -> _Input | None:
-        """Finds the input of a value, of which scans go through these axes."""
+        """Finds the input behind a value; scans run over these axes of the value."""
         is_read_once = True
         while type(atom) is Value:
             is_read_once &= self._readers[atom] <= 1

@@ -15,10 +15,10 @@ import numpy as np
 from jax import lax
 
 _ROWS = 64  # of which the angles are measured
-_BINS = 32  # of a histogram
-_COUNTED = 2**14  # elements of a matrix, about, that a histogram counts
-_REACH = 4.0  # standard deviations on each side of the mean that it shows
-_FLAT = 1e-9  # of the largest element; a standard deviation below it is rounding
+_BINS = 32  # bins of a histogram
+_COUNTED = 2**14  # a histogram counts about so many elements of a matrix
+_REACH = 4.0  # standard deviations on each side of the mean in a histogram
+_FLAT = 1e-9  # a smaller standard deviation, over the largest element, is rounding
 _SAMPLES = 512  # pairs of an activation's input and output
 _SCALES = 1.0, 2.0**50, 2.0**-50
 _SMALL = 2**14  # elements up to which the host takes the moments of an array
@@ -51,7 +51,7 @@ class Array(NamedTuple):
 
 
 class Matrix(NamedTuple):
-    """Rows whose angles and histogram are asked for.
+    """A request for the statistics of rows: angles and histogram.
 
     Attributes:
         x: The rows, with an axis in front for each scan around them.
@@ -216,11 +216,11 @@ def histogram(x: np.ndarray) -> np.ndarray:
     """Counts of the elements of matrices, in standard deviations around their mean.
 
     The bins are equal parts of the range from -4 to 4. The outer bins also count the
-    elements beyond. An element that is not finite is not counted, and of many elements
-    some.
+    elements beyond. Elements that are not finite do not count. Of a large matrix, only
+    a regular part of the elements counts.
 
     Args:
-        x: Matrices; the axes before the last two are theirs.
+        x: Matrices in the last two axes.
     """
     flat = x.reshape(*x.shape[:-2], -1)
     flat = flat[..., :: flat.shape[-1] // _COUNTED | 1]  # odd: no power of 2 divides it

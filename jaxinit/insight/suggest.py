@@ -1,4 +1,4 @@
-"""Suggest: the rules that give the graph of a model a steady signal."""
+"""Suggest: finds rules that give a model a steady signal."""
 
 import collections
 import dataclasses
@@ -32,25 +32,24 @@ from .sources import Source, biases_of, sources_of
 from .tasks import PRODUCTS, Task, branch_ends, count_residuals
 from .trace import Traced, trace
 
-_ALIKE = 0.1  # relative distance of second moments that share a rule
-_PASSES = 4  # more than one only for weights that several places share
+_ALIKE = 0.1  # second moments within this relative distance share a rule
+_PASSES = 4  # only weights that several places share need more than one
 _MOVING = {"convert_element_type", "copy", "reshape", "squeeze", "transpose"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Suggested:
-    """A place whose second moment the rules were made for.
+    """A place of the model under the suggested rules.
 
     Attributes:
         path: Path of its parameter.
         kind: "dot", "conv", "lookup" or "scale".
         layer: Number of the layer in a scan over layers, or None.
-        initializer: The initializer of its parameter.
-        gain: Standard deviation of the weights times sqrt(fan_in); of other kinds of
-            places the standard deviation or the value itself.
-        expected: Second moment of the result that the rules are made for; None where
-            they are made for none.
-        measured: The same, measured after an initialization by the rules.
+        initializer: The initializer of its parameter, or None if the model makes it.
+        gain: Root mean square of the weights times sqrt(fan_in). For a lookup or a
+            scale, the root mean square alone.
+        expected: Target second moment of the result, or None if the rules set none.
+        measured: Second moment of the result after an initialization by the rules.
     """
 
     path: str
@@ -64,13 +63,13 @@ class Suggested:
 
 @dataclasses.dataclass(frozen=True)
 class Suggestion:
-    """Rules for a model; print shows them with the second moments that they make.
+    """Rules for a model, and their second moments; ``print`` shows both.
 
     Attributes:
         rules: The rules.
         rows: The places, in order, with expected and measured second moments.
-        report: The report of a probe after an initialization by the rules.
-        kept: Paths of the parameters that keep the initializer of the model.
+        report: Probe of the model after an initialization by the rules.
+        kept: Paths of the parameters that the model itself makes.
     """
 
     rules: Rules
@@ -122,27 +121,28 @@ def suggest(
 ) -> Suggestion:
     """Returns rules that give the second moment 1 to the result of every product.
 
-    The graph tells which activation a product reads, and which product ends a residual
-    branch. The gain of a product is that of the activation (`jaxinit.gain`) where the
-    signal before it has the second moment that theory says, else the measured one, on
-    these inputs. Each of L residual branches gets the second moment 1 / L. Biases are
-    zeros and scales ones; a scale that ends a branch is 1 / sqrt(L). Embeddings are
-    normal: of variance 1, or 1 / width if one is also the head.
+    The graph shows the activation before each product, and the products that end
+    residual branches. A product gets the gain of its activation (`jaxinit.gain`), if
+    its input has the second moment of the theory. Otherwise it gets the gain measured
+    on these inputs. Each of L residual branches gets the second moment 1 / L. Biases
+    are zeros and scales are ones; a scale that ends a branch is 1 / sqrt(L). Embeddings
+    are normal with variance 1, or 1 / width if the embedding is also the head.
 
-    These keep the initializer of the model: parameters that are added and no bias, a
-    bias that is larger than any usual default, as that of a forget gate, and weights
+    The model itself makes the other parameters: added parameters that are not biases,
+    biases larger than usual defaults (such as the bias of a forget gate), and weights
     that are computed from several parameters.
 
     Args:
         fn: Any function of parameters and inputs, as for `jaxinit.probe`.
-        params: The parameters, a pytree. Their values count where they are kept.
+        params: The parameters, a pytree. Their values matter only where the model makes
+            them.
         *inputs: A batch.
-        key: PRNG key of the parameters by which the rules are tested.
-        like: The same tree as `jaxinit.eval_shape` gives it, as for `jaxinit.reinit`.
-            Linen modules with attention or scanned layers need it.
+        key: PRNG key of the parameters that test the rules.
+        like: The result of `jaxinit.eval_shape` for ``params``, as for
+            `jaxinit.reinit`. Linen modules with attention or scanned layers need it.
 
     Returns:
-        The rules, and the second moments that they make, measured by a probe.
+        The rules, and a probe of the model with these rules.
 
     Raises:
         TypeError: If ``fn`` is not callable or ``key`` is not a key.
@@ -179,15 +179,15 @@ def suggest(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Role:
-    """The part that a parameter plays.
+    """The role of a parameter in the model.
 
     Attributes:
         kind: "product", "lookup", "scale", "bias" or "kept".
-        start: The initializer before any gain is known; None keeps the parameter.
-        site: The site that reads it first, or None.
-        source: The way from the parameter to this site, or None.
-        target: Second moment that the result of the site is to have, or None.
-        is_end: Whether the site ends a residual branch.
+        start: Initializer before any gain is known; None keeps the parameter.
+        site: The first site that reads the parameter, or None.
+        source: The parameter as the source of the weight of this site, or None.
+        target: Second moment that the result of the site should have.
+        is_end: True if the site ends a residual branch.
     """
 
     kind: str
@@ -273,9 +273,9 @@ def _scaling(moment: float, names: Sequence[str], axes: Mapping[str, Any]) -> An
 def _moments(
     traced: Traced, products: Mapping[int, _Role], found: Found
 ) -> dict[int, float]:
-    """The second moments that products read; one where like ones read nearly one.
+    """The second moment of the input of each product.
 
-    They are like if their paths differ in numbers alone.
+    Products whose paths differ only in numbers get their mean, if they are close.
     """
     moments: dict[int, float] = {}
     alike: dict[Any, list[int]] = collections.defaultdict(list)
@@ -292,7 +292,7 @@ def _moments(
 
 
 def _activations(level: Level, found: Found) -> Iterator[tuple[int, list[str]]]:
-    """The names of the activations that a product may read, by the site's number."""
+    """Yields the number of a product, and the activations that it may read."""
     program = level.program
     makers = {v: node for node in program.nodes for v in node.outputs}
     names: dict[Any, str] = {}
@@ -311,19 +311,19 @@ def _activations(level: Level, found: Found) -> Iterator[tuple[int, list[str]]]:
                 atom = makers[atom].inputs[0]
             if atom in names:
                 yield site.index, [names[atom]]
-            elif atom in program.inputs:  # in a loop, maybe the end of the last round
+            elif atom in program.inputs:  # perhaps the result of the last iteration
                 yield site.index, list(dict.fromkeys(names.values()))
 
 
 class _Readings:
-    """Finds how an initializer has to read the shape of a kernel."""
+    """Finds the axes and the mode that give the fan-in of a kernel."""
 
     def __init__(self, tree: Any):
         rows = Rules({}, default=VarianceScaling()).assign(tree).rows
         self._rows = {row.path: row for row in rows}
 
     def axes(self, path: str, role: _Role) -> dict[str, Any] | None:
-        """Arguments with which an initializer counts the fan-in of a site, or None."""
+        """Arguments that give an initializer the fan-in of a site, or None."""
         row = self._rows[path]
         calls = set(row.draw.calls)
         is_certain = row.is_known and row.draw.is_certain
@@ -341,7 +341,7 @@ class _Readings:
 
 
 def _named_axes(ndim: int, stacked: tuple[int, ...]) -> Iterator[dict[str, Any]]:
-    """Every reading of a kernel, inputs before outputs or after them."""
+    """Yields all axes of a kernel: inputs before outputs, or after them."""
     free = [axis for axis in range(ndim) if axis not in stacked]
     for i in range(1, len(free)):
         for a, b in ((free[:i], free[i:]), (free[i:], free[:i])):

@@ -1,4 +1,4 @@
-"""Draws the charts of a report in SVG, whose colors the style of `page` gives."""
+"""Draws the charts of a report as SVG. The colors are in page.css."""
 
 import html
 from collections.abc import Callable, Sequence
@@ -7,11 +7,11 @@ from .charts import BANDS, Chart, Histogram, Point
 
 WIDTH, HEIGHT = 400, 230
 LEFT, RIGHT, TOP, BOTTOM = 52, 388, 12, 190  # of the area inside the axes
-_EDGE = 6  # pixels from the border to a value that the axis does not hold
+_EDGE = 6  # pixels from the border to a value that the axis cannot show
 
 
 def chart(drawn: Chart) -> str:
-    """The picture of a chart; each place is a mark with its name and value."""
+    """The picture of a chart. The mark of a place has its name and value as title."""
     low, high = drawn.range
     first, last = drawn.depths[0], drawn.depths[-1]
 
@@ -32,7 +32,7 @@ def chart(drawn: Chart) -> str:
 
 
 def histogram(drawn: Histogram) -> str:
-    """The picture of a histogram; `bars` gives what differs from one to another."""
+    """The picture of a histogram. Only the results of `bars` depend on the place."""
     parts = [_label(_bin(edge), f"{edge:g}") for edge in range(-4, 5, 2)]
     most = max(drawn.normal)
     tops = [(edge, share / most) for edge, share in _middles(drawn)]
@@ -47,7 +47,7 @@ def histogram(drawn: Histogram) -> str:
 
 
 def bars(drawn: Histogram) -> tuple[str, str]:
-    """The path of the bars, and the transformation of the normal curve beside them."""
+    """The path of the bars, and the transformation of the normal curve."""
     most = max(*drawn.shares, *drawn.normal)
     shapes: list[str] = []
     for start, end, share in zip(

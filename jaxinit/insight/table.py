@@ -2,7 +2,7 @@
 
 from typing import Any
 
-# Heads of the columns, and the fields of a row.
+# Heading of each column, and the field of the row that it shows.
 COLUMNS = (
     ("in rms", "in_rms"),
     ("out mean", "out_mean"),
@@ -15,11 +15,11 @@ COLUMNS = (
     ("branch", "branch"),
     ("entropy", "entropy"),
 )
-_CHANGE = 1.1  # factor from which a comparison shows a place
+_CHANGE = 1.1  # a comparison shows the places that change by a larger factor
 
 
 def render(report: Any) -> str:
-    """Verdicts first, then the whole, then a line for each place."""
+    """Verdicts first, then the numbers of the model, then a line for each place."""
     lines = [str(v) for v in report.verdicts] or ["no fault found"]
     lines.append(_whole(report))
     names = [f"{row.name} {row.kind}" for row in report.rows]
@@ -33,7 +33,7 @@ def render(report: Any) -> str:
 
 
 def render_comparison(comparison: Any) -> str:
-    """The whole of both reports, and the places that differ."""
+    """The numbers of both models, and the places that differ."""
     ours, theirs = comparison.ours, comparison.theirs
     lines = [f"{_whole(ours)}  ->  {_whole(theirs)}"]
     fields = [field for _, field in COLUMNS]
@@ -46,13 +46,13 @@ def render_comparison(comparison: Any) -> str:
         if changed:
             lines.append(f"{a.name} {a.kind}: {', '.join(changed)}")
     lines += [
-        f"{row.name} {row.kind}: in one of them alone" for row in comparison.missing
+        f"{row.name} {row.kind}: only in one report" for row in comparison.missing
     ]
     return "\n".join(lines)
 
 
 def summary(report: Any) -> list[tuple[str, str]]:
-    """Names and values of the numbers of the whole."""
+    """Names and values of the numbers of the model."""
     jacobian = "none" if report.jacobian is None else f"{report.jacobian:.4g}"
     return [
         ("signal", _growth(report.forward)),

@@ -1,4 +1,4 @@
-"""Tasks: the weights to be scaled, and the second moment that each is to make."""
+"""Tasks: the weights to scale, and the target of each."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ class Task:
     Attributes:
         site: The site.
         source: Its parameter.
-        target: Second moment of its result.
+        target: Second moment that its result should have.
     """
 
     site: Site
@@ -33,10 +33,9 @@ class Tasks:
     """The weights that can be scaled, and those that cannot.
 
     Attributes:
-        by_site: A task for each parameter, at the first site that reads it; by the
-            number of the site.
-        refused: The reason why the weight of a site cannot be scaled, by the path of
-            its first parameter.
+        by_site: Number of a site -> its task. A parameter has one task, at the first
+            site that reads it.
+        refused: Path of a parameter -> the reason why its weight cannot be scaled.
     """
 
     by_site: Mapping[int, Task]
@@ -81,12 +80,12 @@ def _ends(residuals: Iterator[Residual]) -> Iterator[int]:
     for place in residuals:
         if place.end is not None:
             yield place.end
-        elif len(place.near) == 1:  # and elementwise operations, as dropout, after it
+        elif len(place.near) == 1:  # elementwise operations, as dropout, follow it
             yield from place.near
 
 
 def count_residuals(level: Level) -> int:
-    """Number of residual additions; of a scan over layers, those of every layer."""
+    """Number of residual additions, counted in every layer of a scan."""
     total = 0
     for place in level.places:
         if isinstance(place, Inner):

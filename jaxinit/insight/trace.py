@@ -25,13 +25,13 @@ class Traced:
     Attributes:
         level: Its program and sites.
         arrays: The arrays among its parameters and inputs.
-        parameters: Positions among these of the floating parameters.
-        inputs: Positions of the floating inputs.
+        parameters: Positions of the floating parameters in ``arrays``.
+        inputs: Positions of the floating inputs in ``arrays``.
         paths: Path of each array among the parameters.
         shapes: Shapes and dtypes of the result.
         tree: Structure of the parameters and inputs.
         fixed: The leaves that are not arrays, by position.
-        used: Whether the result depends on each array.
+        used: For each array, True if the result depends on it.
     """
 
     level: Level
@@ -45,11 +45,11 @@ class Traced:
     used: list[bool]
 
     def with_arrays(self, arrays: Sequence[Any]) -> tuple[Any, tuple[Any, ...]]:
-        """The parameters and the inputs, with other arrays."""
+        """Returns the parameters and the inputs with other arrays."""
         return _unflatten(self.tree, self.fixed, arrays)
 
     def of(self, params: Any) -> "Traced":
-        """The same function at other parameters, of the same shapes."""
+        """Returns this function with other parameters of the same shapes."""
         ours = [x for x in jax.tree.leaves(params) if is_array(x)]
         return dataclasses.replace(self, arrays=[*ours, *self.arrays[len(ours) :]])
 

@@ -19,7 +19,7 @@ _SHOWN = 3  # places that a verdict names
 
 
 def judge(report: Report) -> tuple[Verdict, ...]:
-    """Every finding, the gravest first."""
+    """Returns all findings, the most serious first."""
     broken = list(_not_finite(report))
     if broken:
         return tuple(broken)
@@ -33,7 +33,7 @@ def judge(report: Report) -> tuple[Verdict, ...]:
 
 
 def _not_finite(report: Report) -> Iterator[Verdict]:
-    """The place where the signal overflows first, or else the gradient."""
+    """The first place where the signal overflows, or else the gradient."""
     ways = (
         ("result", "signal", "out_rms", report.rows),
         ("gradient", "gradient", "grad_rms", report.rows[::-1]),
@@ -89,7 +89,7 @@ def _cure(rows: Sequence[Row], kind: str, growth: Growth) -> str:
     held = f"your gain, {yours:.4g}, is that of {name}"
     if found.verdict == "edge of chaos":
         return f"{held}; widen or normalize the layers."
-    return f"{held}, and no gain holds it: {found.reason}"
+    return f"{held}, and no gain keeps the signal: {found.reason}"
 
 
 def _activations(rows: Sequence[Row]) -> Iterator[Verdict]:
@@ -100,7 +100,7 @@ def _activations(rows: Sequence[Row]) -> Iterator[Verdict]:
             "dead",
             True,
             f"Up to {share:.0%} of the activations are 0 after {_list(dead)}: lower "
-            "the mean of what they read, as by a bias of 0, or use another activation.",
+            "the mean of their inputs, as by a bias of 0, or use another activation.",
         )
     flat = [r for r in rows if (r.saturation or 0) > _SATURATED and r not in dead]
     flat = [r for r in flat if (r.saturation or 0) - (r.zeros or 0) > _SATURATED]
@@ -150,9 +150,9 @@ def _parameters(parameters: Sequence[Parameter]) -> Iterator[Verdict]:
         yield Verdict("unused", True, f"{text} Remove or use them.")
     still = [p.path for p in parameters if p.is_used and p.grad_rms == 0]
     if still:
-        text = f"The gradient of {_names(still)} is exactly 0"
-        cure = "which is meant where a branch starts at 0, and a fault elsewhere."
-        yield Verdict("no gradient", False, f"{text}, {cure}")
+        text = f"The gradient of {_names(still)} is exactly 0."
+        cure = "This is right for a branch that starts at 0, and a fault elsewhere."
+        yield Verdict("no gradient", False, f"{text} {cure}")
 
 
 def _list(rows: Sequence[Row]) -> str:

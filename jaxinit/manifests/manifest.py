@@ -46,7 +46,7 @@ class Manifest:
         key_config: Implementation and words of the base key, and whether it is
             typed; or None.
         made_by: Versions of jaxinit and JAX, settings of JAX, and the device.
-        notes: Plain data of the user, which nothing compares.
+        notes: Plain data of the user; `verify` ignores it.
     """
 
     leaves: dict[str, Leaf]
@@ -193,9 +193,8 @@ def manifest(
         params: Pytree of arrays.
         rules: The rules that drew the arrays.
         key: The base key.
-        notes: Data of yours to save with the manifest, such as a commit or a comment:
-            text, numbers, True, False, None, lists, and dicts with str keys. Nothing
-            compares it.
+        notes: Your own data, such as a commit or a comment: text, numbers, True, False,
+            None, lists, and dicts with str keys. `Manifest.verify` ignores the notes.
 
     Returns:
         A `Manifest`, to save and to verify other trees with.

@@ -189,7 +189,7 @@ class Assignment:
 
         Raises:
             ValueError: If a rule makes no leaf, or cannot make a leaf that it matches;
-                or if the order of the rules matters and is lost.
+                or if two rules match one leaf and their order is lost.
         """
         self._check_order()
         idle = self.idle()
@@ -204,16 +204,16 @@ class Assignment:
             raise ValueError(f"Rules cannot make:{listed(misfits)}")
 
     def _check_order(self) -> None:
-        """Raises if two rules of a dict that sorted its keys match one leaf."""
+        """Raises an error if two rules of a sorted dict match one leaf."""
         if not self._rules.is_sorted:
             return
         for i, earlier in enumerate(self._taken):
             for j in earlier:
                 raise ValueError(
                     f"Rules: {self._name(i + 1)} and {self._name(j + 1)} match one "
-                    "leaf, and a ConfigDict sorts its keys, so that the order of the "
-                    "rules is lost. Write a list of pairs, or make the inner "
-                    "ConfigDict with sort_keys=False."
+                    "leaf, and a ConfigDict sorts its keys, so the order of the rules "
+                    "is lost. Write a list of pairs, or build the inner ConfigDict "
+                    "with sort_keys=False."
                 )
 
     def misfits(self, unfit: Mapping[str, str]) -> list[str]:

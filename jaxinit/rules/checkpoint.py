@@ -1,4 +1,4 @@
-"""Checkpoints: loaded arrays find their leaves, and rules make the leaves they lack."""
+"""Completes a checkpoint: loaded arrays go to their leaves, rules make the others."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from .loaded import Loaded, Rename, by_path
 from .rules import Rules, as_rules
 from .tree import check_covered, check_order, make_rows, wanted_sharding
 
-# A dtype can be cast to those of its own kind and of later kinds.
+# A dtype can be cast to dtypes of its own kind or of a later kind.
 _KINDS = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
 
 
@@ -34,27 +34,27 @@ def fill_missing(
     on_mismatch: str = "raise",
     progress: Progress | None = None,
 ) -> Any:
-    """A checkpoint completed: the leaves that it lacks are made by the rules.
+    """Completes a checkpoint: rules make the leaves that it lacks.
 
-    Leaves are told apart by path, so ``loaded`` may be of other containers: with or
+    A leaf is found by its path, so ``loaded`` may have other containers: with or
     without boxes, or with dicts in place of boxes and lists, as Orbax restores them. It
-    may also be flat, as safetensors files are: the key ``"a.b.kernel"`` or
-    ``"a/b/kernel"`` of a dict of arrays is the path a/b/kernel, if the tree has it.
+    may also be a flat dict of arrays, such as a safetensors file: the key
+    ``"a.b.kernel"`` or ``"a/b/kernel"`` is the path a/b/kernel, if the tree has it.
 
     Args:
         key: Base key, typed or raw; or a dict of keys, as Flax takes, with "params".
-        loaded: Pytree of arrays. A ``jax.ShapeDtypeStruct`` in it is missing.
+        loaded: Pytree of arrays. A ``jax.ShapeDtypeStruct`` counts as a missing leaf.
         abstract_params: The whole tree, as for `init_tree`.
-        rules: `Rules`, or what they are built of.
-        rename: The paths of ``abstract_params`` for paths of ``loaded``: a dict from
-            whole paths to whole paths, or a function from one path to one path. None
-            in place of a path drops the leaf. A path of ``loaded`` is the key of a flat
-            dict as it is written, or else the names of the levels joined with "/".
+        rules: `Rules`, or an argument of `Rules`.
+        rename: Maps paths of ``loaded`` to paths of ``abstract_params``: a dict of
+            whole paths, or a function of one path. None in place of a path drops the
+            leaf. A path of ``loaded`` is the unchanged key of a flat dict, or else the
+            names of the levels, joined with "/".
         cast: Whether loaded leaves take the dtypes of ``abstract_params``, rounded as
             ``astype`` does. False: they keep their own dtypes.
         on_extra: What to do with loaded leaves that have no place in the tree:
-            "raise", "warn" or "ignore". None: "raise", or "warn" where the rules are
-            not strict.
+            "raise", "warn" or "ignore". None: "raise", or "warn" if the rules are not
+            strict.
         on_mismatch: What to do with loaded leaves of another shape: "raise", or
             "replace", which makes them by the rules as if they were missing.
         progress: Called as progress(done, total, what), where ``what`` is "compiled",
@@ -63,15 +63,15 @@ def fill_missing(
     Returns:
         ``abstract_params`` with the loaded leaves and new ones, on the shardings of
         ``abstract_params``. Each device gets its own part of a loaded NumPy array.
-        Loaded leaves that are neither cast nor moved are the same objects.
+        A loaded leaf that is neither cast nor moved is the same object.
 
     Raises:
         TypeError: If a loaded value is neither an array nor a number.
-        ValueError: If loaded leaves have no place in the tree, or another shape, and
-            the arguments do not allow it; if two have the same place; if an entry of
-            ``rename`` is of no loaded leaf; if a dtype cannot be cast, as of a float to
-            an integer; if a missing leaf has no initializer; or if the rules do not
-            suit the tree.
+        ValueError: If a loaded leaf has no place in the tree, or another shape, and the
+            arguments do not allow it; if two leaves have the same place; if an entry of
+            ``rename`` names no loaded leaf; if a dtype cannot be cast, such as float to
+            integer; if a missing leaf has no initializer; or if the rules do not fit
+            the tree.
 
     Example:
         >>> loaded = {"body.w": np.ones((2, 2), np.float32)}
@@ -100,7 +100,7 @@ def fill_missing(
         check_covered("fill_missing", rows)
         assignment.check(rows)
     made = make_rows(key, abstract_params, assignment, rows, progress)
-    # Placed after the processes agree: onto a shared sharding all have to put.
+    # Only after all processes agree: they must all put arrays on a shared sharding.
     wanted = list(map(wanted_sharding, jax.tree.leaves(abstract_params)))
     leaves, structure = jax.tree.flatten(made)
     loaded_rows = [row for row in assignment.rows if row.path in kept]
@@ -116,7 +116,7 @@ def fill_missing(
 def _fitting(
     found: Mapping[str, Loaded], rows: Sequence[Row], on_extra: str, on_mismatch: str
 ) -> dict[str, Loaded]:
-    """The loaded leaves that have a place of their shape; see `fill_missing`."""
+    """The loaded leaves whose path and shape the tree has; see `fill_missing`."""
     shapes = {row.path: row.shape for row in rows}
     extra = [str(x) for path, x in found.items() if path not in shapes]
     kept = {path: x for path, x in found.items() if path in shapes}
@@ -130,7 +130,8 @@ def _fitting(
         errors.append(f"another shape was loaded for:{listed(lines)}\n")
         errors.append('on_mismatch="replace" makes these by the rules.\n')
     if extra and on_extra == "raise":
-        errors.append(f'{place}on_extra="ignore" leaves these out, "warn" says so.\n')
+        cure = 'on_extra="ignore" leaves these out, "warn" does so with a warning.'
+        errors.append(f"{place}{cure}\n")
         errors.append("rename={path: path of the tree} gives them a place.\n")
     if errors:
         raise ValueError(f"fill_missing: {''.join(errors)}".rstrip())
@@ -148,7 +149,7 @@ def _check_castable(kept: Mapping[str, Loaded], rows: Sequence[Row]) -> None:
     if lines:
         raise ValueError(
             f"fill_missing(cast=True) would lose values of:{listed(lines)}\n"
-            "Convert these before, or drop them with rename={path: None}."
+            "Convert them before the call, or drop them with rename={path: None}."
         )
 
 
@@ -165,7 +166,7 @@ def _is_castable(start: Any, end: Any) -> bool:
 def _cast(leaf: Any, dtype: Any) -> Any:
     if leaf.dtype == dtype:
         return leaf
-    with np.errstate(over="ignore"):  # of a NumPy array: as silent as JAX
+    with np.errstate(over="ignore"):  # NumPy warns, JAX does not
         return leaf.astype(dtype)
 
 

@@ -1,4 +1,4 @@
-"""The arrays of a checkpoint, by the paths of the tree that they are for."""
+"""Finds the path in the tree for each array of a checkpoint."""
 
 import difflib
 from collections.abc import Callable, Collection, Mapping
@@ -15,7 +15,7 @@ from .assignment import listed
 
 Rename: TypeAlias = Mapping[str, str | None] | Callable[[str], str | None]
 _NUMBERS = (bool, int, float, complex)
-_BOX = "/value"  # the end of a path in a dict that stands for a box
+_BOX = "/value"  # end of the path to the array in a box that became a dict
 
 
 class Loaded(NamedTuple):
@@ -23,7 +23,7 @@ class Loaded(NamedTuple):
 
     Attributes:
         name: Path of the array in the checkpoint.
-        path: Path of the leaf that the array is for.
+        path: Path of the array in the tree.
         leaf: The array.
     """
 
@@ -32,7 +32,7 @@ class Loaded(NamedTuple):
     leaf: Any
 
     def __str__(self) -> str:
-        """Returns the path, and the name if it is another."""
+        """Returns the path, and the name if it differs."""
         path, name = printable(self.path), printable(self.name)
         return path if name in (path, path + _BOX) else f"{path} (loaded as {name})"
 
@@ -40,19 +40,19 @@ class Loaded(NamedTuple):
 def by_path(
     loaded: Any, known: Collection[str], rename: Rename | None = None
 ) -> dict[str, Loaded]:
-    """The loaded arrays by path; see `fill_missing`.
+    """Returns the loaded arrays by path in the tree; see `fill_missing`.
 
     Args:
-        loaded: Pytree of arrays, where ``{"value": array}`` may stand for a box; or a
+        loaded: Pytree of arrays, in which ``{"value": array}`` may replace a box; or a
             mapping from paths to arrays.
         known: The paths of the tree.
         rename: See `fill_missing`.
 
     Raises:
-        TypeError: If a loaded value is neither an array nor a number, or ``rename``
-            gives something else than a path or None.
+        TypeError: If a loaded value is neither an array nor a number, or a result of
+            ``rename`` is neither a path nor None.
         ValueError: If two arrays have the same path, if a path has two readings, or if
-            an entry of ``rename`` is of no array.
+            an entry of ``rename`` names no array.
     """
     flat = _flat(loaded)
     tree = loaded if flat is None else flat
@@ -93,7 +93,7 @@ def _flat(loaded: Any) -> dict[str, Any] | None:
 
 
 def _renaming(rename: Rename | None, names: Collection[str]) -> dict[str, str | None]:
-    """Returns the new paths of the names that ``rename`` is about."""
+    """Returns the new path of each name that ``rename`` changes."""
     if rename is None:
         return {}
     if is_mapping(rename):
@@ -114,7 +114,7 @@ def _renaming(rename: Rename | None, names: Collection[str]) -> dict[str, str | 
 
 
 def _key(name: str, paths: Mapping[str, Any]) -> str:
-    """The key of ``paths`` for a name, which may leave out the level of a box."""
+    """Returns the name if it is a key of ``paths``, else the name without its box."""
     return name if name in paths else _unboxed(name)
 
 
@@ -132,7 +132,7 @@ def _check_used(paths: Mapping[Any, Any], names: Collection[str]) -> None:
 
 
 def _place(name: str, path: str, known: Collection[str], is_flat: bool) -> str:
-    """Returns the path in the tree for a path of the checkpoint."""
+    """Returns the path in the tree for a path in the checkpoint."""
     readings = [path, path.replace(".", "/")] if is_flat else [path]
     both = [x for reading in readings for x in (reading, _unboxed(reading))]
     fitting = [x for x in dict.fromkeys(both) if x in known]

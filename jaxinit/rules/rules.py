@@ -57,7 +57,7 @@ class Rules:
     rules: tuple[tuple[Pattern, Any], ...]
     default: Any
     strict: bool
-    is_sorted = False  # True if the order of the rules may not be that of the user
+    is_sorted = False  # True if a dict may have lost the user's order of the rules
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class Rules:
         The config is the dict of `get_config`, or a shorter form: a dict from globs to
         names or configs of initializers, as ``{"rules": {"**/bias": "zeros"}}``, or a
         list of such pairs, as ``{"rules": [["**/bias", "zeros"]]}``. Nodes of OmegaConf
-        and ml_collections may take the places of dicts and lists.
+        or ml_collections may replace dicts and lists.
 
         Args:
             config: Plain data.

@@ -1,4 +1,4 @@
-"""Few short globs that give every path its initializer."""
+"""Finds a few short globs that give every path its initializer."""
 
 import collections
 import re
@@ -9,14 +9,14 @@ from .patterns import compile_pattern
 
 
 def shortest(made: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Rules of globs that give each path its value; the first match wins.
+    """Returns globs and values that give each path its value; the first match wins.
 
-    Paths with one last name share the rule ``**/name`` of the value that most of them
-    have. The others come before it, by the shortest ends of their paths that no path
-    of another value has.
+    All paths with the same last name share the rule ``**/name``, which has their most
+    frequent value. Rules for the other values come before. The glob of such a rule is
+    the shortest end of the path that matches no path of another value.
 
     Args:
-        made: A value by path; equal values may share a rule.
+        made: The value of each path. Equal values may share a rule.
 
     Example:
         >>> shortest({"a/w": 1, "b_0/w": 2, "b_1/w": 2, "b_0/b": 0, "b_1/b": 0})
@@ -47,7 +47,7 @@ def shortest(made: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _only(path: str, made: Mapping[str, Any]) -> str:
-    """The shortest glob of a path that matches no path of another value."""
+    """The shortest glob that matches a path and no path of another value."""
     for glob in _globs(path):
         if all(made[x] == made[path] for x in _matched(glob, made)):
             return glob
@@ -55,7 +55,7 @@ def _only(path: str, made: Mapping[str, Any]) -> str:
 
 
 def _globs(path: str) -> Iterator[str]:
-    """Globs of the ends of a path, the general ones first."""
+    """Yields globs for the ends of a path, from general to special."""
     names = path.split("/")
     for i in reversed(range(len(names))):
         end = "/".join(names[i:])
@@ -65,7 +65,7 @@ def _globs(path: str) -> Iterator[str]:
 
 def _matched(glob: str, made: Mapping[str, Any]) -> set[str]:
     """The paths that a glob matches."""
-    matches: Any = compile_pattern(glob)  # which does not look at the arrays
+    matches: Any = compile_pattern(glob)  # a glob does not read the array
     return {path for path in made if matches(path, None)}
 
 
@@ -79,5 +79,5 @@ def starred(path: str) -> str:
 
 
 def exact_glob(path: str) -> str:
-    """The glob that matches a path alone."""
+    """The glob that matches only this path."""
     return re.sub(r"([*?[])", r"[\1]", path)
