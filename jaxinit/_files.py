@@ -15,6 +15,7 @@ from ._checks import printable, short
 
 _TEXT = 2**25  # most characters of a file
 _DEPTH = 300  # most levels of nesting; a model inside a Keras model takes four
+_BREAKS = frozenset("\x85\u2028\u2029")  # line breaks of YAML, not of JSON
 
 
 def read(path: str | Path) -> Any:
@@ -68,9 +69,13 @@ def write(path: str | Path, data: Any, comment: str = "") -> None:
     if _is_yaml(path):
         yaml = _yaml.import_yaml()
         lines = "".join(f"# {line}".rstrip() + "\n" for line in comment.splitlines())
-        text = lines + yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+        if not _BREAKS.isdisjoint(text):  # PyYAML writes these wrong, unless escaped
+            text = yaml.safe_dump(data, sort_keys=False)
+        text = lines + text
     else:
         text = json.dumps(data, indent=2) + "\n"
+    _check_length(text)
     write_whole(path, text.encode())
 
 

@@ -230,8 +230,8 @@ def test_an_npz_file_is_flat(params, tmp_path):
 # Flat keys
 
 
-def leaf(*shape, dtype="float32"):
-    return jax.ShapeDtypeStruct(shape, dtype)
+def leaf(*shape, dtype="float32", sharding=None):
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
 
 def test_a_dot_is_a_level_only_if_the_tree_has_it():
@@ -320,6 +320,10 @@ def test_errors_of_rename_name_the_paths():
     ):  # fmt: skip
         with pytest.raises(kind, match=message):
             jaxinit.fill_missing(KEY, loaded, shapes, {}, rename=rename)
+    typo = {"enc/w": "a/w", "dec/w": "c/w"}
+    with pytest.raises(ValueError, match=r"place for:\n  c/w \(loaded as dec/w\)\n"):
+        rules = {"**": "zeros"}
+        jaxinit.fill_missing(KEY, loaded, shapes, rules, rename=typo, on_extra="ignore")
     wrong = {"enc/w": "a/w", "dec/w": None}
     narrow = {"a": {"w": leaf(3)}}
     with pytest.raises(
@@ -384,6 +388,20 @@ def test_an_overflow_of_a_cast_is_silent():
     assert made["a"].tolist() == [np.inf, -np.inf]
 
 
+def test_a_cast_keeps_every_integer():
+    for values, end in ([300], "int8"), ([-1], "uint8"), ([0, 2**20], "int16"):
+        given = np.array(values, np.int32)
+        shapes = {"n": leaf(len(values), dtype=end)}
+        for array in given, jnp.asarray(given):
+            with pytest.raises(
+                ValueError, match=f"lose values of:\n  n: int32 to {end}"
+            ):
+                jaxinit.fill_missing(KEY, {"n": array}, shapes, {}, cast=True)
+        fits = {"n": np.minimum(np.abs(given), 127)}
+        made = jaxinit.fill_missing(KEY, fits, shapes, {}, cast=True)["n"]
+        assert made.dtype == end and made.tolist() == fits["n"].tolist()
+
+
 def test_fill_missing_inside_jit():
     shapes = {"a": leaf(2, dtype="bfloat16"), "b": leaf(3)}
 
@@ -393,6 +411,54 @@ def test_fill_missing_inside_jit():
 
     made = fill(jnp.array([1.2345678, 2]))
     assert made["a"].dtype == jnp.bfloat16 and made["b"].tolist() == [1, 1, 1]
+
+
+# sharding and form
+
+
+def test_a_loaded_leaf_has_the_mesh_of_its_shape():
+    auto, explicit = (
+        NamedSharding(jax.make_mesh((8,), ("x",), axis_types=(kind,)), P("x"))
+        for kind in (AxisType.Auto, AxisType.Explicit)
+    )
+    values = np.arange(8, dtype=np.float32)
+    shapes = {name: leaf(8, sharding=explicit) for name in "ab"}
+    for start in auto, explicit:
+        loaded = {"a": jax.device_put(values, start)}
+        made = jaxinit.fill_missing(KEY, loaded, shapes, {"b": "ones"})
+        assert made["a"].sharding == explicit
+        assert (made["a"] is loaded["a"]) == (start is explicit)
+        with jax.set_mesh(explicit.mesh):  # where arrays of Auto axes are an error
+            total = jax.jit(lambda x: x["a"] + x["b"])(made)
+        assert np.array_equal(total, values + 1)
+
+
+def test_a_sharding_that_does_not_fit_names_its_leaf():
+    wide = NamedSharding(jax.make_mesh((8,), ("x",), (AxisType.Auto,)), P("x"))
+    loaded, shapes = {"a": {"w": np.ones(6)}}, {"a": {"w": leaf(6, sharding=wide)}}
+    with pytest.raises(ValueError, match=r"sharding of a/w does not fit shape \(6,\)"):
+        jaxinit.fill_missing(KEY, loaded, shapes, {})
+
+
+def test_what_is_no_array_of_jax_is_refused():
+    shapes = {"a": {"w": leaf(2)}}
+    for wrong in np.array(["x", "y"]), np.array([None, None]):
+        with pytest.raises(TypeError, match=r"a\.w must be an array.*got dtype"):
+            jaxinit.fill_missing(KEY, {"a.w": wrong}, shapes, {})
+        loaded, rules = {"names": wrong}, {"a/w": "zeros"}
+        jaxinit.fill_missing(KEY, loaded, shapes, rules, on_extra="ignore")
+
+
+def test_bytes_in_another_order_and_python_numbers():
+    values = np.array([1.5, -2], ">f4")
+    loaded = {"a.w": values, "n": 3, "old": None}
+    one = NamedSharding(jax.make_mesh((1,), ("x",), (AxisType.Auto,)), P())
+    for place in None, one:
+        shapes = {"a": {"w": leaf(2, sharding=place)}, "n": leaf(sharding=place)}
+        made = jaxinit.fill_missing(KEY, loaded, shapes, {})
+        assert made["a"]["w"].dtype == np.float32 and made["a"]["w"].dtype.isnative
+        assert made["a"]["w"].tolist() == [1.5, -2]
+        assert made["n"] == 3 and not made["n"].weak_type
 
 
 # progress

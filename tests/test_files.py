@@ -111,6 +111,8 @@ def test_data_that_could_not_be_read_is_not_written(tmp_path, suffix):
     rules = jaxinit.Rules({"a\ud800": "zeros"})
     with pytest.raises(ValueError, match="half of a surrogate pair"):
         rules.save(tmp_path / f"rules.{suffix}")
+    with pytest.raises(ValueError, match="longer than"):
+        _files.write(tmp_path / f"a.{suffix}", ["x" * 2**25])
     assert not list(tmp_path.iterdir())
 
 
@@ -119,6 +121,8 @@ def test_every_character_makes_the_round_trip(tmp_path, suffix):
     data = {
         "\x1b\x00\x85\u2028é😀 '\"\n\t#:": ["0x1f", "1e3", "~", "yes", "", "2020-01-01"]
     }
+    breaks = ["\x85", "a\x85\u2028", "\u2029 b", "é\u2028\n😀"]
+    data |= dict.fromkeys(breaks, breaks)
     _files.write(tmp_path / f"a.{suffix}", data)
     assert _files.read(tmp_path / f"a.{suffix}") == data
 

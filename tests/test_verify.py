@@ -56,6 +56,9 @@ def shapes():
 def fails():
     return 1 / 0
 
+def ends():
+    raise SystemExit(0)
+
 number = 3
 """
 
@@ -122,6 +125,18 @@ def test_bad_input_is_code_2(capsys, record, tmp_path):
     (tmp_path / "bad.json").write_text('{"versions": 3}')
     line = refused(capsys, "verify", "bad.json", "verify_models:same")
     assert "bad.json: This is no manifest" in line
+    assert "SystemExit(0)" in refused(capsys, "verify", name, "verify_models:ends")
+    for change in (
+        {"implementation": "none"},
+        {"data": [1]},
+        {"typed": False, "data": [1]},
+    ):
+        config = json.loads((tmp_path / name).read_text())
+        config["key"] |= change
+        (tmp_path / "key.json").write_text(json.dumps(config))
+        line = refused(capsys, "verify", "key.json", "verify_models:of_key")
+        assert "key.json has no valid key: " in line
+        run(capsys, "verify", "key.json", "verify_models:same")
     assert main(["verify", name, "verify_models:fails"]) == 2
     out, err = capsys.readouterr()
     assert out == "" and "return 1 / 0" in err

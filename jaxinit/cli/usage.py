@@ -43,6 +43,8 @@ def user_errors(factory: str, ours: str | None = None) -> Generator[None]:
         yield
     except UsageError:
         raise
+    except SystemExit as e:  # of a script without a guard: its code is not ours
+        raise UsageError(f"{factory} ended the program: SystemExit({e.code})") from None
     except Exception as e:
         if ours is not None and str(e).startswith(ours):
             raise UsageError(e) from None

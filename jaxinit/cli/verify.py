@@ -9,6 +9,7 @@ import jax
 
 import jaxinit
 
+from .._checks import check_key
 from ..planning.arguments import is_array
 from .factories import find
 from .usage import UsageError, usage_errors, user_errors
@@ -24,9 +25,10 @@ def verify(path: Path, factory: str, *, allow_regex: bool = False) -> int:
     with user_errors(factory):
         make = find(factory)
         takes_key = _takes_key(make)
-        if takes_key and record.key is None:
+        key = _key_of(record, path) if takes_key else None
+        if takes_key and key is None:
             raise UsageError(f"{factory} takes a key, and {path} has none")
-        params = make(record.key) if takes_key else make()
+        params = make(key) if takes_key else make()
     if not any(map(is_array, jax.tree.leaves(params))):
         raise UsageError(f"{factory} returned no arrays but a {type(params).__name__}")
     with usage_errors(f"verify {factory}"):
@@ -36,6 +38,15 @@ def verify(path: Path, factory: str, *, allow_regex: bool = False) -> int:
     if not differences:
         print(f"equal leaves: {len(record.leaves)}")
     return 1 if differences else 0
+
+
+def _key_of(record: jaxinit.Manifest, path: Path) -> jax.Array | None:
+    """The key of a manifest, which JAX checks."""
+    try:
+        key = record.key
+        return None if key is None else check_key("verify", key)
+    except (TypeError, ValueError) as e:
+        raise UsageError(f"{path} has no valid key: {e}") from None
 
 
 def _takes_key(make: Callable[..., Any]) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import PartitionSpec, Sharding
 
 from .._checks import check_bool, check_choice
-from .._compat import is_traced
+from .._compat import is_traced, may_transfer
 from .._processes import errors_told
 from ..planning.plan import Progress
 from .assignment import Row, listed
@@ -69,9 +69,10 @@ def fill_missing(
         TypeError: If a loaded value is neither an array nor a number.
         ValueError: If a loaded leaf has no place in the tree, or another shape, and the
             arguments do not allow it; if two leaves have the same place; if an entry of
-            ``rename`` names no loaded leaf; if a dtype cannot be cast, such as float to
-            integer; if a missing leaf has no initializer; or if the rules do not fit
-            the tree.
+            the dict ``rename`` names no loaded leaf, or a path that the tree does not
+            have; if a dtype cannot be cast, such as float to integer, or an integer is
+            out of the range of the new dtype; if a sharding does not fit its leaf; if a
+            missing leaf has no initializer; or if the rules do not fit the tree.
 
     Example:
         >>> loaded = {"body.w": np.ones((2, 2), np.float32)}
@@ -94,6 +95,10 @@ def fill_missing(
         check_choice("fill_missing", "on_mismatch", on_mismatch, ("raise", "replace"))
         found = by_path(loaded, {row.path for row in assignment.rows}, rename)
         kept = _fitting(found, assignment.rows, on_extra, on_mismatch)
+        wanted = list(map(wanted_sharding, jax.tree.leaves(abstract_params)))
+        for row in assignment.rows:
+            if row.path in kept:
+                _check_divisible(row, wanted[row.index])
         if cast:
             _check_castable(kept, assignment.rows)
         rows = [row for row in assignment.rows if row.path not in kept]
@@ -101,7 +106,6 @@ def fill_missing(
         assignment.check(rows)
     made = make_rows(key, abstract_params, assignment, rows, progress)
     # Only after all processes agree: they must all put arrays on a shared sharding.
-    wanted = list(map(wanted_sharding, jax.tree.leaves(abstract_params)))
     leaves, structure = jax.tree.flatten(made)
     loaded_rows = [row for row in assignment.rows if row.path in kept]
     for count, row in enumerate(loaded_rows, 1):
@@ -120,7 +124,7 @@ def _fitting(
     shapes = {row.path: row.shape for row in rows}
     extra = [str(x) for path, x in found.items() if path not in shapes]
     kept = {path: x for path, x in found.items() if path in shapes}
-    wrong = [path for path, x in kept.items() if np.shape(x.leaf) != shapes[path]]
+    wrong = {p: x for p, x in kept.items() if np.shape(x.leaf) != shapes[p]}
     place = f"abstract_params has no place for:{listed(extra)}\n" if extra else ""
     errors: list[str] = []
     if wrong and on_mismatch == "raise":
@@ -144,7 +148,7 @@ def _check_castable(kept: Mapping[str, Loaded], rows: Sequence[Row]) -> None:
     lines = [
         f"{kept[row.path]}: {kept[row.path].leaf.dtype} to {row.dtype}"
         for row in rows
-        if row.path in kept and not _is_castable(kept[row.path].leaf.dtype, row.dtype)
+        if row.path in kept and not _is_castable(kept[row.path].leaf, row.dtype)
     ]
     if lines:
         raise ValueError(
@@ -153,14 +157,43 @@ def _check_castable(kept: Mapping[str, Loaded], rows: Sequence[Row]) -> None:
         )
 
 
-def _is_castable(start: Any, end: Any) -> bool:
+def _is_castable(leaf: Any, end: Any) -> bool:
+    start = leaf.dtype
     kinds = [
         next((i for i, kind in enumerate(_KINDS) if jnp.issubdtype(dtype, kind)), None)
         for dtype in (start, end)
     ]
     if None in kinds:  # PRNG keys
         return start == end
+    if jnp.issubdtype(end, jnp.integer):
+        return kinds[0] <= kinds[1] and _is_within(leaf, end)  # pyright: ignore
     return kinds[0] <= kinds[1]  # pyright: ignore
+
+
+def _is_within(leaf: Any, end: Any) -> bool:
+    """False if an integer is known to be out of the range of a dtype."""
+    if leaf.dtype == jnp.bool_ or leaf.size == 0 or is_traced(leaf):
+        return True
+    given, bounds = jnp.iinfo(leaf.dtype), jnp.iinfo(end)
+    if bounds.min <= given.min and given.max <= bounds.max:
+        return True
+    if not getattr(leaf, "is_fully_addressable", True):
+        return True
+    with may_transfer():
+        values = np.asarray(leaf)
+    return bounds.min <= int(values.min()) and int(values.max()) <= bounds.max
+
+
+def _check_divisible(row: Row, sharding: Sharding | PartitionSpec | None) -> None:
+    """Raises if a sharding does not fit the shape of a loaded leaf."""
+    if isinstance(sharding, Sharding):
+        try:
+            sharding.shard_shape(row.shape)
+        except (ValueError, IndexError) as e:
+            raise ValueError(
+                f"fill_missing: the sharding of {row.path} does not fit shape "
+                f"{row.shape}: {e}"
+            ) from None
 
 
 def _cast(leaf: Any, dtype: Any) -> Any:
@@ -173,7 +206,7 @@ def _cast(leaf: Any, dtype: Any) -> Any:
 def _placed(leaf: Any, sharding: Sharding | PartitionSpec | None) -> Any:
     if sharding is None or is_traced(leaf):
         return leaf
-    if isinstance(leaf, jax.Array) and isinstance(sharding, Sharding):
-        if leaf.sharding.is_equivalent_to(sharding, leaf.ndim):
-            return leaf
+    # Equal, not equivalent: meshes of Auto and of Explicit axes do not mix.
+    if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
+        return leaf
     return jax.device_put(leaf, sharding)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .._checks import error, printable, short
 from .._paths import join, parts_of
@@ -14,7 +15,7 @@ from ..planning.arguments import is_array
 from .assignment import listed
 
 Rename: TypeAlias = Mapping[str, str | None] | Callable[[str], str | None]
-_NUMBERS = (bool, int, float, complex)
+_KINDS = (jnp.bool_, jnp.number, jax.dtypes.prng_key)
 _BOX = "/value"  # end of the path to the array in a box that became a dict
 
 
@@ -63,14 +64,9 @@ def by_path(
         path = renamed.get(name, name)
         if path is None or isinstance(leaf, jax.ShapeDtypeStruct):
             continue
-        leaf = jnp.asarray(leaf) if isinstance(leaf, _NUMBERS) else leaf
-        if not is_array(leaf):
-            raise TypeError(
-                f"fill_missing: {printable(name)} must be an array or a number; got "
-                f"{type(leaf).__name__}."
-            )
         if name not in renamed or path not in known:
             path = _place(name, path, known, flat is not None)
+        leaf = _array(name, leaf, path in known)
         if path in found:
             raise ValueError(
                 f"fill_missing: two loaded leaves are for {printable(path)}: "
@@ -78,6 +74,8 @@ def by_path(
                 f"rename={{{short(name)}: None}} drops one."
             )
         found[path] = Loaded(name, path, leaf)
+    if is_mapping(rename):
+        _check_known([x for x in found.values() if x.name in renamed], known)
     return found
 
 
@@ -88,8 +86,28 @@ def _flat(loaded: Any) -> dict[str, Any] | None:
     if not all(isinstance(name, str) for name in loaded):
         return None
     made = dict(items(loaded))
-    is_leaf = (is_array(x) or isinstance(x, _NUMBERS) for x in made.values())
+    is_leaf = (x is None or is_array(x) or _is_number(x) for x in made.values())
     return made if all(is_leaf) else None
+
+
+def _array(name: str, leaf: Any, is_wanted: bool) -> Any:
+    """A loaded array or number as an array, which JAX can read if it is wanted."""
+    if _is_number(leaf):
+        return jnp.asarray(leaf, jnp.asarray(leaf).dtype)  # no weak type
+    if is_array(leaf) and not is_wanted:
+        return leaf
+    if is_array(leaf) and any(jnp.issubdtype(leaf.dtype, kind) for kind in _KINDS):
+        if isinstance(leaf, np.ndarray | np.generic) and not leaf.dtype.isnative:
+            return leaf.astype(leaf.dtype.newbyteorder("="))
+        return leaf
+    got = f"dtype {leaf.dtype}" if is_array(leaf) else type(leaf).__name__
+    raise TypeError(
+        f"fill_missing: {printable(name)} must be an array or a number; got {got}."
+    )
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, bool | int | float | complex) and not is_array(x)
 
 
 def _renaming(rename: Rename | None, names: Collection[str]) -> dict[str, str | None]:
@@ -129,6 +147,16 @@ def _check_used(paths: Mapping[Any, Any], names: Collection[str]) -> None:
     raise ValueError(
         f"fill_missing(rename=...): no loaded leaf is:{listed([*lines])}{hint}"
     )
+
+
+def _check_known(renamed: Collection[Loaded], known: Collection[str]) -> None:
+    lines = [str(x) for x in renamed if x.path not in known]
+    if lines:
+        raise ValueError(
+            "fill_missing(rename=...): abstract_params has no place for:"
+            f"{listed(lines)}\n"
+            "None in place of a path drops the leaf."
+        )
 
 
 def _place(name: str, path: str, known: Collection[str], is_flat: bool) -> str:

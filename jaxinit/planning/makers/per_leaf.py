@@ -115,10 +115,19 @@ class PerLeaf:
         return _trace(self._component.nodes, env, self._component.outputs)
 
 
+def _number(n: np.int32, place: Sharding) -> jax.Array:
+    """The number of a member, on a place."""
+    number = _sent_number(n, place)
+    if number.is_deleted():  # a caller frees memory by all of jax.live_arrays()
+        _sent_number.cache_clear()
+        number = _sent_number(n, place)
+    return number
+
+
 @functools.lru_cache(maxsize=4096)
-def _number(n: int, place: Sharding) -> jax.Array:
+def _sent_number(n: np.int32, place: Sharding) -> jax.Array:
     """The number of a member, sent to a place once."""
-    return jax.device_put(np.int32(n), place)
+    return jax.device_put(n, place)
 
 
 def _trace(
