@@ -483,3 +483,35 @@ def test_an_exception_of_progress_comes_back(params):
 
     with pytest.raises(KeyboardInterrupt):
         jaxinit.fill_missing(KEY, params, shapes_of(), {}, progress=stop)
+
+
+def test_text_beside_the_arrays_is_extra():
+    params, shapes = {"a": np.ones(2, np.float32)}, {"a": leaf(2)}
+    named = {**params, "run": {"name": "x"}}
+    made = jaxinit.fill_missing(KEY, named, shapes, {}, on_extra="ignore")
+    assert made["a"].tolist() == [1, 1]
+    with pytest.raises(ValueError, match="no place for:\n  run/name"):
+        jaxinit.fill_missing(KEY, named, shapes, {})
+    with pytest.raises(TypeError, match="'a': None} drops"):
+        jaxinit.fill_missing(KEY, {"a": "x"}, shapes, {})
+
+
+def test_one_cure_for_a_missing_collection():
+    shapes = {"params": {"a": {"kernel": leaf(2)}, "b": leaf(2)}}
+    flat = {"a.kernel": np.ones(2, np.float32), "b": np.ones(2, np.float32)}
+    with pytest.raises(ValueError) as e:
+        jaxinit.fill_missing(KEY, flat, shapes, {})
+    cure = "rename=lambda path: 'params/' + path"
+    assert cure in str(e.value)
+    rename = eval(cure.removeprefix("rename="))
+    made = jaxinit.fill_missing(KEY, flat, shapes, {}, rename=rename)
+    assert made["params"]["a"]["kernel"].tolist() == [1, 1]
+    with pytest.raises(ValueError) as e:
+        jaxinit.fill_missing(KEY, flat | {"c": flat["b"]}, shapes, {})
+    assert "lambda" not in str(e.value)
+
+
+def test_a_replaced_leaf_without_a_rule_is_explained():
+    given, shapes = {"a": np.ones(3, np.float32)}, {"a": leaf(2)}
+    with pytest.raises(ValueError, match=r"a \(2,\) \(loaded as \(3,\)\)"):
+        jaxinit.fill_missing(KEY, given, shapes, {}, on_mismatch="replace")

@@ -1,7 +1,7 @@
 """Completes a checkpoint: loaded arrays go to their leaves, rules make the others."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -102,7 +102,9 @@ def fill_missing(
         if cast:
             _check_castable(kept, assignment.rows)
         rows = [row for row in assignment.rows if row.path not in kept]
-        check_covered("fill_missing", rows)
+        replaced = [found[row.path] for row in rows if row.path in found]
+        shapes = {x.path: f" (loaded as {np.shape(x.leaf)})" for x in replaced}
+        check_covered("fill_missing", rows, shapes)
         assignment.check(rows)
     made = make_rows(key, abstract_params, assignment, rows, progress)
     # Only after all processes agree: they must all put arrays on a shared sharding.
@@ -137,11 +139,23 @@ def _fitting(
         cure = 'on_extra="ignore" leaves these out, "warn" does so with a warning.'
         errors.append(f"{place}{cure}\n")
         errors.append("rename={path: path of the tree} gives them a place.\n")
+        top = _top([found[path].name for path in found if path not in shapes], shapes)
+        if top is not None:
+            cure = f"rename=lambda path: {top + '/'!r} + path gives all of them one.\n"
+            errors.append(cure)
     if errors:
         raise ValueError(f"fill_missing: {''.join(errors)}".rstrip())
     if extra and on_extra == "warn":
         warnings.warn(f"fill_missing: {place}".rstrip(), stacklevel=3)
     return {path: x for path, x in kept.items() if path not in wrong}
+
+
+def _top(names: Sequence[str], known: Collection[str]) -> str | None:
+    """The key of the tree below which all names have a place, or None."""
+    for top in dict.fromkeys(path.partition("/")[0] for path in known):
+        if all(f"{top}/{name.replace('.', '/')}" in known for name in names):
+            return top
+    return None
 
 
 def _check_castable(kept: Mapping[str, Loaded], rows: Sequence[Row]) -> None:

@@ -91,10 +91,10 @@ def _flat(loaded: Any) -> dict[str, Any] | None:
 
 
 def _array(name: str, leaf: Any, is_wanted: bool) -> Any:
-    """A loaded array or number as an array, which JAX can read if it is wanted."""
+    """A loaded number as an array; what is wanted must be one that JAX can read."""
     if _is_number(leaf):
         return jnp.asarray(leaf, jnp.asarray(leaf).dtype)  # no weak type
-    if is_array(leaf) and not is_wanted:
+    if not is_wanted:
         return leaf
     if is_array(leaf) and any(jnp.issubdtype(leaf.dtype, kind) for kind in _KINDS):
         if isinstance(leaf, np.ndarray | np.generic) and not leaf.dtype.isnative:
@@ -102,7 +102,8 @@ def _array(name: str, leaf: Any, is_wanted: bool) -> Any:
         return leaf
     got = f"dtype {leaf.dtype}" if is_array(leaf) else type(leaf).__name__
     raise TypeError(
-        f"fill_missing: {printable(name)} must be an array or a number; got {got}."
+        f"fill_missing: {printable(name)} must be an array or a number; got {got}. "
+        f"rename={{{short(name)}: None}} drops it."
     )
 
 

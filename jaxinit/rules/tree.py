@@ -143,10 +143,15 @@ def make_rows(
     return jax.tree.unflatten(structure, leaves)
 
 
-def check_covered(where: str, rows: Sequence[Row]) -> None:
-    """Raises a ValueError if a row has no initializer."""
+def check_covered(
+    where: str, rows: Sequence[Row], notes: Mapping[str, str] | None = None
+) -> None:
+    """Raises a ValueError if a row has no initializer; a note follows its path."""
+    notes = notes or {}
     bare = [
-        f"{row.path} {row.shape}{_cure(row)}" for row in rows if row.initializer is None
+        f"{row.path} {row.shape}{notes.get(row.path, '')}{_cure(row)}"
+        for row in rows
+        if row.initializer is None
     ]
     if bare:
         raise ValueError(
