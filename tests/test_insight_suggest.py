@@ -318,3 +318,130 @@ def test_errors_of_the_command(capsys, factories):
     assert "cannot write no/x.json" in err
     err = refused(capsys, "suggest", "suggested:plain", "--out", "x.txt")
     assert "must end in .json" in err
+
+
+# --- what the graph does not say ------------------------------------------------------
+
+
+def normal(i, *shape):
+    return jax.random.normal(jax.random.fold_in(KEY, i), shape)
+
+
+def test_a_factor_that_is_no_scale_keeps_its_value():
+    """With ones for its slope PReLU would be linear, and all frequencies one."""
+
+    def fn(p, x):
+        x = x @ p["a"]["kernel"]
+        x = jnp.where(x > 0, x, p["slope"] * x)
+        x = jnp.sin(x[..., :8] * p["frequency"]) @ p["b"]["kernel"]
+        return x * p["scale"]
+
+    kernels = {"a": {"kernel": normal(0, 16, 64)}, "b": {"kernel": normal(1, 8, 64)}}
+    p = {
+        "slope": jnp.float32(0.25),
+        "frequency": 9 * normal(2, 8),
+        "scale": jnp.ones(64),
+    }
+    found = SUGGEST(fn, p | kernels, normal(3, 32, 16))
+    assert set(found.kept) == {"slope", "frequency"}
+    assert dict(found.rules.rules)["**/scale"] == jaxinit.Ones()
+
+
+def test_positions_added_to_a_product_are_no_bias():
+    def fn(p, x):
+        x = x @ p["patch"]["kernel"] + p["patch"]["bias"] + p["position"]
+        x = x @ p["next"]["kernel"] + p["next"]["position"]
+        return (
+            jnp.einsum("bni,eio->bneo", x, p["expert"]["kernel"]) + p["expert"]["bias"]
+        )
+
+    p = {
+        "patch": {"kernel": normal(0, 16, 32), "bias": jnp.zeros(32)},
+        "position": 0.02 * normal(1, 8, 32),
+        "next": {"kernel": normal(2, 32, 32), "position": 0.02 * normal(3, 8, 32)},
+        "expert": {"kernel": normal(4, 3, 32, 16), "bias": 0.01 * normal(5, 3, 16)},
+    }
+    found = SUGGEST(fn, p, normal(6, 2, 8, 16))
+    assert set(found.kept) == {"position", "next/position"}
+    assert dict(found.rules.rules)["**/bias"] == jaxinit.Zeros()
+
+
+def branches(p, x):
+    """A block whose branches are summed before the stream, as that of GPT-J."""
+    h = x * jax.lax.rsqrt(jnp.mean(x**2, -1, keepdims=True))
+    return jnp.tanh(h @ p["a"]) @ p["out_a"] + jax.nn.relu(h @ p["b"]) @ p["out_b"] + x
+
+
+def test_branches_summed_before_the_stream():
+    names = ("a", "out_a", "b", "out_b")
+    p = [{name: normal(i, 64, 64) for name in names} for i in range(4)]
+
+    def fn(p, x):
+        for block in p:
+            x = branches(block, x)
+        return x
+
+    x = normal(9, 64, 64)
+    found = SUGGEST(fn, p, x)
+    for row in found.rows:
+        assert row.expected == (1 / 8 if "out" in row.path else 1)
+    made = jaxinit.reinit(KEY, p, found.rules)
+    assert float(jnp.mean(fn(made, x) ** 2)) < 2.5
+
+
+def test_layers_that_share_their_weights_count():
+    p = {name: normal(i, 64, 64) for i, name in enumerate(("a", "out_a", "b", "out_b"))}
+
+    def scanned(p, x):
+        return jax.lax.scan(lambda x, _: (branches(p, x), None), x, length=4)[0]
+
+    def unrolled(p, x):
+        for _ in range(4):
+            x = branches(p, x)
+        return x
+
+    x = normal(9, 64, 64)
+    assert SUGGEST(scanned, p, x).rules == SUGGEST(unrolled, p, x).rules
+
+
+def test_a_sum_of_an_input_and_a_state_is_no_residual():
+    def fn(p, x):
+        def step(h, x):
+            h = jnp.tanh(x @ p["w"] + h @ p["u"])
+            return h, h
+
+        return jax.lax.scan(step, jnp.zeros((8, 32)), x @ p["embed"])[1] @ p["head"]
+
+    p = {"w": normal(0, 32, 32), "u": normal(1, 32, 32), "embed": normal(2, 16, 32)}
+    found = SUGGEST(fn, p | {"head": normal(3, 32, 8)}, normal(4, 6, 8, 16))
+    assert not [row for row in found.report.rows if row.kind == "residual"]
+    assert {row.expected for row in found.rows} == {1}
+
+
+@pytest.mark.filterwarnings("error")
+def test_complex_numbers():
+    """The second moment of z is E|z|^2, as in the variance of an initializer."""
+
+    def fn(p, x):
+        return (x @ p["a"] + p["bias"]) @ p["b"]
+
+    p = {
+        "a": jax.lax.complex(normal(0, 64, 64), normal(1, 64, 64)),
+        "b": jax.lax.complex(normal(2, 64, 64), normal(3, 64, 64)),
+        "bias": jax.lax.complex(normal(4, 64), normal(5, 64)) / 4,
+    }
+    x = normal(6, 64, 64)
+
+    def moments(p):
+        y = x @ p["a"] + p["bias"]
+        return [np.mean(np.abs(np.asarray(z)) ** 2) for z in (y, y @ p["b"])]
+
+    assert moments(jaxinit.calibrate(fn, p, x)) == pytest.approx([1, 1], rel=0.02)
+    found = SUGGEST(fn, p, x)
+    made = jaxinit.reinit(KEY, p, found.rules)
+    assert [row.measured for row in found.rows] == pytest.approx(
+        moments(made), rel=0.01
+    )
+    assert found.deviation < 1.2
+    report = jaxinit.probe(fn, p, x, key=KEY)
+    assert isinstance(report.loss, float)

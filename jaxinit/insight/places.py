@@ -83,7 +83,8 @@ class Residual:
         branch: Which of its inputs is the branch: 0 or 1.
         depth: Number of products on the longest way to it.
         near: The sites that made the branch.
-        end: The site whose result the branch is, or None if operations follow it.
+        ends: The sites whose results the branch is the sum of; none if operations
+            follow them.
     """
 
     index: int
@@ -91,7 +92,7 @@ class Residual:
     branch: int
     depth: int
     near: frozenset[int]
-    end: int | None
+    ends: tuple[int, ...]
 
     @property
     def output(self) -> Value:
@@ -127,12 +128,15 @@ class Inner:
         level: Its body.
         length: Number of iterations of a scan; None for a remat.
         stride: Products that an iteration adds to the depth.
+        reads: Whether each iteration of a scan reads data of its own, as a recurrence
+            over time does.
     """
 
     node: Node
     level: "Level"
     length: int | None
     stride: int
+    reads: bool
 
     @property
     def is_layered(self) -> bool:

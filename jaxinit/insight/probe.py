@@ -108,7 +108,8 @@ def program_of(
         signs = [_signs(key, i, x) for i, x in enumerate(floating)]
         by_signs, back = pull(signs)
         if loss is None:
-            total = sum(jnp.sum(x * s) for x, s in zip(floating, signs, strict=True))
+            pairs = zip(floating, signs, strict=True)
+            total = sum(jnp.real(jnp.sum(x * s)) for x, s in pairs)
             gradients = by_signs
         else:
             of_floats = _of_floats(traced, loss, outputs)

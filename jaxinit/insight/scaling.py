@@ -143,9 +143,14 @@ def _expected(site: Site, inputs: list[Any]) -> jax.Array:
 
 
 def _moments(y: jax.Array, bias: jax.Array) -> jax.Array:
-    """E[y^2], E[y b] and E[b^2]."""
-    y, bias = (jnp.asarray(x, jnp.float32) for x in (y, bias))
-    return jnp.stack([jnp.mean(a * b) for a, b in ((y, y), (y, bias), (bias, bias))])
+    """E[y^2], E[y b] and E[b^2]; of complex numbers E|y|^2, Re E[y conj(b)], E|b|^2."""
+
+    def product(a: jax.Array, b: jax.Array) -> jax.Array:
+        if jnp.iscomplexobj(a):
+            return product(a.real, b.real) + product(a.imag, b.imag)
+        return jnp.mean(jnp.asarray(a, jnp.float32) * jnp.asarray(b, jnp.float32))
+
+    return jnp.stack([product(a, b) for a, b in ((y, y), (y, bias), (bias, bias))])
 
 
 def _solve(np: Any, moments: Any, target: float) -> Any:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from .._compat import callees, is_literal, scan_parts
 from ..planning.flatten import flatten, nodes_within
-from ..planning.ir import Atom, Node, Program, Value
+from ..planning.ir import Atom, Node, Program, Value, values
 from .axes import features_of, moved
 from .places import (
     DATA,
@@ -99,6 +99,13 @@ class _Finder:
         self._after: dict[Value, tuple[Site, bool]] = {}
         self._sums: dict[Value, tuple[Value, tuple[int, ...]]] = {}
         self._exponentials: set[Value] = set()
+        # Data among the inputs on which a value depends; sites of which it is the sum.
+        self._roots: dict[Value, frozenset[Value]] = {
+            v: frozenset([v])
+            for v, x in zip(program.inputs, infos, strict=True)
+            if x.kind == DATA
+        }
+        self._terms: dict[Value, tuple[int, ...]] = {}
 
     def info(self, atom: Atom) -> Info:
         """Returns the `Info` of a value, a constant or a literal."""
@@ -109,6 +116,8 @@ class _Finder:
     def visit(self, node: Node) -> None:
         """Records the `Info` of the results of an operation."""
         infos = [self.info(a) for a in node.inputs]
+        roots = _union(self._roots.get(a, frozenset()) for a in values(node.inputs))
+        self._roots.update(dict.fromkeys(node.outputs, roots))
         kinds = {x.kind for x in infos}
         if node.name == "scan" or node.name in _REMAT:
             self._enter(node, infos)
@@ -153,13 +162,24 @@ class _Finder:
         elif node.name in ("add", "sub"):
             site, features = self._same.get(node.inputs[data], (None, ()))
             adds = node.name == "add" or data == 0
-            if site is not None and site.kind != "lookup" and adds:
+            if site is not None and adds and self._is_bias(site, infos[weight]):
                 site.bias = node, data
                 self._set_output(site, node.outputs[0], features)
             else:
                 self._add("add", node, infos, weight, data)
         elif callees(node.params):
             self._add(node.name, node, infos, weight, data)
+
+    def _is_bias(self, site: Site, info: Info) -> bool:
+        """True for the first parameter added that has no number for each row."""
+        if site.kind == "lookup" or site.bias is not None:
+            return False
+        node, i = site.weight
+        count = self.info(node.inputs[i]).size // max(1, site.fan_in or 1)
+        if site.fan_in is None:
+            shape = self._aval(site.output).shape
+            count = max(count, math.prod(shape[axis] for axis in site.features))
+        return info.size <= count
 
     def _add(
         self, kind: str, node: Node, infos: list[Info], weight: int, data: int
@@ -245,22 +265,34 @@ class _Finder:
     def _find_residual(self, node: Node, infos: list[Info]) -> None:
         a, b = infos
         is_whole = a.size == b.size > 1 and a.kind == b.kind == DATA
-        if not is_whole or a.depth == b.depth or not self._is_float(node.outputs[0]):
+        if not is_whole or not self._is_float(node.outputs[0]):
             return
+        terms = [self._terms_of(atom) for atom in node.inputs]
+        if a.depth == b.depth:
+            if all(terms):
+                self._terms[node.outputs[0]] = terms[0] + terms[1]
+            return
+        if not self._roots[node.inputs[0]] & self._roots[node.inputs[1]]:
+            return  # as in a recurrence, W x + U h of an input and a state
         branch = int(b.depth > a.depth)
-        end = node.inputs[branch]
         place = Residual(
             next(self._numbers),
             node,
             branch,
             infos[branch].depth,
             infos[branch].near,
-            self._same[end][0].index if _in(end, self._same) else None,
+            terms[branch],
         )
         self.places.append(place)
         output = node.outputs[0]
         made = self._infos[output]
         self._infos[output] = dataclasses.replace(made, near=infos[branch].near)
+
+    def _terms_of(self, atom: Atom) -> tuple[int, ...]:
+        """The sites of which a value is the result or the sum."""
+        if _in(atom, self._same):
+            return (self._same[atom][0].index,)
+        return self._terms.get(atom, ()) if type(atom) is Value else ()
 
     def _follow(self, node: Node, infos: list[Info]) -> None:
         """Extends or ends the elementwise operations after a site."""
@@ -296,9 +328,10 @@ class _Finder:
         for atom in node.inputs:
             self._escapes(atom)
         scanned = any(x.scanned for x in infos)
-        stride, length = 0, node.params.get("length")
+        stride, length, reads = 0, node.params.get("length"), False
         if node.name == "scan":
             level, outputs, stride = self._loop(node, infos)
+            reads = any(x.kind == DATA for x in scan_parts(node.params, infos)[2])
         else:
             level, outputs = _level(node.params["jaxpr"], infos, self._numbers)
         grown = stride * max(0, (length or 1) - 1)
@@ -309,7 +342,7 @@ class _Finder:
                 x, size=size, depth=depth, scanned=scanned
             )
         if level.places:
-            self.places.append(Inner(node, level, length, stride))
+            self.places.append(Inner(node, level, length, stride, reads))
 
     def _loop(self, node: Node, infos: list[Info]) -> tuple[Level, list[Info], int]:
         """The body of a scan, what it makes, and the products of an iteration."""
@@ -363,5 +396,5 @@ def _join(a: Info, b: Info) -> Info:
     return dataclasses.replace(a, kind=kind, leaves=leaves)
 
 
-def _union(sets: Any) -> frozenset[int]:
+def _union(sets: Any) -> frozenset[Any]:
     return frozenset().union(*sets)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .._checks import check_key
@@ -129,8 +130,9 @@ def suggest(
     are normal with variance 1, or 1 / width if the embedding is also the head.
 
     The model itself makes the other parameters: added parameters that are not biases,
-    biases larger than usual defaults (such as the bias of a forget gate), and weights
-    that are computed from several parameters.
+    biases larger than usual defaults (such as the bias of a forget gate), factors that
+    are not 1 and end no branch (such as the slope of PReLU), and weights that are
+    computed from several parameters.
 
     Args:
         fn: Any function of parameters and inputs, as for `jaxinit.probe`.
@@ -229,7 +231,7 @@ def _roles(traced: Traced) -> dict[int, _Role]:
             target = embedding
             start = RandomNormal(stddev=embedding**0.5)
         elif kind == "scale":
-            start = Constant(target**0.5) if is_end else Ones()
+            start = Constant(target**0.5) if is_end else _unit(traced.arrays[leaf])
         else:
             is_meant = _rms(traced.arrays[leaf]) > (site.fan_in or 1) ** -0.5
             start = None if is_meant else Zeros()
@@ -360,25 +362,37 @@ def _rows(
     for (place, *_), row in zip(places, report.rows, strict=True):
         leaf = leaves.get(place.index)
         role = None if leaf is None else roles[leaf]
-        if row.kind not in PRODUCTS and (
-            role is None or (role.kind == "scale" and not role.is_end)
+        if not isinstance(place, Site) or (
+            row.kind not in PRODUCTS
+            and (role is None or (role.kind == "scale" and not role.is_end))
         ):
             continue
+        node, i = place.weight
         yield Suggested(
             path=row.path,
             kind=row.kind,
             layer=row.layer,
             initializer=None if leaf is None else made[leaf],
-            gain=(row.weight_rms or 0.0) * math.sqrt(row.fan_in or 1),
+            gain=(row.weight_rms or 0.0)
+            * math.sqrt(_parts(node.eqn.invars[i]) * (row.fan_in or 1)),
             expected=None if role is None else role.target,
-            measured=(row.out_rms or 0.0) ** 2,
+            measured=(row.out_rms or 0.0) ** 2 * _parts(node.eqn.outvars[0]),
         )
 
 
+def _parts(variable: Any) -> int:
+    """The real numbers in an element, of which a report gives the root mean square."""
+    return 2 if jnp.issubdtype(variable.aval.dtype, jnp.complexfloating) else 1
+
+
+def _unit(x: Any) -> Ones | None:
+    """The initializer of a factor that is 1; None for any other factor."""
+    return Ones() if bool(jnp.all(x == 1)) else None
+
+
 def _rms(x: Any) -> float:
-    return (
-        float(np.sqrt(np.mean(np.square(np.asarray(x, np.float64))))) if x.size else 0.0
-    )
+    wide = np.asarray(x).astype(complex if jnp.iscomplexobj(x) else np.float64)
+    return float(np.sqrt(np.mean(np.square(np.abs(wide))))) if x.size else 0.0
 
 
 def _round(x: float) -> float:

@@ -78,18 +78,24 @@ def branch_ends(level: Level) -> set[int]:
 
 def _ends(residuals: Iterator[Residual]) -> Iterator[int]:
     for place in residuals:
-        if place.end is not None:
-            yield place.end
+        if place.ends:
+            yield from place.ends
         elif len(place.near) == 1:  # elementwise operations, as dropout, follow it
             yield from place.near
 
 
 def count_residuals(level: Level) -> int:
-    """Number of residual additions, counted in every layer of a scan."""
+    """Number of residual branches, counted in every layer of a scan.
+
+    Layers that share their weights count, too, but not the steps of a recurrence over
+    time.
+    """
     total = 0
     for place in level.places:
         if isinstance(place, Inner):
-            rounds = place.length if place.length and place.is_layered else 1
+            is_deep = place.is_layered or not place.reads
+            rounds = place.length if place.length and is_deep else 1
             total += rounds * count_residuals(place.level)
-        total += isinstance(place, Residual)
+        elif isinstance(place, Residual):
+            total += max(1, len(place.ends))
     return total
