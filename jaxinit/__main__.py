@@ -143,7 +143,7 @@ def _add_probe(p: argparse.ArgumentParser) -> None:
         "factory",
         metavar="MODULE:FACTORY",
         help="a function without arguments that returns (fn, params, inputs), or "
-        "(model, inputs) with a model of Flax or Equinox",
+        "(model, inputs) with a model of Flax or, under vmap, of Equinox",
     )
     p.add_argument(
         "--rules",
@@ -221,7 +221,7 @@ def _add_suggest(p: argparse.ArgumentParser) -> None:
         "factory",
         metavar="MODULE:FACTORY",
         help="a function without arguments that returns (fn, params, inputs), or "
-        "(model, inputs) with a model of Flax or Equinox",
+        "(model, inputs) with a model of Flax or, under vmap, of Equinox",
     )
     p.add_argument(
         "--out", type=Path, metavar="FILE", help="JSON or YAML file for the rules"

@@ -3,6 +3,7 @@
 import functools
 import sys
 import textwrap
+from pathlib import Path
 
 import equinox as eqx
 import flax.linen as nn
@@ -14,6 +15,7 @@ from flax import nnx
 
 import jaxinit
 import models
+from jaxinit.__main__ import main
 from jaxinit.initializers.scaled import DepthScaled
 from jaxinit.insight import scaling
 from jaxinit.insight.tasks import tasks_of
@@ -265,6 +267,9 @@ def network():
 def equinox():
     return eqx.nn.Linear(32, 32, key=jax.random.key(0)), X
 
+def one_example():
+    return eqx.nn.Linear(32, 32, key=jax.random.key(0)), X[0]
+
 def number():
     return 3
 
@@ -318,6 +323,13 @@ def test_errors_of_the_command(capsys, factories):
     assert "cannot write no/x.json" in err
     err = refused(capsys, "suggest", "suggested:plain", "--out", "x.txt")
     assert "must end in .json" in err
+    Path("old.yaml").write_text("edited")
+    err = refused(capsys, "suggest", "suggested:plain", "--out", "old.yaml")
+    assert "old.yaml exists" in err and Path("old.yaml").read_text() == "edited"
+    assert main(["suggest", "suggested:one_example"]) == 2
+    err = capsys.readouterr().err
+    assert "needs an axis of examples first" in err.replace("\n", " ")
+    assert err.endswith("suggested:one_example failed: ValueError\n")
 
 
 # --- what the graph does not say ------------------------------------------------------

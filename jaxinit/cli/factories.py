@@ -79,8 +79,19 @@ def _model(factory: str, made: Any, key: jax.Array) -> Model:
     if isinstance(model, _loaded("flax.nnx", "Module")):
         return Model(lambda model, *inputs: model(*inputs), model, inputs)
     if isinstance(model, _loaded("equinox", "Module")):
-        return Model(lambda model, *inputs: jax.vmap(model)(*inputs), model, inputs)
+        return Model(_over_examples, model, inputs)
     raise UsageError(f"{factory} returned {_kinds(made)}: {_CURE}")
+
+
+def _over_examples(model: Any, *inputs: Any) -> Any:
+    try:
+        return jax.vmap(model)(*inputs)
+    except Exception as e:
+        e.add_note(
+            "A module of Equinox is called under jax.vmap: each input needs an axis of "
+            "examples first. For another call return (fn, params, inputs)."
+        )
+        raise
 
 
 def _linen(model: Any, inputs: tuple[Any, ...], key: jax.Array) -> Model:

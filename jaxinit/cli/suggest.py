@@ -11,7 +11,7 @@ import jaxinit
 
 from .. import _files
 from .factories import read_model
-from .usage import usage_errors
+from .usage import UsageError, usage_errors, user_errors
 
 
 def suggest(factory: str, out: Path | None, seed: int) -> int:
@@ -20,9 +20,11 @@ def suggest(factory: str, out: Path | None, seed: int) -> int:
     The rules are written to the file ``out``, or printed as JSON without a file. A YAML
     file has the table of places as a comment.
     """
+    if out is not None and out.exists():
+        raise UsageError(f"{out} exists and may be edited; name another file")
     key = jax.random.key(seed)
     model = read_model(factory, key)
-    with usage_errors(f"suggest rules for {factory}"):
+    with user_errors(factory, "suggest("):
         made = jaxinit.suggest(
             model.fn, model.params, *model.inputs, key=key, like=model.like
         )

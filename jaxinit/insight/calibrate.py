@@ -44,8 +44,8 @@ def calibrate(
             compiled regular expression, or a predicate. None: the kernels of all
             matrix products and convolutions.
         branch: Target of the products that end a residual branch, as a share of
-            ``target``. None: 1 / L for L residual additions, so that the second moment
-            of the stream about doubles.
+            ``target``. None: 1 / L for L residual additions, so that all of them
+            together add about ``target`` to the second moment of the stream.
         tolerance: Largest relative error of a second moment.
         passes: Largest number of evaluations of the function.
 
