@@ -457,3 +457,26 @@ def test_complex_numbers():
     assert found.deviation < 1.2
     report = jaxinit.probe(fn, p, x, key=KEY)
     assert isinstance(report.loss, float)
+
+
+def test_a_tied_embedding_is_drawn_as_it_is_measured():
+    """The correlation of the head with its own embedding must not scale the lookups."""
+    keys = jax.random.split(KEY, 4)
+    params = {
+        "emb": jax.random.normal(keys[0], (64, 32)),
+        "a": jax.random.normal(keys[1], (32, 64)),
+        "b": jax.random.normal(keys[2], (64, 32)),
+    }
+
+    def fn(p, tokens):
+        h = p["emb"][tokens] * 32**0.5
+        h = h + jax.nn.relu(h @ p["a"]) @ p["b"]
+        h = h / jnp.sqrt(jnp.mean(h**2, -1, keepdims=True))
+        return h @ p["emb"].T
+
+    made = SUGGEST(fn, params, jax.random.randint(keys[3], (8, 16), 0, 64))
+    rules = dict(made.rules.rules)
+    assert rules["**/a"] == jaxinit.LecunNormal()
+    assert rules["**/b"] == jaxinit.ActivationScaled("relu")
+    assert rules["**/emb"] == jaxinit.VarianceScaling(mode="fan_out")
+    assert by_path(made)["a"].measured == pytest.approx(1, rel=0.2)

@@ -45,14 +45,15 @@ def scale(
     arrays = list(traced.arrays)
     body = functools.partial(_run, tasks, with_inputs)
     measure = compiled_once(lambda arrays: body(traced.level, arrays, None)[1], arrays)
+    scaled = {i: task for i, task in tasks.items() if task.is_scaled}
     factors: dict[int, np.ndarray] = {}
     found: Found = {}
     for _ in range(passes):
         found = jax.device_get(measure(arrays))
-        factors = {i: _factor(task, found[i]["moments"]) for i, task in tasks.items()}
+        factors = {i: _factor(task, found[i]["moments"]) for i, task in scaled.items()}
         if all(is_close(x, tolerance) for x in factors.values()):
             break
-        for i, task in tasks.items():
+        for i, task in scaled.items():
             x = np.where(np.isfinite(factors[i]), factors[i], 1)
             leaf = task.source.leaf
             arrays[leaf] = _scale(arrays[leaf], x, axes=task.source.axes)
@@ -117,7 +118,7 @@ def _scaled(task: Task, inputs: list[Any], output: Any) -> tuple[Any, jax.Array]
     y = output if task.site.bias is None else inputs[task.site.bias[1]]
     bias = output - y
     moments = _moments(y, bias)
-    if not task.source.is_alone:
+    if not (task.is_scaled and task.source.is_alone):
         return output, moments
     s = _solve(jnp, moments, task.target)
     s = jnp.where(jnp.isfinite(s), s, 1)

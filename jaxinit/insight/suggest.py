@@ -131,8 +131,8 @@ def suggest(
 
     The model itself makes the other parameters: added parameters that are not biases,
     biases larger than usual defaults (such as the bias of a forget gate), factors that
-    are not 1 and end no branch (such as the slope of PReLU), and weights that are
-    computed from several parameters.
+    are not 1 and end no branch (such as the slope of PReLU), weights that are computed
+    from several parameters, and weights that only a ``jax.custom_vjp`` reads.
 
     Args:
         fn: Any function of parameters and inputs, as for `jaxinit.probe`.
@@ -168,7 +168,9 @@ def suggest(
     tasks = {role.site.index: role for role in roles.values() if role.kind == "product"}
     by_paths = {exact_glob(traced.paths[i]): role.start for i, role in roles.items()}
     start = reinit(key, params, by_paths, like=like)
-    tasks = {i: Task(x.site, x.source, x.target) for i, x in tasks.items()}
+    tasks = {
+        i: Task(x.site, x.source, x.target, not x.is_tied) for i, x in tasks.items()
+    }
     _, _, found = scale(traced.of(start), tasks, 0.01, _PASSES, with_inputs=True)
     readings = _Readings(params if like is None else like)
     made = _initializers(traced, roles, found, readings)
@@ -190,6 +192,7 @@ class _Role:
         source: The parameter as the source of the weight of this site, or None.
         target: Second moment that the result of the site should have.
         is_end: True if the site ends a residual branch.
+        is_tied: True for a product with an embedding, whose start holds for both.
     """
 
     kind: str
@@ -198,6 +201,7 @@ class _Role:
     source: Any = None
     target: float = 1.0
     is_end: bool = False
+    is_tied: bool = False
 
 
 def _roles(traced: Traced) -> dict[int, _Role]:
@@ -235,7 +239,8 @@ def _roles(traced: Traced) -> dict[int, _Role]:
         else:
             is_meant = _rms(traced.arrays[leaf]) > (site.fan_in or 1) ** -0.5
             start = None if is_meant else Zeros()
-        roles[leaf] = _Role(kind, start, site, source, target, is_end)
+        is_tied = kind == "product" and leaf in first["lookup"]
+        roles[leaf] = _Role(kind, start, site, source, target, is_end, is_tied)
     return roles
 
 

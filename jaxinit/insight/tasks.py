@@ -21,11 +21,13 @@ class Task:
         site: The site.
         source: Its parameter.
         target: Second moment that its result should have.
+        is_scaled: False if the result is only measured.
     """
 
     site: Site
     source: Source
     target: float
+    is_scaled: bool = True
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
