@@ -72,8 +72,10 @@ def recognize(x: np.ndarray, y: np.ndarray) -> str | None:
     """
     is_known = np.isfinite(x) & np.isfinite(y)
     x, y = x[is_known], y[is_known]
+    if len(x) < 8:
+        return None
     is_narrow = np.ptp(x) < _SMALL
-    if len(x) < 8 or (is_narrow and not x.min() < 0 < x.max()):
+    if is_narrow and not x.min() < 0 < x.max():
         return None
     names = _KINKS if is_narrow else tuple(FORMULAS)
     best, least = None, _CLOSE * float(np.abs(y).max())
