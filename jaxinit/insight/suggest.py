@@ -235,7 +235,8 @@ def _roles(traced: Traced) -> dict[int, _Role]:
             target = embedding
             start = RandomNormal(stddev=embedding**0.5)
         elif kind == "scale":
-            start = Constant(target**0.5) if is_end else _unit(traced.arrays[leaf])
+            is_one = bool(jnp.all(traced.arrays[leaf] == 1))
+            start = Constant(target**0.5) if is_end else Ones() if is_one else None
         else:
             is_meant = _rms(traced.arrays[leaf]) > (site.fan_in or 1) ** -0.5
             start = None if is_meant else Zeros()
@@ -388,11 +389,6 @@ def _rows(
 def _parts(variable: Any) -> int:
     """The real numbers in an element, of which a report gives the root mean square."""
     return 2 if jnp.issubdtype(variable.aval.dtype, jnp.complexfloating) else 1
-
-
-def _unit(x: Any) -> Ones | None:
-    """The initializer of a factor that is 1; None for any other factor."""
-    return Ones() if bool(jnp.all(x == 1)) else None
 
 
 def _rms(x: Any) -> float:
