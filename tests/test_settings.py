@@ -200,6 +200,7 @@ def test_every_public_function_is_called():
             for name, x in vars(module).items()
             if inspect.isfunction(x)
             and x.__module__ == module.__name__
+            and name != "probe"  # as those of jaxinit.insight
             and not name.startswith("_")
         }
     assert found <= CALLS.keys(), found - CALLS.keys()
@@ -328,13 +329,15 @@ def test_transfers_are_counted(capfd):
 
 
 def test_a_warm_plan_sends_the_keys_of_a_group_at_once(capfd):
-    def leaves(key):
-        keys = jax.random.split(key, 5)
-        return [jaxinit.Orthogonal()(k, (4, 4)) for k in keys]
+    def sent(count):
+        def leaves(key):
+            keys = jax.random.split(key, count)
+            return [jaxinit.Orthogonal()(k, (4, 4)) for k in keys]
 
-    plan = jaxinit.plan(leaves, KEY)
-    # The second is the number by which a plan asks whether jit traces it.
-    assert transfers(lambda: plan(KEY), capfd) == 2
+        plan = jaxinit.plan(leaves, KEY)
+        return transfers(lambda: plan(KEY), capfd)
+
+    assert sent(3) == sent(9) <= 3  # however many leaves there are
 
 
 # A mask is an array that travels.
