@@ -139,12 +139,7 @@ def _add_explain(p: argparse.ArgumentParser) -> None:
 
 
 def _add_probe(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "factory",
-        metavar="MODULE:FACTORY",
-        help="a function without arguments that returns (fn, params, inputs), or "
-        "(model, inputs) with a model of Flax or, under vmap, of Equinox",
-    )
+    _add_model(p)
     p.add_argument(
         "--rules",
         type=Path,
@@ -162,6 +157,15 @@ def _add_probe(p: argparse.ArgumentParser) -> None:
     p.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
     p.add_argument("--seed", type=arguments.seed, default=0, help="seed of the key")
     p.set_defaults(run=_probe)
+
+
+def _add_model(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "factory",
+        metavar="MODULE:FACTORY",
+        help="a function without arguments that returns (fn, params, inputs), or "
+        "(model, inputs) with a model of Flax or, under vmap, of Equinox",
+    )
 
 
 def _add_allow_regex(p: argparse.ArgumentParser) -> None:
@@ -217,12 +221,7 @@ def _add_verify(p: argparse.ArgumentParser) -> None:
 
 
 def _add_suggest(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "factory",
-        metavar="MODULE:FACTORY",
-        help="a function without arguments that returns (fn, params, inputs), or "
-        "(model, inputs) with a model of Flax or, under vmap, of Equinox",
-    )
+    _add_model(p)
     p.add_argument(
         "--out", type=Path, metavar="FILE", help="JSON or YAML file for the rules"
     )

@@ -95,11 +95,9 @@ def _over_examples(model: Any, *inputs: Any) -> Any:
 
 
 def _linen(model: Any, inputs: tuple[Any, ...], key: jax.Array) -> Model:
-    from flax.core import DenyList
-
     def apply(variables: Any, *inputs: Any) -> Any:
         # The module may write statistics of the batch, which are thrown away.
-        written = DenyList("params")
+        written = [name for name in variables if name != "params"]
         out, _ = model.apply(variables, *inputs, mutable=written, rngs=keys)
         return out
 

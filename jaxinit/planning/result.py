@@ -149,15 +149,19 @@ def _fitting(path: str, sharding: Any, aval: Any) -> Sharding | None:
             )
         sharding = NamedSharding(mesh, sharding)
     if sharding is not None:
-        try:
-            _check_rank(sharding, aval.shape)
-            sharding.shard_shape(aval.shape)
-        except (ValueError, IndexError) as e:
-            raise ValueError(
-                f"plan(out_shardings=...) at {path}: {sharding} does not fit shape "
-                f"{aval.shape}. {e}"
-            ) from None
+        check_fits(f"plan(out_shardings=...) at {path}", sharding, aval.shape)
     return sharding
+
+
+def check_fits(where: str, sharding: Sharding, shape: tuple[int, ...]) -> None:
+    """Raises a ValueError if a sharding cannot divide an array of a shape."""
+    try:
+        _check_rank(sharding, shape)
+        sharding.shard_shape(shape)
+    except (ValueError, IndexError) as e:
+        raise ValueError(
+            f"{where}: {sharding} does not fit shape {shape}. {e}"
+        ) from None
 
 
 def _check_rank(sharding: Sharding, shape: tuple[int, ...]) -> None:

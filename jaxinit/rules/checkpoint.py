@@ -13,6 +13,7 @@ from .._checks import check_bool, check_choice
 from .._compat import is_traced, may_transfer
 from .._processes import errors_told
 from ..planning.plan import Progress
+from ..planning.result import check_fits
 from .assignment import Row, listed
 from .loaded import Loaded, Rename, by_path
 from .rules import Rules, as_rules
@@ -97,8 +98,9 @@ def fill_missing(
         kept = _fitting(found, assignment.rows, on_extra, on_mismatch)
         wanted = list(map(wanted_sharding, jax.tree.leaves(abstract_params)))
         for row in assignment.rows:
-            if row.path in kept:
-                _check_divisible(row, wanted[row.index])
+            sharding = wanted[row.index]
+            if row.path in kept and isinstance(sharding, Sharding):
+                check_fits(f"fill_missing at {row.path}", sharding, row.shape)
         if cast:
             _check_castable(kept, assignment.rows)
         rows = [row for row in assignment.rows if row.path not in kept]
@@ -196,18 +198,6 @@ def _is_within(leaf: Any, end: Any) -> bool:
     with may_transfer():
         values = np.asarray(leaf)
     return bounds.min <= int(values.min()) and int(values.max()) <= bounds.max
-
-
-def _check_divisible(row: Row, sharding: Sharding | PartitionSpec | None) -> None:
-    """Raises if a sharding does not fit the shape of a loaded leaf."""
-    if isinstance(sharding, Sharding):
-        try:
-            sharding.shard_shape(row.shape)
-        except (ValueError, IndexError) as e:
-            raise ValueError(
-                f"fill_missing: the sharding of {row.path} does not fit shape "
-                f"{row.shape}: {e}"
-            ) from None
 
 
 def _cast(leaf: Any, dtype: Any) -> Any:

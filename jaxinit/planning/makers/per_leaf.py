@@ -89,7 +89,7 @@ class PerLeaf:
     ) -> tuple[list[Any], list[Any]]:
         """The keys of all members, sent at once, and the number of each member."""
         words = [np.stack([m.operands[i] for m in members]) for i in self._keys]
-        # As many as were lowered, however few members are ready.
+        # The program reads keys for all members, even if only some members are ready.
         words = [np.resize(x, (self._count, *x.shape[1:])) for x in words]
         numbers = list(map(np.int32, range(len(members))))
         if not words or jax.process_count() > 1:
