@@ -271,7 +271,7 @@ def insight() -> Iterator[str]:
         yield row(f"{model}: off by", *(off_by(name, found[name]) for name in calls))
     yield ""
     told = where(record, ("flax", "anyinit"))
-    yield f"First calls in fresh processes, on a machine with other load: {told}."
+    yield f"First calls in fresh processes: {told}."
     for reason, names in reasons.items():
         yield f"{', '.join(names)}: `{reason}`."
     for model, r in record["probe"].items():
