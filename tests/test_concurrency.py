@@ -156,8 +156,9 @@ def test_what_init_compiled_goes_with_it():
         return jaxinit.HeNormal()(a, (8, 8)), jnp.sin(jax.random.normal(b, (2, 3)))
 
     counts = []
-    for _ in range(6):
+    for _ in range(9):
         jaxinit.init(small, KEY)
         gc.collect()
         counts.append(len(gc.get_objects()))
-    assert counts[-1] - counts[1] < 20, counts
+    # A thread that is about to end holds some objects for a moment; a leak stays.
+    assert min(counts[5:]) - min(counts[1:5]) < 5, counts
