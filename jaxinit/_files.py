@@ -75,7 +75,7 @@ def write(path: str | Path, data: Any, comment: str = "") -> None:
         text = lines + text
     else:
         text = json.dumps(data, indent=2) + "\n"
-    _check_length(text)
+    _check_length(len(text))
     write_whole(path, text.encode())
 
 
@@ -121,7 +121,7 @@ def loads(text: str) -> Any:
         ValueError: If the text is not JSON, is too long or too deep, repeats a key, or
             contains half of a surrogate pair.
     """
-    _check_length(text)
+    _check_length(len(text))
     try:
         data = json.loads(text, object_pairs_hook=_object)
     except RecursionError:
@@ -134,7 +134,7 @@ def loads(text: str) -> Any:
 
 def yaml_loads(text: str) -> Any:
     """Returns the plain data in a YAML text; the limits are those of `loads`."""
-    _check_length(text)
+    _check_length(len(text))
     data = _yaml.loads(text)
     _check(data)
     return data
@@ -158,29 +158,33 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _check_length(text: str) -> None:
-    if len(text) > _TEXT:
+def _check_length(length: int) -> None:
+    if length > _TEXT:
         raise ValueError(f"the text is longer than {_TEXT} characters.")
 
 
 def _check(data: Any) -> None:
-    """Refuses data that is too deep, or has text that UTF-8 cannot encode."""
+    """Refuses data that is too deep or long, or has text that UTF-8 cannot encode."""
+    length = 0  # of all strings
     level: list[tuple[Any, Any]] = [(data, ())]  # values and places, last name first
     for _ in range(_DEPTH):
         below: list[tuple[Any, Any]] = []
         for value, place in level:
             if isinstance(value, str):
                 _check_text(value, place)
+                length += len(value)
             elif isinstance(value, dict):
                 for name, inner in value.items():
                     if isinstance(name, str):
                         _check_text(name, place)
+                        length += len(name)
                     if isinstance(inner, str | dict | list):
                         below.append((inner, (name, place)))
             elif isinstance(value, list):
                 for i, inner in enumerate(value):
                     if isinstance(inner, str | dict | list):
                         below.append((inner, (i, place)))
+        _check_length(length)  # before YAML takes a minute to write it
         if not below:
             return
         level = below
