@@ -11,7 +11,16 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 
 import jaxinit
-from cases import CASES, COLLECTIVES, NARROW, Case, assert_same, ids, tagged
+from cases import (
+    CASES,
+    COLLECTIVES,
+    NARROW,
+    ONE_EACH,
+    Case,
+    assert_same,
+    ids,
+    tagged,
+)
 
 pytestmark = pytest.mark.accelerator
 
@@ -22,8 +31,9 @@ def on(cases: list[Case]):
     return pytest.mark.parametrize("case", cases, ids=ids(cases))
 
 
-# Each test runs for every record to which it applies.
+# Each test runs for every record to which it applies, or for a record of each program.
 every, random, exact = on(CASES), on(tagged("random")), on(tagged("exact"))
+each_program = on(ONE_EACH)
 
 
 def test_every_registered_class_has_a_record():
@@ -82,7 +92,7 @@ def test_complex_dtypes_are_refused(case: Case):
         case.init(KEY, case.shape, jnp.complex64)
 
 
-@on(tagged("random", without="real"))
+@on([case for case in ONE_EACH if "real" not in case.tags])
 def test_complex_values_in_jit_are_near_the_eager_ones(case: Case):
     made = jax.jit(lambda key: case.init(key, case.shape, jnp.complex64))(KEY)
     eager = case.init(KEY, case.shape, jnp.complex64)
@@ -107,7 +117,7 @@ def test_strict_promotion_changes_no_operation(case: Case, dtype):
     assert strict == trace()
 
 
-@random
+@each_program
 def test_vmap_over_keys_equals_a_loop(case: Case):
     keys = jax.random.split(KEY, 3)
     mapped = jax.vmap(lambda key: case.init(key, case.shape))(keys)
@@ -179,7 +189,7 @@ def test_sharded_in_jit_without_collectives(case: Case):
     assert f"[{','.join(map(str, local))}]" in text, "no array of the shard's shape"
 
 
-@random
+@each_program
 def test_out_shardings_of_jit_without_collectives(case: Case):
     sharding = NamedSharding(mesh_of(AxisType.Auto), case.spec)
     f = jax.jit(lambda key: case.init(key, case.shape), out_shardings=sharding)
@@ -197,7 +207,7 @@ def test_raw_and_typed_keys_agree(case: Case):
     np.testing.assert_array_equal(case.init(np.asarray(raw), case.shape), expected)
 
 
-@random
+@each_program
 def test_rbg_keys_give_the_same_distribution(case: Case):
     key = jax.random.key(7, impl="rbg")
     a = np.asarray(case.init(key, case.shape))
