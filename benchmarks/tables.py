@@ -315,11 +315,13 @@ def render(text: str) -> str:
     return re.sub(r"<!-- table: ([\w ]+) -->\n.*?<!-- end -->", new, text, flags=re.S)
 
 
-def plot_depth() -> None:
-    """Plots the seconds of the first call against depth, as docs/images/depth.png."""
+def plot_depth(device: str, file: str) -> None:
+    """Plots the seconds of the first call against depth, if they were measured."""
     from matplotlib import pyplot
 
-    depth = result("models")["depth"]
+    depth = result("models", device)["depth"]
+    if not depth:
+        return
     layers = [int(n) for n in depth]
     figure, axes = pyplot.subplots(figsize=(6, 3), layout="constrained")
     for name, label in (("jit", "jax.jit(model.init)"), ("plan", "jaxinit.plan")):
@@ -327,10 +329,11 @@ def plot_depth() -> None:
         axes.plot(layers, seconds, marker="o", label=label)
     axes.set(xlabel="layers of width 256", ylabel="seconds, first call", ylim=0)
     axes.legend()
-    figure.savefig(DOCS / "images" / "depth.png", dpi=120, metadata={"Software": None})
+    figure.savefig(DOCS / "images" / file, dpi=120, metadata={"Software": None})
 
 
 if __name__ == "__main__":
-    plot_depth()
+    plot_depth("cpu", "depth.png")
+    plot_depth("nvidia", "depth-nvidia.png")
     for page in PAGES:
         page.write_text(render(page.read_text()))
