@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -44,7 +44,7 @@ def probe(
         key: PRNG key of the random signs.
         loss: Function from the result to a scalar. The probe measures its gradient.
             None: the sum of the result times random signs, so that the gradient with
-            respect to the result is +-1.
+            respect to the result is +-1 (to each part of a complex result).
 
     Returns:
         A report: rows, growth by layer, verdicts; ``print`` shows a table.
@@ -134,7 +134,10 @@ def program_of(
 
 def _signs(key: jax.Array, i: int, x: jax.Array) -> jax.Array:
     key = jax.random.fold_in(fused(key), i) if i else fused(key)
-    return jax.random.rademacher(key, x.shape, x.dtype)
+    if not jnp.iscomplexobj(x):
+        return jax.random.rademacher(key, x.shape, x.dtype)
+    parts = jax.random.rademacher(key, (2, *x.shape), x.real.dtype)
+    return jax.lax.complex(parts[0], parts[1])
 
 
 def _gradients(back: Any) -> Any:
@@ -171,22 +174,23 @@ def _report(traced: Traced, measured: dict[str, Any]) -> Report:
     )
     forward, backward = growths(rows)
     outputs = [
-        math.prod(x.shape)
+        x
         for x in jax.tree.leaves(traced.shapes)
         if jnp.issubdtype(x.dtype, jnp.inexact)
     ]
-    mean, square = _pooled(measured["outputs"], outputs)
+    mean, square = _pooled(measured["outputs"], [math.prod(x.shape) for x in outputs])
     jacobian = None
     if measured["jacobian"]:
         counts = [sizes[i] for i in traced.inputs]
         _, slope = _pooled(measured["jacobian"], counts)
-        jacobian = slope * sum(counts) / min(sum(counts), sum(outputs))
+        ends = [traced.arrays[i] for i in traced.inputs], outputs
+        jacobian = slope * sum(counts) / min(map(_dimensions, ends))
     report = Report(
         rows=rows,
         parameters=parameters,
         forward=forward,
         backward=backward,
-        output_variance=square - mean**2,
+        output_variance=square - abs(mean) ** 2,
         output_rms=square**0.5,
         jacobian=jacobian,
         loss=float(measured["loss"]),
@@ -194,12 +198,18 @@ def _report(traced: Traced, measured: dict[str, Any]) -> Report:
     return dataclasses.replace(report, verdicts=judge(report))
 
 
-def _pooled(all_moments: list[Any], sizes: list[int]) -> tuple[float, float]:
+def _pooled(all_moments: list[Any], sizes: list[int]) -> tuple[complex, float]:
     """Mean and second moment over all elements of several arrays."""
-    means = np.array([float(m.mean) for m in all_moments])
-    squares = np.array([float(m.std) ** 2 + float(m.mean) ** 2 for m in all_moments])
+    means = np.array([m.mean for m in all_moments])
+    squares = np.array([m.std**2 + abs(m.mean) ** 2 for m in all_moments])
     weights = np.array(sizes, float) / max(1, sum(sizes))
-    return float(weights @ means), float(weights @ squares)
+    return complex(weights @ means), float(weights @ squares)
+
+
+def _dimensions(arrays: Sequence[Any]) -> int:
+    """The real dimensions of the space of all elements; a complex number has two."""
+    parts = [1 + jnp.issubdtype(x.dtype, jnp.complexfloating) for x in arrays]
+    return sum(n * math.prod(x.shape) for n, x in zip(parts, arrays, strict=True))
 
 
 def _is_float(x: Any) -> bool:

@@ -17,6 +17,10 @@ VERSION = 1
 class Row:
     """The statistics of one place in a model; None for numbers that do not apply.
 
+    Of complex numbers z, an rms is sqrt(E|z|^2), a standard deviation is
+    sqrt(E|z - E z|^2), and a mean is the modulus |E z|. The rows of the angles, the
+    activation and the histogram take real and imaginary parts as two numbers.
+
     Attributes:
         path: Path of the parameter. For an addition or a softmax, the common start of
             the paths of the parameters around it.

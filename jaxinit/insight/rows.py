@@ -11,7 +11,7 @@ from .layers import layers_of
 from .places import Inner, Level, Place, Residual, Site, Softmax
 from .recognition import recognize, saturation
 from .report import Growth, Parameter, Row
-from .statistics import Moments
+from .statistics import Moments, tapped
 from .trace import Traced
 
 Layer = tuple[int | None, ...]
@@ -130,7 +130,7 @@ def _row(
         return Row(**fields, kind="softmax", entropy=float(np.mean(pick["entropy"])))
     output, gradient = pick["output"], _moments(taps.get("array", taps.get("output")))
     fields |= {
-        "out_mean": float(np.mean(output.mean)),
+        "out_mean": _mean(output),
         "out_std": _std(output),
         "out_rms": _rms(output),
         "zeros": float(np.mean(output.zeros)),
@@ -138,7 +138,7 @@ def _row(
         "grad_rms": _rms(gradient),
     }
     if "input" in pick:
-        fields["in_mean"] = float(np.mean(pick["input"].mean))
+        fields["in_mean"] = _mean(pick["input"])
         fields["in_std"] = _std(pick["input"])
         fields["in_rms"] = _rms(pick["input"])
     if isinstance(place, Residual):
@@ -198,21 +198,23 @@ def _shared(paths: Sequence[str]) -> str:
 
 def _moments(gradient: Any) -> Moments:
     """The moments of a gradient, of which `statistics.tap` makes an array."""
-    if isinstance(gradient, Moments):
-        return gradient
-    return Moments(*np.moveaxis(gradient, -1, 0))
+    return gradient if isinstance(gradient, Moments) else tapped(gradient)
+
+
+def _mean(moments: Any) -> float:
+    """Mean of several arrays; the modulus of a complex mean."""
+    mean = np.mean(moments.mean)
+    return float(abs(mean) if np.iscomplexobj(mean) else mean)
 
 
 def _rms(moments: Any) -> float:
     """Root of the second moment; of several arrays, of all their elements."""
-    mean, std = (np.asarray(x, np.float64) for x in (moments.mean, moments.std))
-    return float(np.sqrt(np.mean(mean**2 + std**2)))
+    return float(np.sqrt(np.mean(np.abs(moments.mean) ** 2 + moments.std**2)))
 
 
 def _std(moments: Any) -> float:
     """Standard deviation; of several arrays, of all their elements."""
-    mean, std = (np.asarray(x, np.float64) for x in (moments.mean, moments.std))
-    return float(np.sqrt(np.mean(std**2) + np.var(mean)))
+    return float(np.sqrt(np.mean(moments.std**2) + np.var(moments.mean)))
 
 
 def _over(a: float, b: float | None) -> float:

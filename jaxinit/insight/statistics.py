@@ -23,15 +23,15 @@ _SAMPLES = 512  # pairs of an activation's input and output
 _SCALES = 1.0, 2.0**50, 2.0**-50
 _SMALL = 2**14  # elements up to which the host takes the moments of an array
 STACKED = 2**22  # elements up to which arrays of one shape are stacked
-_SLOTS = 3  # numbers that a tap returns
+_SLOTS = 4  # numbers that a tap returns
 
 
 class Moments(NamedTuple):
     """Statistics of the elements of an array.
 
     Attributes:
-        mean: Their mean.
-        std: Their standard deviation.
+        mean: Their mean, a complex number for complex elements.
+        std: Their standard deviation; of complex elements z, sqrt(E|z - E z|^2).
         zeros: Share of exact zeros.
     """
 
@@ -120,13 +120,13 @@ def resolve(tree: Any, results: Sequence[Moments]) -> Any:
     def of(leaf: Any) -> Any:
         if isinstance(leaf, Ref):
             group = results[leaf.group]
-            return Moments(*(np.float64(x[leaf.position]) for x in group))
+            return Moments(*(_wide(x[leaf.position]) for x in group))
         if isinstance(leaf, Array):
             return _moments_of(np.asarray(leaf.x))
         if isinstance(leaf, Matrix):
             x = np.asarray(leaf.x, np.float64)
             return Rows(*angles(x), histogram(x))
-        return np.asarray(leaf, np.float64)
+        return _wide(leaf)
 
     return jax.tree.map(of, tree, is_leaf=_is_asked)
 
@@ -137,16 +137,25 @@ def _is_asked(x: Any) -> bool:
 
 def _moments_of(x: np.ndarray) -> Moments:
     """The moments of a small array on the host."""
-    x = np.stack([np.real(x), np.imag(x)]) if x.dtype.kind == "c" else x
-    x = x.astype(np.float64)
+    x = _wide(x)
     if not x.size:
         return Moments(*np.zeros(3))
     return Moments(np.mean(x), np.std(x), np.mean(x == 0))
 
 
+def _wide(x: Any) -> np.ndarray:
+    """A copy in float64 or complex128."""
+    return np.asarray(x, np.complex128 if np.iscomplexobj(x) else np.float64)
+
+
 def moments(x: jax.Array) -> Moments:
     """Mean, standard deviation and share of zeros, in one pass over the array."""
-    return Moments(*_moments(_real(x)))
+    if not jnp.iscomplexobj(x):
+        return Moments(*_moments(_real(x)))
+    x = lax.stop_gradient(x)
+    (real, a, _), (imag, b, _) = _moments(_real(x.real)), _moments(_real(x.imag))
+    zeros = jnp.mean(x == 0, dtype=jnp.float32) if x.size else jnp.zeros(())
+    return Moments(lax.complex(real, imag), jnp.hypot(a, b), zeros)
 
 
 def _moments(x: jax.Array) -> tuple[jax.Array, ...]:
@@ -269,7 +278,7 @@ def slot(lengths: tuple[int, ...] = ()) -> jax.Array:
 
 @jax.custom_vjp
 def tap(x: jax.Array, slot: jax.Array) -> jax.Array:
-    """``x``; the gradient by ``slot`` is the `moments` of the gradient by ``x``."""
+    """``x``; the gradient by ``slot`` holds the `moments` of the gradient by ``x``."""
     return x
 
 
@@ -278,10 +287,17 @@ def _tap(x: jax.Array, slot: jax.Array) -> tuple[jax.Array, None]:
 
 
 def _tap_gradient(_: None, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return gradient, jnp.stack(moments(gradient))
+    mean, std, zeros = moments(gradient)
+    return gradient, jnp.stack([jnp.real(mean), jnp.imag(mean), std, zeros])
 
 
 tap.defvjp(_tap, _tap_gradient)
+
+
+def tapped(gradient: np.ndarray) -> Moments:
+    """The moments that `tap` returned as the gradient by its slot."""
+    real, imag, std, zeros = np.moveaxis(np.asarray(gradient, np.float64), -1, 0)
+    return Moments(real + 1j * imag, std, zeros)
 
 
 def _real(x: jax.Array) -> jax.Array:

@@ -373,22 +373,15 @@ def _rows(
             and (role is None or (role.kind == "scale" and not role.is_end))
         ):
             continue
-        node, i = place.weight
         yield Suggested(
             path=row.path,
             kind=row.kind,
             layer=row.layer,
             initializer=None if leaf is None else made[leaf],
-            gain=(row.weight_rms or 0.0)
-            * math.sqrt(_parts(node.eqn.invars[i]) * (row.fan_in or 1)),
+            gain=(row.weight_rms or 0.0) * math.sqrt(row.fan_in or 1),
             expected=None if role is None else role.target,
-            measured=(row.out_rms or 0.0) ** 2 * _parts(node.eqn.outvars[0]),
+            measured=(row.out_rms or 0.0) ** 2,
         )
-
-
-def _parts(variable: Any) -> int:
-    """The real numbers in an element, of which a report gives the root mean square."""
-    return 2 if jnp.issubdtype(variable.aval.dtype, jnp.complexfloating) else 1
 
 
 def _rms(x: Any) -> float:
