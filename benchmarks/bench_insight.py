@@ -77,18 +77,18 @@ CALLS = {
 # not end a branch. "inputs": inputs of all products but the first. "branches": ends of
 # branches, times their number. "stream": residual additions.
 MEASURE = """
-from jaxinit.insight.tasks import branch_ends, count_residuals
+from jaxinit.insight.tasks import branch_ends
 from jaxinit.insight.trace import trace
 from jaxinit.insight.rows import walk
 report = jaxinit.probe(fn, made, x, key=key)
 level = trace("bench", fn, made, (x,)).level
-ends, branches = branch_ends(level), max(1, count_residuals(level))
+ends = branch_ends(level)
 found = {"products": [], "inputs": [], "branches": [], "stream": []}
 for (place, *_), row in zip(walk(level, (), 0), report.rows, strict=True):
     if row.fan_in is not None:
         end = place.index in ends
         found["branches" if end else "products"].append(
-            row.out_rms**2 * (branches if end else 1))
+            row.out_rms**2 * ends.get(place.index, 1))
         found["inputs"].append(row.in_rms**2)
     elif row.kind == "residual":
         found["stream"].append(row.out_rms**2)

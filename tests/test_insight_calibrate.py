@@ -275,9 +275,9 @@ def test_a_block_of_mamba():
     made = jaxinit.calibrate(mamba, p, x)
     moments = products(mamba, made, x)
     assert set(moments) == {"in", "conv", "dt", "bc", "out"}
-    # Two additions, whatever the number of steps: that of the block, and of "skip".
+    # One addition to the stream: the skip lies inside the branch.
     added = np.asarray(mamba(made, x) - x, np.float64)
-    assert moment(added) == pytest.approx(1 / 2, rel=0.01)
+    assert moment(added) == pytest.approx(1, rel=0.01)
     assert moments.pop("out") == pytest.approx(1 / 2, rel=0.01)
     assert all(m == pytest.approx(1, rel=0.01) for m in moments.values())
     for name in ("norm", "conv_bias", "dt_bias", "a_log", "skip"):

@@ -177,7 +177,9 @@ def test_parameters_that_the_model_makes():
 
     found = SUGGEST(fn, p, jax.random.normal(KEY, (8, 4, 64)))
     assert set(found.kept) == {"cell/b", "v", "g", "position"}
-    assert [row.expected for row in found.rows] == [1, None]
+    # The product has the moment 1; the bias that the model keeps adds its own.
+    assert [row.expected for row in found.rows] == [1 + 2**2, None]
+    assert found.rows[0].measured == pytest.approx(5, rel=0.3)
     made = jaxinit.reinit(KEY, p, found.rules)
     assert made["v"] is p["v"] and made["cell"]["w"] is not p["cell"]["w"]
 
@@ -427,7 +429,8 @@ def test_a_sum_of_an_input_and_a_state_is_no_residual():
     p = {"w": normal(0, 32, 32), "u": normal(1, 32, 32), "embed": normal(2, 16, 32)}
     found = SUGGEST(fn, p | {"head": normal(3, 32, 8)}, normal(4, 6, 8, 16))
     assert not [row for row in found.report.rows if row.kind == "residual"]
-    assert {row.expected for row in found.rows} == {1}
+    expected = {row.path: row.expected for row in found.rows}
+    assert expected == {"embed": 1, "w": 1, "u": None, "head": 1}
 
 
 @pytest.mark.filterwarnings("error")

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -87,32 +87,52 @@ def run(level: Level, inputs: Sequence[Any], taps: Taps) -> tuple[list[Any], Fou
     """
     program = level.program
     env = {**program.constants, **dict(zip(program.inputs, inputs, strict=True))}
-    reader = _Reader(level, taps)
+    reader = _Reader(level, inputs, taps)
     env = evaluate(program.nodes, env, {}, reader.apply)
     outputs = [env[a] if type(a) is Value else literal(a) for a in program.outputs]
     return outputs, reader.found
 
 
+class Samples:
+    """Takes samples of the activations of a level, while it is evaluated."""
+
+    def __init__(self, level: Level, inputs: Sequence[Any]):
+        """Takes note of the inputs of the level, which an activation may read."""
+        self._after = {x.after: x for x in level.activations}
+        self._read = {x.before for x in level.activations}
+        known = zip(level.program.inputs, inputs, strict=True)
+        self._before = {v: x for v, x in known if v in self._read}
+
+    def of(self, value: Value, x: Any) -> Iterator[tuple[int, jax.Array]]:
+        """Yields the number of the activation that made a value, and its samples."""
+        if value in self._read:
+            self._before[value] = x
+        if value in self._after:
+            activation = self._after[value]
+            pairs = statistics.samples(self._before[activation.before], x)
+            yield activation.index, pairs
+
+
 class _Reader:
     """Applies operations, and reads what passes by."""
 
-    def __init__(self, level: Level, taps: Taps):
+    def __init__(self, level: Level, inputs: Sequence[Any], taps: Taps):
         self.found: Found = {}
         self._taps = taps
         self._inner = {p.node: p for p in level.places if isinstance(p, Inner)}
         self._weights: dict[Node, list[Site]] = {}
         self._data: dict[Node, list[Site]] = {}
         self._made: dict[Value, list[Place]] = {}
-        self._activated: dict[Value, list[Site]] = {}
+        self._samples = Samples(level, inputs)
         self._residuals: dict[Node, Residual] = {}
-        self._outputs: dict[Site, Any] = {}
+        self._activated: set[int] = set()
         for place in level.places:
             if isinstance(place, Site):
                 self._weights.setdefault(place.weight[0], []).append(place)
                 self._data.setdefault(place.data[0], []).append(place)
                 self._made.setdefault(place.output, []).append(place)
                 if place.activation is not None:
-                    self._activated.setdefault(place.activation, []).append(place)
+                    self._activated.add(place.activation.index)
             elif isinstance(place, Softmax):
                 self._made.setdefault(place.output, []).append(place)
             elif isinstance(place, Residual):
@@ -139,9 +159,10 @@ class _Reader:
         for i, value in enumerate(node.outputs):
             for place in self._made.get(value, ()):
                 outputs[i] = self._read(place, outputs[i])
-            for site in self._activated.get(value, ()):
-                pairs = statistics.samples(self._outputs[site], outputs[i])
-                self._note(site, activation=Array(outputs[i]), pairs=pairs)
+            for index, pairs in self._samples.of(value, outputs[i]):
+                self._note(index, pairs=pairs)
+                if index in self._activated:
+                    self._note(index, after=Array(outputs[i]))
         if node in self._residuals:
             place = self._residuals[node]
             self._note(place, output=Array(outputs[0]))
@@ -153,7 +174,6 @@ class _Reader:
             self._note(place, entropy=statistics.entropy(x, place.axes))
             return x
         assert isinstance(place, Site)
-        self._outputs[place] = x
         features = tuple(axis for axis in place.features if axis < x.ndim)
         self._note(place, output=Array(x), rows=Matrix(statistics.rows(x, features)))
         return self._tap(place, "output", x)
@@ -164,8 +184,9 @@ class _Reader:
             return x + own["array"]
         return statistics.tap(x, own[name]) if name in own else x
 
-    def _note(self, place: Place, **numbers: Any) -> None:
-        self.found.setdefault(place.index, {}).update(numbers)
+    def _note(self, place: Place | int, **numbers: Any) -> None:
+        index = place if isinstance(place, int) else place.index
+        self.found.setdefault(index, {}).update(numbers)
 
     def _enter(self, inner: Inner, inputs: list[Any]) -> list[Any]:
         numbers = {place.index for place in inner.level.walk()}

@@ -3,6 +3,7 @@
 site         an operation in which a value computed from parameters alone, the weight,
              meets a value computed from inputs
 level        a program and its places; the body of a scan is a level of its own
+applied      an activation, with the values before and after it
 residual     an addition of a branch, which sites made, to a stream
 """
 
@@ -28,8 +29,11 @@ class Info:
         size: Number of elements before it was broadcast.
         depth: Number of products on the longest way to it.
         near: The last sites on every way to it.
-        scanned: Whether it differs from one iteration of a scan to the next, as a
+        loops: The numbers of the scans around it from whose iterations it differs, as a
             parameter of stacked layers does.
+        base: Number of products on the way to it that residual streams take: the
+            depth without the branches.
+        past: The sites and residual additions on every way to it.
     """
 
     kind: int
@@ -37,7 +41,24 @@ class Info:
     size: int = 1
     depth: int = 0
     near: frozenset[int] = frozenset()
-    scanned: bool = False
+    loops: frozenset[int] = frozenset()
+    base: int = 0
+    past: frozenset[int] = frozenset()
+
+
+@dataclasses.dataclass(eq=False)
+class Applied:
+    """An activation that the model applies: a nonlinear function of each element.
+
+    Attributes:
+        index: A number of its own.
+        before: The value that it reads.
+        after: The value that it makes.
+    """
+
+    index: int
+    before: Value
+    after: Value
 
 
 @dataclasses.dataclass(eq=False)
@@ -54,9 +75,10 @@ class Site:
         fan_in: Number of products that an element of the result sums, or None.
         leaves: Positions of the parameters of the weight.
         depth: Number of products on the longest way, itself included.
-        scanned: Whether the weight differs by iteration of the scan around it.
+        loops: The numbers of the scans around it over layers of the weight.
         bias: The addition of the bias, and which of its inputs the result is; or None.
-        activation: The result after the elementwise operations that follow, or None.
+        activation: The elementwise operations that follow, if they are not linear.
+        reads: The elementwise operations that made the data, if they are not linear.
     """
 
     index: int
@@ -68,9 +90,10 @@ class Site:
     fan_in: int | None
     leaves: frozenset[int]
     depth: int
-    scanned: bool
+    loops: frozenset[int]
     bias: tuple[Node, int] | None = None
-    activation: Value | None = None
+    activation: Applied | None = None
+    reads: Applied | None = None
 
 
 @dataclasses.dataclass(eq=False)
@@ -85,6 +108,8 @@ class Residual:
         near: The sites that made the branch.
         ends: The sites whose results the branch is the sum of; none if operations
             follow them.
+        inside: The residual addition in whose branch this one lies, with a stream of
+            its own; or None.
     """
 
     index: int
@@ -93,6 +118,7 @@ class Residual:
     depth: int
     near: frozenset[int]
     ends: tuple[int, ...]
+    inside: int | None = None
 
     @property
     def output(self) -> Value:
@@ -124,6 +150,7 @@ class Inner:
     """A scan or a remat with places inside.
 
     Attributes:
+        index: A number of its own.
         node: The operation.
         level: Its body.
         length: Number of iterations of a scan; None for a remat.
@@ -132,6 +159,7 @@ class Inner:
             over time does.
     """
 
+    index: int
     node: Node
     level: "Level"
     length: int | None
@@ -142,7 +170,7 @@ class Inner:
     def is_layered(self) -> bool:
         """True if an iteration is a layer with weights of its own."""
         sites = (p for p in self.level.walk() if isinstance(p, Site))
-        return self.length is not None and any(site.scanned for site in sites)
+        return any(self.index in site.loops for site in sites)
 
 
 Place: TypeAlias = Site | Residual | Softmax
@@ -154,6 +182,13 @@ class Level:
 
     program: Program
     places: list[Place | Inner]
+
+    @functools.cached_property
+    def activations(self) -> list[Applied]:
+        """The activations before and after the sites, without those of inner levels."""
+        sites = [place for place in self.places if isinstance(place, Site)]
+        found = [x for site in sites for x in (site.reads, site.activation) if x]
+        return list(dict.fromkeys(found))
 
     def parameter(self, site: Site) -> int | None:
         """Position of the input that is the weight as it stands, read here alone."""

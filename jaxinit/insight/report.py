@@ -39,6 +39,7 @@ class Row:
         cosine: Mean cosine similarity of two rows of the result.
         rank: Effective rank of the rows of the result, over the largest possible rank.
         activation: Name of the activation that follows, if jax.nn has it.
+        in_activation: Name of the activation that made the input of a product.
         zeros: Share of zeros after the activation, or in the result if none follows.
         saturation: Share of elements where the slope of the activation is below 0.05.
         grad_std: Standard deviation of the gradient with respect to the result.
@@ -68,6 +69,7 @@ class Row:
     cosine: float | None = None
     rank: float | None = None
     activation: str | None = None
+    in_activation: str | None = None
     zeros: float | None = None
     saturation: float | None = None
     grad_std: float | None = None

@@ -118,7 +118,11 @@ def _row(
     back: Mapping[int, Any],
 ) -> Row:
     index = tuple(slice(None) if i is None else i for i in layer)
-    pick = jax.tree.map(lambda x: x[index], found[place.index])
+
+    def picked(number: int) -> Any:
+        return jax.tree.map(lambda x: x[index], found[number])
+
+    pick = picked(place.index)
     taps = jax.tree.map(lambda x: x[index], back.get(place.index, {}))
     number = tuple(i for i in layer if i is not None)
     fields: dict[str, Any] = {
@@ -144,11 +148,13 @@ def _row(
     if isinstance(place, Residual):
         branch = _over(_rms(pick["branch"]), fields["in_rms"])
         return Row(**fields, kind="residual", branch=branch)
-    if "pairs" in pick:
-        pairs = np.moveaxis(pick["pairs"], -2, 0).reshape(2, -1)
-        fields["zeros"] = float(np.mean(pick["activation"].zeros))
-        fields["saturation"] = saturation(*pairs)
-        fields["activation"] = recognize(*pairs)
+    if place.activation is not None:
+        follows = picked(place.activation.index)
+        fields["zeros"] = float(np.mean(follows["after"].zeros))
+        fields["saturation"] = saturation(*pairs_of(follows))
+        fields["activation"] = recognize(*pairs_of(follows))
+    if place.reads is not None:
+        fields["in_activation"] = recognize(*pairs_of(picked(place.reads.index)))
     weight = _rms(pick["weight"])
     fan_in = place.fan_in
     return Row(
@@ -162,6 +168,12 @@ def _row(
         fan_in=fan_in,
         gain=None if fan_in is None else weight * math.sqrt(fan_in),
     )
+
+
+def pairs_of(found: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Samples of the input and of the output of an activation, in all iterations."""
+    x, y = np.moveaxis(np.asarray(found["pairs"], np.float64), -2, 0).reshape(2, -1)
+    return x, y
 
 
 def _counts(counts: np.ndarray) -> tuple[int, ...]:

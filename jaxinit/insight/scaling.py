@@ -10,14 +10,14 @@ import numpy as np
 
 from ..planning.ir import Node, Value, evaluate, literal
 from . import statistics
-from .measure import compiled_once, enter
+from .measure import Samples, compiled_once, enter
 from .places import Inner, Level, Site
 from .tasks import PRODUCTS, Task
 from .trace import Traced
 
 # Number of a site -> its measurements. "moments": E[y^2], E[y b] and E[b^2] of product
 # y and bias b. "input": the expected E[y^2] over weights of variance 1 / fan_in.
-# "pairs": the input and output of the activation that follows.
+# Number of an activation -> "pairs": samples of its input and output.
 Found = dict[int, dict[str, Any]]
 
 
@@ -80,11 +80,10 @@ def _run(
     meant = [site for site in sites if site.index in tasks]
     ends = {(site.bias or site.weight)[0]: site for site in meant}
     starts = {site.weight[0]: site for site in meant} if with_inputs else {}
-    before = [site for site in sites if with_inputs and site.activation is not None]
-    results: dict[Value, Any] = {site.output: None for site in before}
+    samples = Samples(level, inputs) if with_inputs else None
 
-    def note(site: Site, **numbers: Any) -> None:
-        found.setdefault(site.index, {}).update(numbers)
+    def note(index: int, **numbers: Any) -> None:
+        found.setdefault(index, {}).update(numbers)
 
     def apply(node: Node, inputs: list[Any]) -> list[Any]:
         if node in inner:
@@ -94,17 +93,14 @@ def _run(
             return outputs
         outputs = node.bind(inputs)
         if node in starts and starts[node].kind in PRODUCTS:
-            note(starts[node], input=_expected(starts[node], inputs))
+            note(starts[node].index, input=_expected(starts[node], inputs))
         if node in ends:
             site = ends[node]
             outputs[0], moments = _scaled(tasks[site.index], inputs, outputs[0])
-            note(site, moments=moments)
+            note(site.index, moments=moments)
         for value, x in zip(node.outputs, outputs, strict=True):
-            if value in results:
-                results[value] = x
-            for site in before:
-                if site.activation is value:
-                    note(site, pairs=statistics.samples(results[site.output], x))
+            for index, pairs in samples.of(value, x) if samples else ():
+                note(index, pairs=pairs)
         return outputs
 
     env = {**program.constants, **dict(zip(program.inputs, inputs, strict=True))}
@@ -120,7 +116,7 @@ def _scaled(task: Task, inputs: list[Any], output: Any) -> tuple[Any, jax.Array]
     moments = _moments(y, bias)
     if not (task.is_scaled and task.source.is_alone):
         return output, moments
-    s = _solve(jnp, moments, task.target)
+    s = _solve(jnp, moments, task)
     s = jnp.where(jnp.isfinite(s), s, 1)
     return (y * s + bias).astype(output.dtype), moments
 
@@ -154,10 +150,12 @@ def _moments(y: jax.Array, bias: jax.Array) -> jax.Array:
     return jnp.stack([product(a, b) for a, b in ((y, y), (y, bias), (bias, bias))])
 
 
-def _solve(np: Any, moments: Any, target: float) -> Any:
+def _solve(np: Any, moments: Any, task: Task) -> Any:
     """The s > 0 with E[(s y + b)^2] = target; NaN or infinite if there is none."""
     square, cross, bias = (moments[..., i] for i in range(3))
-    root = np.sqrt(cross**2 - square * (bias - target))
+    if not task.with_bias:
+        cross, bias = 0, 0
+    root = np.sqrt(cross**2 - square * (bias - task.target))
     s = (root - cross) / square
     return np.where(s > 0, s, np.nan)
 
@@ -165,7 +163,7 @@ def _solve(np: Any, moments: Any, target: float) -> Any:
 def _factor(task: Task, moments: np.ndarray) -> np.ndarray:
     """The factor of each layer of a parameter."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        return _solve(np, over_layers(task, moments), task.target)
+        return _solve(np, over_layers(task, moments), task)
 
 
 def over_layers(task: Task, numbers: np.ndarray) -> np.ndarray:

@@ -1,81 +1,53 @@
 """Finds where parameters meet data in a traced function."""
 
 import dataclasses
-import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 
 from .._compat import callees, is_literal, scan_parts
-from ..planning.flatten import flatten, nodes_within
-from ..planning.ir import Atom, Node, Program, Value, values
+from ..planning.flatten import flatten
+from ..planning.ir import Atom, Node, Program, Value
 from .axes import features_of, moved
+from .operations import (
+    ELEMENTWISE,
+    LINEAR,
+    LOOKUPS,
+    PRODUCTS,
+    REMAT,
+    RESHAPING,
+    is_elementwise,
+    keeps,
+)
 from .places import (
     DATA,
     NEUTRAL,
     PARAMETER,
+    Applied,
     Info,
     Inner,
     Level,
     Place,
-    Residual,
     Site,
     Softmax,
 )
-
-PRODUCTS = {
-    "dot_general": "dot",
-    "conv_general_dilated": "conv",
-    "ragged_dot": "dot",
-    "ragged_dot_general": "dot",
-}
-_LOOKUPS = {"gather", "dynamic_slice"}
-_RESHAPING = {
-    "broadcast_in_dim",
-    "convert_element_type",
-    "copy",
-    "expand_dims",
-    "reshape",
-    "reduce_precision",
-    "squeeze",
-    "transpose",
-}
-_LINEAR = set("add convert_element_type copy div mul neg sub".split())
-_ELEMENTWISE = _LINEAR | set(
-    "abs and atan atan2 cbrt ceil clamp cos cosh eq erf erf_inv erfc exp exp2 expm1 "
-    "floor ge gt integer_pow is_finite le log log1p logistic lt max min ne not or pow "
-    "reduce_precision rem round rsqrt select_n sign sin sinh sqrt square "
-    "stop_gradient tan tanh xor".split()
-)
-_REMAT = {"checkpoint", "remat2"}
-_CUSTOM_VJP = {"custom_vjp_call", "custom_vjp_call_jaxpr"}
+from .residuals import Numbers, Residuals
 
 
 def find_sites(closed: Any, infos: Sequence[Info]) -> Level:
     """Finds the sites of a closed jaxpr, from the `Info` of each of its inputs."""
-    level, _ = _level(closed, infos, itertools.count())
+    level, _ = _level(closed, infos, Numbers())
     return level
 
 
-def keeps(node: Node) -> bool:
-    """True if a call stays one operation, because it has its own derivative rule.
-
-    A function with a rule for forward derivatives, as relu, is looked into only if it
-    holds a product. A remat stays a level of its own, so that it saves memory.
-    """
-    if node.name == "custom_jvp_call":
-        inner = nodes_within(flatten(node.params["call_jaxpr"]).nodes)
-        return not any(n.name in PRODUCTS for n in inner)
-    return node.name in _CUSTOM_VJP or node.name in _REMAT
-
-
 def _level(
-    closed: Any, infos: Sequence[Info], numbers: Iterator[int]
+    closed: Any, infos: Sequence[Info], numbers: Numbers, states: range = range(0)
 ) -> tuple[Level, list[Info]]:
+    """The places of a program; the inputs at ``states`` are those of a recurrence."""
     program = flatten(closed, keeps=keeps)
-    finder = _Finder(program, infos, numbers)
+    finder = _Finder(program, infos, numbers, states)
     for node in program.nodes:
         finder.visit(node)
     finder.finish()
@@ -86,26 +58,29 @@ def _level(
 class _Finder:
     """Walks through a program, operation by operation."""
 
-    def __init__(self, program: Program, infos: Sequence[Info], numbers: Iterator[int]):
+    def __init__(
+        self, program: Program, infos: Sequence[Info], numbers: Numbers, states: range
+    ):
         self.places: list[Place | Inner] = []
         self._program = program
         self._numbers = numbers
         self._infos = dict(zip(program.inputs, infos, strict=True))
+        ends = [a for a in program.outputs[: len(states)] if type(a) is Value]
+        self._residuals = Residuals(
+            numbers, self._infos, [program.inputs[i] for i in states], ends
+        )
         # Values that are the reshaped result of a site, with the site and its feature
         # axes.
         self._same: dict[Value, tuple[Site, tuple[int, ...]]] = {}
-        # Values that elementwise operations made from the result of one site alone,
-        # with True if one of the operations is not linear.
-        self._after: dict[Value, tuple[Site, bool]] = {}
+        # The site of which a value is the result.
+        self._site: dict[Value, Site] = {}
+        # Values that elementwise operations made from one value alone, with this value,
+        # and True if one of the operations is not linear.
+        self._after: dict[Value, tuple[Value, bool]] = {}
+        self._activations: dict[Value, Applied] = {}
+        self._moved: dict[Value, Atom] = {}  # what a value is in another shape or type
         self._sums: dict[Value, tuple[Value, tuple[int, ...]]] = {}
         self._exponentials: set[Value] = set()
-        # Data among the inputs on which a value depends; sites of which it is the sum.
-        self._roots: dict[Value, frozenset[Value]] = {
-            v: frozenset([v])
-            for v, x in zip(program.inputs, infos, strict=True)
-            if x.kind == DATA
-        }
-        self._terms: dict[Value, tuple[int, ...]] = {}
 
     def info(self, atom: Atom) -> Info:
         """Returns the `Info` of a value, a constant or a literal."""
@@ -116,10 +91,9 @@ class _Finder:
     def visit(self, node: Node) -> None:
         """Records the `Info` of the results of an operation."""
         infos = [self.info(a) for a in node.inputs]
-        roots = _union(self._roots.get(a, frozenset()) for a in values(node.inputs))
-        self._roots.update(dict.fromkeys(node.outputs, roots))
+        self._residuals.follow(node)
         kinds = {x.kind for x in infos}
-        if node.name == "scan" or node.name in _REMAT:
+        if node.name == "scan" or node.name in REMAT:
             self._enter(node, infos)
             return
         self._infos.update({v: self._made(node, infos, v) for v in node.outputs})
@@ -138,7 +112,7 @@ class _Finder:
         kind = max((x.kind for x in infos), default=NEUTRAL)
         parents = [x for x in infos if x.kind == kind]
         size = math.prod(self._aval(output).shape)
-        if node.name in _ELEMENTWISE or node.name in _RESHAPING:
+        if node.name in ELEMENTWISE or node.name in RESHAPING:
             size = min(size, max((x.size for x in parents), default=size))
         return Info(
             kind,
@@ -146,7 +120,9 @@ class _Finder:
             size,
             max((x.depth for x in infos), default=0),
             _union(x.near for x in infos),
-            any(x.scanned for x in infos),
+            _union(x.loops for x in infos),
+            max((x.base for x in infos), default=0),
+            _union(x.past for x in infos),
         )
 
     def _meet(self, node: Node, infos: list[Info]) -> None:
@@ -155,7 +131,7 @@ class _Finder:
         data = self._largest(node, infos, DATA)
         if node.name in PRODUCTS:
             self._add(PRODUCTS[node.name], node, infos, weight, data)
-        elif node.name in _LOOKUPS and infos[0].kind == PARAMETER:
+        elif node.name in LOOKUPS and infos[0].kind == PARAMETER:
             self._add("lookup", node, infos, 0, data)
         elif node.name == "mul" or (node.name == "div" and weight == 1):
             self._add("scale", node, infos, weight, data)
@@ -190,7 +166,7 @@ class _Finder:
         features, fan_in = features_of(node, weight, self._aval(output).shape)
         deeper = kind not in ("scale", "add")
         site = Site(
-            next(self._numbers),
+            self._numbers.new(),
             kind,
             (node, weight),
             (node, data),
@@ -199,21 +175,28 @@ class _Finder:
             fan_in,
             infos[weight].leaves,
             max(x.depth for x in infos) + deeper,
-            infos[weight].scanned,
+            infos[weight].loops,
         )
+        if kind in PRODUCTS.values():
+            site.reads = self._activation_of(self._origin(node.inputs[data]))
         self.places.append(site)
         self._set_output(site, output, features)
+        own = frozenset([site.index])
         for v in node.outputs:
-            near = frozenset([site.index])
+            made = self._infos[v]
             self._infos[v] = dataclasses.replace(
-                self._infos[v], depth=site.depth, near=near
+                made,
+                depth=site.depth,
+                near=own,
+                base=made.base + deeper,
+                past=made.past | own,
             )
 
     def _set_output(self, site: Site, output: Value, features: tuple[int, ...]) -> None:
         site.output, site.features = output, features
         site.activation = None
         self._same[output] = site, features
-        self._after[output] = site, False
+        self._site[output] = site
 
     def _transform(self, node: Node, infos: list[Info]) -> None:
         """An operation on data alone."""
@@ -227,7 +210,8 @@ class _Finder:
             self._exponentials.update(node.outputs)
         elif node.name == "reduce_sum" and _in(first, self._exponentials):
             self._sums[node.outputs[0]] = first, tuple(node.params["axes"])
-        elif node.name in _RESHAPING:
+        elif node.name in RESHAPING:
+            self._moved[node.outputs[0]] = first
             if _in(first, self._same):
                 site, features = self._same[first]
                 shape = self._aval(node.outputs[0]).shape
@@ -259,7 +243,7 @@ class _Finder:
         if summed is above:
             depth, near = infos[0].depth, infos[0].near
             output = node.outputs[0]
-            place = Softmax(next(self._numbers), output, axes, depth, near)
+            place = Softmax(self._numbers.new(), output, axes, depth, near)
             self.places.append(place)
 
     def _find_residual(self, node: Node, infos: list[Info]) -> None:
@@ -267,99 +251,120 @@ class _Finder:
         is_whole = a.size == b.size > 1 and a.kind == b.kind == DATA
         if not is_whole or not self._is_float(node.outputs[0]):
             return
-        terms = [self._terms_of(atom) for atom in node.inputs]
-        if a.depth == b.depth:
-            if all(terms):
-                self._terms[node.outputs[0]] = terms[0] + terms[1]
-            return
-        if not self._roots[node.inputs[0]] & self._roots[node.inputs[1]]:
-            return  # as in a recurrence, W x + U h of an input and a state
-        branch = int(b.depth > a.depth)
-        place = Residual(
-            next(self._numbers),
-            node,
-            branch,
-            infos[branch].depth,
-            infos[branch].near,
-            terms[branch],
+        i, j = (
+            self._same[x][0].index if _in(x, self._same) else None for x in node.inputs
         )
+        place, dropped = self._residuals.find(node, (a, b), (i, j))
+        if place is None:
+            return
+        self.places = [p for p in self.places if p not in dropped]
         self.places.append(place)
         output = node.outputs[0]
         made = self._infos[output]
-        self._infos[output] = dataclasses.replace(made, near=infos[branch].near)
-
-    def _terms_of(self, atom: Atom) -> tuple[int, ...]:
-        """The sites of which a value is the result or the sum."""
-        if _in(atom, self._same):
-            return (self._same[atom][0].index,)
-        return self._terms.get(atom, ()) if type(atom) is Value else ()
+        self._infos[output] = dataclasses.replace(
+            made,
+            near=infos[place.branch].near,
+            base=infos[1 - place.branch].base,
+            past=made.past | {place.index},
+        )
 
     def _follow(self, node: Node, infos: list[Info]) -> None:
-        """Extends or ends the elementwise operations after a site."""
-        sites = {self._after[a][0] for a in node.inputs if _in(a, self._after)}
+        """Extends or ends the elementwise operations after a value."""
         data = [a for a, x in zip(node.inputs, infos, strict=True) if x.kind == DATA]
+        before = {self._chain(a)[0] for a in data}
         extends = (
-            len(sites) == 1
-            and all(_in(a, self._after) for a in data)
+            len(before) == 1
             and all(x.kind == DATA or x.size == 1 for x in infos)
             and all(x.kind != PARAMETER for x in infos)
             and len(node.outputs) == 1
-            and _is_elementwise(node)
+            and is_elementwise(node)
         )
         if not extends:
             for atom in node.inputs:
                 self._escapes(atom)
-        elif node.outputs[0] not in self._after:
-            (site,) = sites
-            bends = node.name not in _LINEAR or len(data) > 1
-            bends |= any(self._after[a][1] for a in data)
-            self._after[node.outputs[0]] = site, bends
+        elif node.outputs[0] not in self._site:
+            bends = node.name not in LINEAR or len(data) > 1
+            bends |= any(self._chain(a)[1] for a in data)
+            self._after[node.outputs[0]] = before.pop(), bends
+
+    def _chain(self, atom: Value) -> tuple[Value, bool]:
+        return self._after.get(atom, (atom, False))
+
+    def _origin(self, atom: Atom) -> Atom:
+        """The value of which an atom is a copy in another shape or type."""
+        while _in(atom, self._moved) and not self._chain(atom)[1]:
+            atom = self._moved[atom]
+        return atom
+
+    def _activation_of(self, atom: Atom) -> Applied | None:
+        """The activation that made a value, or None."""
+        if not _in(atom, self._after):
+            return None
+        before, bends = self._after[atom]
+        a, b = self._aval(before), self._aval(atom)
+        same = a.shape == b.shape and jnp.iscomplexobj(a) == jnp.iscomplexobj(b)
+        if not (bends and same and self._is_float(atom) and self._is_float(before)):
+            return None
+        if atom not in self._activations:
+            self._activations[atom] = Applied(self._numbers.new(), before, atom)
+        return self._activations[atom]
 
     def _escapes(self, atom: Atom) -> None:
         """A value is read by something other than elementwise operations."""
         if _in(atom, self._after):
-            site, bends = self._after[atom]
-            same = self._aval(atom).shape == self._aval(site.output).shape
-            if bends and same and self._is_float(atom):
-                site.activation = atom
+            site = self._site.get(self._after[atom][0])
+            if site is not None and site.output is self._after[atom][0]:
+                site.activation = self._activation_of(atom) or site.activation
 
     def _enter(self, node: Node, infos: list[Info]) -> None:
         """A scan or a remat: finds the sites inside."""
         for atom in node.inputs:
             self._escapes(atom)
-        scanned = any(x.scanned for x in infos)
-        stride, length, reads = 0, node.params.get("length"), False
+        index = self._numbers.new()
+        stride, risen, length, reads = 0, 0, node.params.get("length"), False
         if node.name == "scan":
-            level, outputs, stride = self._loop(node, infos)
+            level, outputs, stride, risen = self._loop(node, infos, index)
             reads = any(x.kind == DATA for x in scan_parts(node.params, infos)[2])
         else:
             level, outputs = _level(node.params["jaxpr"], infos, self._numbers)
-        grown = stride * max(0, (length or 1) - 1)
+        rounds = max(0, (length or 1) - 1)
+        grown = stride * rounds
         for v, x in zip(node.outputs, outputs, strict=True):
-            size = math.prod(self._aval(v).shape)
-            depth = x.depth + grown
             self._infos[v] = dataclasses.replace(
-                x, size=size, depth=depth, scanned=scanned
+                x,
+                size=math.prod(self._aval(v).shape),
+                depth=x.depth + grown,
+                loops=x.loops - {index},
+                base=x.base + risen * rounds,
             )
         if level.places:
-            self.places.append(Inner(node, level, length, stride, reads))
+            self.places.append(Inner(index, node, level, length, stride, reads))
 
-    def _loop(self, node: Node, infos: list[Info]) -> tuple[Level, list[Info], int]:
-        """The body of a scan, what it makes, and the products of an iteration."""
+    def _loop(
+        self, node: Node, infos: list[Info], index: int
+    ) -> tuple[Level, list[Info], int, int]:
+        """The body of a scan, what it makes, and the growth of depth and base by it."""
         length = max(1, node.params["length"])
         consts, carry, xs = scan_parts(node.params, infos)
         xs = [
-            dataclasses.replace(x, scanned=True, size=max(1, x.size // length))
+            dataclasses.replace(
+                x, loops=x.loops | {index}, size=max(1, x.size // length)
+            )
             for x in xs
         ]
+        over_time = any(x.kind == DATA for x in xs)
+        over_time &= all(x.kind != PARAMETER for x in xs)
+        states = range(len(consts), len(consts) + len(carry) * over_time)
         while True:  # what the carry becomes is what the next iteration reads
             body_infos = [*consts, *carry, *xs]
-            level, outputs = _level(node.params["jaxpr"], body_infos, self._numbers)
+            body = node.params["jaxpr"]
+            level, outputs = _level(body, body_infos, self._numbers, states)
             pairs = list(zip(carry, outputs, strict=False))
             joined = [_join(a, b) for a, b in pairs]
             if joined == carry:
                 stride = max([b.depth - a.depth for a, b in pairs], default=0)
-                return level, outputs, stride
+                risen = max([b.base - a.base for a, b in pairs], default=0)
+                return level, outputs, stride, risen
             carry = joined
 
     def _largest(self, node: Node, infos: list[Info], kind: int) -> int:
@@ -376,13 +381,6 @@ class _Finder:
 
     def _aval(self, atom: Atom) -> Any:
         return atom.aval if is_literal(atom) else self._program.avals[atom]
-
-
-def _is_elementwise(node: Node) -> bool:
-    if callees(node.params):
-        inner = nodes_within(flatten(callees(node.params)[0]).nodes)
-        return all(n.name in _ELEMENTWISE | {"broadcast_in_dim"} for n in inner)
-    return node.name in _ELEMENTWISE
 
 
 def _in(atom: Atom, values: Any) -> bool:

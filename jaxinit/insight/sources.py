@@ -41,40 +41,42 @@ class Source:
     is_alone: bool
 
 
+Around: TypeAlias = tuple[tuple[Level, Inner], ...]
+
+
+def sites_of(level: Level, around: Around = ()) -> Iterator[tuple[Site, Around, Level]]:
+    """Yields each site, the loops and remats around it, and its own level."""
+    for place in level.places:
+        if isinstance(place, Inner):
+            yield from sites_of(place.level, (*around, (level, place)))
+        elif isinstance(place, Site):
+            yield place, around, level
+
+
 def sources_of(level: Level) -> Iterator[tuple[Site, Source | str]]:
     """Yields each site and its parameter, or the reason why it has none."""
-    for site, around, level_of in _sites(level, ()):
+    for site, around, level_of in sites_of(level):
         node, i = site.weight
         yield site, _source(level_of, around, node.inputs[i], site.leaves)
 
 
 def biases_of(level: Level) -> Iterator[tuple[Site, Source | str]]:
     """Yields each site that has a bias and the parameter of the bias; see above."""
-    for site, around, level_of in _sites(level, ()):
+    for site, around, level_of in sites_of(level):
         if site.bias is not None:
             node, i = site.bias
             yield site, _source(level_of, around, node.inputs[1 - i], None)
 
 
-_Around: TypeAlias = tuple[tuple[Level, Inner], ...]
-
-
-def _sites(level: Level, around: _Around) -> Iterator[tuple[Site, _Around, Level]]:
-    for place in level.places:
-        if isinstance(place, Inner):
-            yield from _sites(place.level, (*around, (level, place)))
-        elif isinstance(place, Site):
-            yield place, around, level
-
-
 def _source(
-    level: Level, around: _Around, weight: Atom, leaves: frozenset[int] | None
+    level: Level, around: Around, weight: Atom, leaves: frozenset[int] | None
 ) -> Source | str:
     axes: list[int] = []
     loops: list[bool] = []
     is_alone = is_whole = True
     for outer, inner in reversed(around):
-        found = _Search(level.program, None).find(weight, axes)
+        program = level.program
+        found = _Search(program, None).find(weight, axes)
         if found is None:
             return _NO_FACTOR
         is_alone &= found.is_read_once
@@ -84,7 +86,10 @@ def _source(
         if inner.length is None:
             continue
         indices = list(range(len(inner.node.inputs)))
-        consts, _, xs = scan_parts(inner.node.params, indices)
+        consts, carry, xs = scan_parts(inner.node.params, indices)
+        if position in carry:  # NNX carries the parameters of a cell, as they are
+            is_kept = program.outputs[carry.index(position)] is program.inputs[position]
+            consts += [position] if is_kept else []
         if position not in (*consts, *xs):
             return "its weight is a value that a loop carries"
         loops.insert(0, position in xs)

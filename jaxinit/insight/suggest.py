@@ -1,18 +1,15 @@
 """Suggest: finds rules that give a model a steady signal."""
 
 import collections
-import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from .._checks import check_key
 from ..initializers.activation_scaled import ActivationScaled
-from ..initializers.constant import Constant, Ones, Zeros
 from ..initializers.presets import LecunNormal
 from ..initializers.random import RandomNormal
 from ..initializers.scaled import DepthScaled
@@ -20,97 +17,22 @@ from ..initializers.variance_scaling import VarianceScaling
 from ..rules.readings import ambiguity, fans_of
 from ..rules.rules import Rules
 from ..rules.shortest import exact_glob, shortest, starred
-from ..rules.table import columns
 from ..rules.tree import reinit
 from .activation import gain
 from .places import Inner, Level, Site
 from .probe import probe_traced
 from .recognition import recognize
 from .report import Report
-from .rows import walk
+from .roles import Role, roles_of
+from .rows import Layer, pairs_of, walk
 from .scaling import Found, over_layers, scale
-from .sources import Source, biases_of, sources_of
-from .tasks import PRODUCTS, Task, branch_ends, count_residuals
+from .suggestion import Suggested, Suggestion
+from .tasks import PRODUCTS, Task
 from .trace import Traced, trace
 
 _ALIKE = 0.1  # second moments within this relative distance share a rule
 _PASSES = 4  # only weights that several places share need more than one
 _MOVING = {"convert_element_type", "copy", "reshape", "squeeze", "transpose"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Suggested:
-    """A place of the model under the suggested rules.
-
-    Attributes:
-        path: Path of its parameter.
-        kind: "dot", "conv", "lookup" or "scale".
-        layer: Number of the layer in a scan over layers, or None.
-        initializer: The initializer of its parameter, or None if the model makes it.
-        gain: Root mean square of the weights times sqrt(fan_in). For a lookup or a
-            scale, the root mean square alone.
-        expected: Target second moment of the result, or None if the rules set none.
-        measured: Second moment of the result after an initialization by the rules.
-    """
-
-    path: str
-    kind: str
-    layer: int | tuple[int, ...] | None
-    initializer: Any
-    gain: float
-    expected: float | None
-    measured: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Suggestion:
-    """Rules for a model, and their second moments; ``print`` shows both.
-
-    Attributes:
-        rules: The rules.
-        rows: The places, in order, with expected and measured second moments.
-        report: Probe of the model after an initialization by the rules.
-        kept: Paths of the parameters that the model itself makes.
-    """
-
-    rules: Rules
-    rows: tuple[Suggested, ...]
-    report: Report
-    kept: tuple[str, ...]
-
-    @property
-    def deviation(self) -> float:
-        """Largest factor between measured and expected second moments, 1 if equal."""
-        known = [(r.measured, r.expected) for r in self.rows if r.expected is not None]
-        ratios = [a / b if a > 0 else 0.0 for a, b in known]
-        return max([max(x, 1 / x if x else math.inf) for x in ratios], default=1.0)
-
-    def __str__(self) -> str:
-        """The rules, a row for each place, and the verdicts of the probe."""
-        rules = [(str(pattern), repr(x)) for pattern, x in self.rules.rules]
-        rules = [(p, "the model's own" if x == "None" else x) for p, x in rules]
-        head = ("place", "kind", "gain", "expected", "measured", "initializer")
-        rows = [
-            (
-                row.path if row.layer is None else f"{row.path}[{row.layer}]",
-                row.kind,
-                f"{row.gain:.3g}",
-                "" if row.expected is None else f"{row.expected:.3g}",
-                f"{row.measured:.3g}",
-                "" if row.initializer is None else repr(row.initializer),
-            )
-            for row in self.rows
-        ]
-        found = [str(verdict) for verdict in self.report.verdicts]
-        return "\n".join(
-            [
-                *columns([("rule", "initializer"), *rules]),
-                "",
-                *columns([head, *rows]),
-                *([""] if found else []),
-                *found,
-            ]
-        )
 
 
 def suggest(
@@ -125,9 +47,14 @@ def suggest(
     The graph shows the activation before each product, and the products that end
     residual branches. A product gets the gain of its activation (`jaxinit.gain`), if
     its input has the second moment of the theory. Otherwise it gets the gain measured
-    on these inputs. Each of L residual branches gets the second moment 1 / L. Biases
-    are zeros and scales are ones; a scale that ends a branch is 1 / sqrt(L). Embeddings
-    are normal with variance 1, or 1 / width if the embedding is also the head.
+    on these inputs. Each of L residual branches of a stream gets the second moment
+    1 / L; a skip inside a branch is a stream of its own. Biases are zeros and scales
+    are ones; a scale that ends a branch is 1 / sqrt(L). Embeddings are normal with
+    variance 1, or 1 / width if the embedding is also the head.
+
+    A kernel that multiplies the state of a scan over time is orthogonal, if it is a
+    square matrix or has a square matrix for each gate. Its result has the second moment
+    of the state, so no moment is expected.
 
     The model itself makes the other parameters: added parameters that are not biases,
     biases larger than usual defaults (such as the bias of a forget gate), factors that
@@ -164,13 +91,10 @@ def suggest(
     """
     key = check_key("suggest", key)
     traced = trace("suggest", fn, params, inputs)
-    roles = _roles(traced)
-    tasks = {role.site.index: role for role in roles.values() if role.kind == "product"}
+    roles = roles_of(traced)
     by_paths = {exact_glob(traced.paths[i]): role.start for i, role in roles.items()}
     start = reinit(key, params, by_paths, like=like)
-    tasks = {
-        i: Task(x.site, x.source, x.target, not x.is_tied) for i, x in tasks.items()
-    }
+    tasks = {x.site.index: _task(x) for x in roles.values() if x.kind == "product"}
     _, _, found = scale(traced.of(start), tasks, 0.01, _PASSES, with_inputs=True)
     readings = _Readings(params if like is None else like)
     made = _initializers(traced, roles, found, readings)
@@ -178,91 +102,30 @@ def suggest(
     drawn = reinit(key, params, rules, like=like)
     report = probe_traced(traced.of(drawn), None, key)
     kept = tuple(traced.paths[i] for i, x in made.items() if x is None)
-    return Suggestion(rules, tuple(_rows(traced, roles, made, report)), report, kept)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Role:
-    """The role of a parameter in the model.
-
-    Attributes:
-        kind: "product", "lookup", "scale", "bias" or "kept".
-        start: Initializer before any gain is known; None keeps the parameter.
-        site: The first site that reads the parameter, or None.
-        source: The parameter as the source of the weight of this site, or None.
-        target: Second moment that the result of the site should have.
-        is_end: True if the site ends a residual branch.
-        is_tied: True for a product with an embedding, whose start holds for both.
-    """
-
-    kind: str
-    start: Any
-    site: Any = None
-    source: Any = None
-    target: float = 1.0
-    is_end: bool = False
-    is_tied: bool = False
-
-
-def _roles(traced: Traced) -> dict[int, _Role]:
-    """The role of every parameter, by its position."""
-    level = traced.level
-    ends, share = branch_ends(level), 1 / max(1, count_residuals(level))
-    first: dict[str, dict[int, tuple[Site, Source]]] = {
-        kind: {} for kind in ("product", "lookup", "scale", "bias")
-    }
-    for site, source in sources_of(level):
-        kind = "product" if site.kind in PRODUCTS else site.kind
-        if isinstance(source, Source) and source.is_whole and kind in first:
-            first[kind].setdefault(source.leaf, (site, source))
-    for site, source in biases_of(level):
-        if isinstance(source, Source) and source.is_whole:
-            first["bias"].setdefault(source.leaf, (site, source))
-    tied = [first["product"][i][0] for i in first["lookup"] if i in first["product"]]
-    embedding = 1 / (tied[0].fan_in or 1) if tied else 1.0
-    roles: dict[int, _Role] = {}
-    for leaf in traced.parameters:
-        kind = next((kind for kind, known in first.items() if leaf in known), None)
-        if kind is None:
-            roles[leaf] = _Role("kept", None)
-            continue
-        site, source = first[kind][leaf]
-        is_end = site.index in ends and kind != "bias"
-        target = share if is_end else 1.0
-        if kind == "product":
-            start: Any = RandomNormal(stddev=(site.fan_in or 1) ** -0.5)
-        elif kind == "lookup":
-            target = embedding
-            start = RandomNormal(stddev=embedding**0.5)
-        elif kind == "scale":
-            is_one = bool(jnp.all(traced.arrays[leaf] == 1))
-            start = Constant(target**0.5) if is_end else Ones() if is_one else None
-        else:
-            is_meant = _rms(traced.arrays[leaf]) > (site.fan_in or 1) ** -0.5
-            start = None if is_meant else Zeros()
-        is_tied = kind == "product" and leaf in first["lookup"]
-        roles[leaf] = _Role(kind, start, site, source, target, is_end, is_tied)
-    return roles
+    return Suggestion(
+        rules, tuple(_rows(traced, roles, made, found, report)), report, kept
+    )
 
 
 def _initializers(
-    traced: Traced, roles: Mapping[int, _Role], found: Found, readings: "_Readings"
+    traced: Traced, roles: Mapping[int, Role], found: Found, readings: "_Readings"
 ) -> dict[int, Any]:
     """The initializer of every parameter, by its position; None keeps it."""
     made = {i: role.start for i, role in roles.items()}
     products = {i: role for i, role in roles.items() if role.kind == "product"}
     moments = _moments(traced, products, found)
     before = dict(_activations(traced.level, found))
-    count = count_residuals(traced.level)
     for i, role in products.items():
+        if role.target is None:
+            continue
         moment, site = moments[i], role.site
         axes = readings.axes(traced.paths[i], role)
         if axes is None:
             made[i] = RandomNormal(stddev=_round((moment * (site.fan_in or 1)) ** -0.5))
         else:
             made[i] = _scaling(moment, before.get(site.index, ()), axes)
-        if role.is_end and count > 1:
-            made[i] = DepthScaled(made[i], num_layers=count, per_block=1)
+        if role.branches > 1:
+            made[i] = DepthScaled(made[i], num_layers=role.branches, per_block=1)
     return made
 
 
@@ -279,7 +142,7 @@ def _scaling(moment: float, names: Sequence[str], axes: Mapping[str, Any]) -> An
 
 
 def _moments(
-    traced: Traced, products: Mapping[int, _Role], found: Found
+    traced: Traced, products: Mapping[int, Role], found: Found
 ) -> dict[int, float]:
     """The second moment of the input of each product.
 
@@ -288,10 +151,11 @@ def _moments(
     moments: dict[int, float] = {}
     alike: dict[Any, list[int]] = collections.defaultdict(list)
     for i, role in products.items():
-        task = Task(role.site, role.source, role.target)
-        moment = float(np.mean(over_layers(task, found[role.site.index]["input"])))
+        moment = float(
+            np.mean(over_layers(_task(role), found[role.site.index]["input"]))
+        )
         moments[i] = moment if 0 < moment < math.inf else 1.0
-        alike[starred(traced.paths[i]), role.is_end].append(i)
+        alike[starred(traced.paths[i]), role.branches].append(i)
     for members in alike.values():
         logs = [math.log(moments[i]) for i in members]
         if max(logs) - min(logs) < 2 * _ALIKE:
@@ -303,24 +167,25 @@ def _activations(level: Level, found: Found) -> Iterator[tuple[int, list[str]]]:
     """Yields the number of a product, and the activations that it may read."""
     program = level.program
     makers = {v: node for node in program.nodes for v in node.outputs}
-    names: dict[Any, str] = {}
+    names = {x: recognize(*pairs_of(found[x.index])) for x in level.activations}
+    last: list[str | None] = []
     for place in level.places:
         if isinstance(place, Inner):
             yield from _activations(place.level, found)
         elif isinstance(place, Site) and place.activation is not None:
-            pairs = np.asarray(found[place.index]["pairs"], np.float64)
-            name = recognize(*np.moveaxis(pairs, -2, 0).reshape(2, -1))
-            names.update({} if name is None else {place.activation: name})
+            last.append(names[place.activation])
     for site in level.places:
-        if isinstance(site, Site) and site.kind in PRODUCTS:
-            node, i = site.data
-            atom = node.inputs[i]
-            while atom in makers and makers[atom].name in _MOVING:
-                atom = makers[atom].inputs[0]
-            if atom in names:
-                yield site.index, [names[atom]]
-            elif atom in program.inputs:  # perhaps the result of the last iteration
-                yield site.index, list(dict.fromkeys(names.values()))
+        if not isinstance(site, Site) or site.kind not in PRODUCTS:
+            continue
+        if site.reads is not None:
+            yield site.index, list(filter(None, [names[site.reads]]))
+            continue
+        node, i = site.data
+        atom = node.inputs[i]
+        while atom in makers and makers[atom].name in _MOVING:
+            atom = makers[atom].inputs[0]
+        if atom in program.inputs:  # perhaps the result of the last iteration
+            yield site.index, list(dict.fromkeys(filter(None, last)))
 
 
 class _Readings:
@@ -330,7 +195,7 @@ class _Readings:
         rows = Rules({}, default=VarianceScaling()).assign(tree).rows
         self._rows = {row.path: row for row in rows}
 
-    def axes(self, path: str, role: _Role) -> dict[str, Any] | None:
+    def axes(self, path: str, role: Role) -> dict[str, Any] | None:
         """Arguments that give an initializer the fan-in of a site, or None."""
         row = self._rows[path]
         calls = set(row.draw.calls)
@@ -358,19 +223,23 @@ def _named_axes(ndim: int, stacked: tuple[int, ...]) -> Iterator[dict[str, Any]]
 
 
 def _rows(
-    traced: Traced, roles: Mapping[int, _Role], made: Mapping[int, Any], report: Report
+    traced: Traced,
+    roles: Mapping[int, Role],
+    made: Mapping[int, Any],
+    found: Found,
+    report: Report,
 ) -> Iterator[Suggested]:
     """A row for each product, embedding, and scale that ends a branch."""
     leaves = {
         x.site.index: i for i, x in roles.items() if x.kind not in ("bias", "kept")
     }
     places = walk(traced.level, (), 0)
-    for (place, *_), row in zip(places, report.rows, strict=True):
+    for (place, layer, _), row in zip(places, report.rows, strict=True):
         leaf = leaves.get(place.index)
         role = None if leaf is None else roles[leaf]
         if not isinstance(place, Site) or (
             row.kind not in PRODUCTS
-            and (role is None or (role.kind == "scale" and not role.is_end))
+            and (role is None or (role.kind == "scale" and not role.branches))
         ):
             continue
         yield Suggested(
@@ -379,14 +248,27 @@ def _rows(
             layer=row.layer,
             initializer=None if leaf is None else made[leaf],
             gain=(row.weight_rms or 0.0) * math.sqrt(row.fan_in or 1),
-            expected=None if role is None else role.target,
+            expected=None if role is None else _expected(role, layer, found),
             measured=(row.out_rms or 0.0) ** 2,
         )
 
 
-def _rms(x: Any) -> float:
-    wide = np.asarray(x).astype(complex if jnp.iscomplexobj(x) else np.float64)
-    return float(np.sqrt(np.mean(np.square(np.abs(wide))))) if x.size else 0.0
+def _expected(role: Role, layer: Layer, found: Found) -> float | None:
+    """Second moment of the result of a site; a bias that the model keeps adds its own.
+
+    The weights are independent of the bias, so the moments add.
+    """
+    if role.target is None or role.kind != "product":
+        return role.target
+    index = tuple(slice(None) if i is None else i for i in layer)
+    bias = np.asarray(found[role.site.index]["moments"], np.float64)[index][..., 2]
+    return role.target + float(np.mean(bias))
+
+
+def _task(role: Role) -> Task:
+    """The task that measures a product, and scales it without its bias."""
+    is_scaled = role.target is not None and not role.is_tied
+    return Task(role.site, role.source, role.target or 1.0, is_scaled, with_bias=False)
 
 
 def _round(x: float) -> float:

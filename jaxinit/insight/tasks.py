@@ -1,6 +1,8 @@
 """Tasks: the weights to scale, and the target of each."""
 
+import collections
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 
 import jax
@@ -22,12 +24,14 @@ class Task:
         source: Its parameter.
         target: Second moment that its result should have.
         is_scaled: False if the result is only measured.
+        with_bias: False if the target is that of the product without its bias.
     """
 
     site: Site
     source: Source
     target: float
     is_scaled: bool = True
+    with_bias: bool = True
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,7 +54,6 @@ def tasks_of(
     """Finds the tasks of a function; the arguments are those of `calibrate`."""
     matches = None if only is None else compile_pattern(only)
     ends = branch_ends(traced.level)
-    share = branch or 1 / max(1, count_residuals(traced.level))
 
     def is_meant(site: Site, leaf: int) -> bool:
         if matches is None:
@@ -67,37 +70,55 @@ def tasks_of(
             meant = [i for i in sorted(site.leaves) if is_meant(site, i)]
             refused.update((traced.paths[i], source) for i in meant[:1])
         elif source.leaf not in chosen and is_meant(site, source.leaf):
-            own = target * share if site.index in ends else target
-            chosen[source.leaf] = Task(site, source, own)
+            share = branch or 1 / ends[site.index] if site.index in ends else 1.0
+            chosen[source.leaf] = Task(site, source, target * share)
     return Tasks({task.site.index: task for task in chosen.values()}, refused)
 
 
-def branch_ends(level: Level) -> set[int]:
-    """The numbers of the sites that end a residual branch."""
-    residuals = (place for place in level.walk() if isinstance(place, Residual))
-    return set(_ends(residuals))
+def branch_ends(level: Level) -> dict[int, int]:
+    """The sites that end a residual branch, and the number of branches of its stream.
 
-
-def _ends(residuals: Iterator[Residual]) -> Iterator[int]:
-    for place in residuals:
-        if place.ends:
-            yield from place.ends
-        elif len(place.near) == 1:  # elementwise operations, as dropout, follow it
-            yield from place.near
+    A skip inside a branch has a stream of its own.
+    """
+    counts = _counts(level)
+    found: dict[int, int] = {}
+    for place in level.walk():
+        if isinstance(place, Residual):
+            # If elementwise operations, as dropout, follow the end, one site is near.
+            near = tuple(place.near) if len(place.near) == 1 else ()
+            for site in place.ends or near:
+                found.setdefault(site, counts[place.inside])
+    return found
 
 
 def count_residuals(level: Level) -> int:
-    """Number of residual branches, counted in every layer of a scan.
+    """Number of residual branches of the main stream, counted in every layer of a scan.
 
     Layers that share their weights count, too, but not the steps of a recurrence over
-    time.
+    time. A skip inside a branch does not count.
     """
-    total = 0
+    return _counts(level)[None]
+
+
+def _counts(level: Level) -> collections.Counter[int | None]:
+    """Number of branches of each stream, by the addition in whose branch it lies."""
+    loops = {place.index: around for place, around in _residuals(level, ())}
+    counts: collections.Counter[int | None] = collections.Counter()
+    for place, around in _residuals(level, ()):
+        outside = () if place.inside is None else loops.get(place.inside, ())
+        rounds = [n for number, n in around if (number, n) not in outside]
+        counts[place.inside] += math.prod(rounds) * max(1, len(place.ends))
+    return counts
+
+
+def _residuals(
+    level: Level, around: tuple[tuple[int, int], ...]
+) -> Iterator[tuple[Residual, tuple[tuple[int, int], ...]]]:
+    """Yields each residual addition, and the loops around it with their rounds."""
     for place in level.places:
         if isinstance(place, Inner):
             is_deep = place.is_layered or not place.reads
             rounds = place.length if place.length and is_deep else 1
-            total += rounds * count_residuals(place.level)
+            yield from _residuals(place.level, (*around, (place.index, rounds)))
         elif isinstance(place, Residual):
-            total += max(1, len(place.ends))
-    return total
+            yield place, around

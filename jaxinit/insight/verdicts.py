@@ -72,7 +72,11 @@ def _cure(rows: Sequence[Row], kind: str, growth: Growth) -> str:
             "scale the branches down by the root of their number "
             "(jaxinit.DepthScaled), or normalize before each branch."
         )
-    names = collections.Counter(row.activation for row in rows if row.activation)
+    products = [row for row in rows if row.fan_in is not None]
+    # The activation before a product decides its gain. In a scan it may be that of the
+    # last iteration, and so after the product.
+    read = [row.in_activation or row.activation for row in products]
+    names = collections.Counter(name for name in read if name)
     gains = [row.gain for row in rows if row.gain is not None and row.depth > 1]
     yours = float(np.median(gains)) if gains else 0.0
     if not names:
