@@ -115,6 +115,24 @@ def explicit_sharding(x: Any) -> NamedSharding | None:
     return sharding if is_abstract and explicit_axes(sharding) else None
 
 
+def replicated(f: Callable[..., Any]) -> Callable[..., Any]:
+    """``f`` whose results are on all devices, for arrays on Explicit mesh axes.
+
+    The body runs under ``auto_axes``, so operations whose sharding is ambiguous work.
+    """
+
+    def call(*arrays: Any) -> Any:
+        types = [explicit_sharding(jax.typeof(x)) for x in arrays]
+        mesh = next((t.mesh for t in types if t is not None), None)
+        if mesh is None:
+            return f(*arrays)
+        sharding = NamedSharding(mesh, PartitionSpec())
+        axes = explicit_axes(sharding)
+        return jax.sharding.auto_axes(f, axes=axes, out_sharding=sharding)(*arrays)
+
+    return call
+
+
 def with_out_sharding(
     f: Callable[..., jax.Array],
     out_sharding: OutSharding,

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._checks import check_key, error
+from .._compat import explicit_sharding
 from .._prng import fused
 from .measure import compiled_once, run, taps_of
 from .report import Report
@@ -134,10 +135,13 @@ def program_of(
 
 def _signs(key: jax.Array, i: int, x: jax.Array) -> jax.Array:
     key = jax.random.fold_in(fused(key), i) if i else fused(key)
-    if not jnp.iscomplexobj(x):
-        return jax.random.rademacher(key, x.shape, x.dtype)
-    parts = jax.random.rademacher(key, (2, *x.shape), x.real.dtype)
-    return jax.lax.complex(parts[0], parts[1])
+    if jnp.iscomplexobj(x):
+        parts = jax.random.rademacher(key, (2, *x.shape), x.real.dtype)
+        signs = jax.lax.complex(parts[0], parts[1])
+    else:
+        signs = jax.random.rademacher(key, x.shape, x.dtype)
+    sharding = explicit_sharding(jax.typeof(x))
+    return signs if sharding is None else jax.sharding.reshard(signs, sharding)
 
 
 def _gradients(back: Any) -> Any:

@@ -5,6 +5,7 @@ not.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
@@ -14,12 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-_ROWS = 64  # of which the angles are measured
+from .._compat import explicit_sharding, replicated
+
+_COUNT = 64  # of which the angles are measured
 _BINS = 32  # bins of a histogram
 _COUNTED = 2**14  # a histogram counts about so many elements of a matrix
 _REACH = 4.0  # standard deviations on each side of the mean in a histogram
 _FLAT = 1e-9  # a smaller standard deviation, over the largest element, is rounding
-_SAMPLES = 512  # pairs of an activation's input and output
+_PAIRS = 512  # pairs of an activation's input and output
 _SCALES = 1.0, 2.0**50, 2.0**-50
 _SMALL = 2**14  # elements up to which the host takes the moments of an array
 STACKED = 2**22  # elements up to which arrays of one shape are stacked
@@ -104,14 +107,15 @@ def batch(tree: Any) -> tuple[Any, list[Moments]]:
         if not isinstance(leaf, Array) or leaf.x.size <= _SMALL:
             return leaf
         x = leaf.x
-        group = x.shape, x.dtype, id(x) if x.size > STACKED else None
+        alone = id(x) if x.size > STACKED else None
+        group = x.shape, x.dtype, explicit_sharding(jax.typeof(x)), alone
         members = groups.setdefault(group, {})
         members.setdefault(id(x), x)
         return Ref(list(groups).index(group), list(members).index(id(x)))
 
     placed = jax.tree.map(place, tree, is_leaf=_is_asked)
     stacks = [jnp.stack(list(members.values())) for members in groups.values()]
-    return placed, list(map(jax.vmap(moments), stacks))
+    return placed, list(map(replicated(jax.vmap(_all_moments)), stacks))
 
 
 def resolve(tree: Any, results: Sequence[Moments]) -> Any:
@@ -150,6 +154,10 @@ def _wide(x: Any) -> np.ndarray:
 
 def moments(x: jax.Array) -> Moments:
     """Mean, standard deviation and share of zeros, in one pass over the array."""
+    return replicated(_all_moments)(x)
+
+
+def _all_moments(x: jax.Array) -> Moments:
     if not jnp.iscomplexobj(x):
         return Moments(*_moments(_real(x)))
     x = lax.stop_gradient(x)
@@ -193,13 +201,17 @@ def _total(x: jax.Array) -> jax.Array:
 
 def rows(x: jax.Array, features: tuple[int, ...]) -> jax.Array:
     """Some of the rows along the axes of features, as a matrix."""
+    return replicated(functools.partial(_rows, features=features))(x)
+
+
+def _rows(x: jax.Array, features: tuple[int, ...]) -> jax.Array:
     x = _real(x)
     others = tuple(axis for axis in range(x.ndim) if axis not in features)
     count = math.prod(x.shape[axis] for axis in others)
     if others + features != tuple(range(x.ndim)):
         x = x.transpose(*others, *features)
     x = x.reshape(count, -1)
-    return x[:: max(1, count // _ROWS)][:_ROWS]
+    return x[:: max(1, count // _COUNT)][:_COUNT]
 
 
 def angles(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -256,6 +268,10 @@ def histogram(x: np.ndarray) -> np.ndarray:
 
 def entropy(p: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     """Mean entropy of probabilities, over that of equal ones."""
+    return replicated(functools.partial(_entropy, axes=axes))(p)
+
+
+def _entropy(p: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     p = _real(p)
     size = 1
     for axis in axes:
@@ -266,9 +282,13 @@ def entropy(p: jax.Array, axes: tuple[int, ...]) -> jax.Array:
 
 def samples(x: jax.Array, y: jax.Array) -> jax.Array:
     """Pairs of an activation's input and output, of shape (2, n)."""
+    return replicated(_samples)(x, y)
+
+
+def _samples(x: jax.Array, y: jax.Array) -> jax.Array:
     x, y = _real(x).ravel(), _real(y).ravel()
-    step = max(1, x.size // _SAMPLES)
-    return jnp.stack([x[::step][:_SAMPLES], y[::step][:_SAMPLES]])
+    step = max(1, x.size // _PAIRS)
+    return jnp.stack([x[::step][:_PAIRS], y[::step][:_PAIRS]])
 
 
 def slot(lengths: tuple[int, ...] = ()) -> jax.Array:
