@@ -208,6 +208,42 @@ def test_the_reset_before_the_product():
     assert not [row for row in found.report.rows if row.kind == "residual"]
 
 
+def test_gates_that_the_model_splits():
+    """As the GRU of Haiku: one kernel, but two products."""
+    p = {"w": normal(0, 6, 3 * WIDTH), "u": normal(1, WIDTH, 3 * WIDTH)}
+
+    def fn(p, xs):
+        u_gates, u_new = jnp.split(p["u"], [2 * WIDTH], 1)
+
+        def step(h, x):
+            gates, new = jnp.split(x @ p["w"], [2 * WIDTH], -1)
+            z, r = jnp.split(jax.nn.sigmoid(gates + h @ u_gates), 2, -1)
+            return (1 - z) * h + z * jnp.tanh(new + (r * h) @ u_new), None
+
+        return jax.lax.scan(step, ZERO, xs.swapaxes(0, 1))[0]
+
+    found = SUGGEST(fn, p, XS)
+    check(p, found, {"u"})
+    gates = jaxinit.Blocks(jaxinit.Orthogonal(), sizes=3, axis=-1)
+    assert dict(found.rules.rules)["**/u"] == gates
+    # One factor for both parts, so the first product has the target of calibrate.
+    made = jaxinit.calibrate(fn, p, XS)
+    factor = np.asarray(made["u"] / p["u"])
+    np.testing.assert_allclose(factor, factor[0, 0], rtol=1e-5)
+
+
+def test_a_loop_that_indexes_its_inputs():
+    p = {"w": normal(0, 6, WIDTH), "u": normal(1, WIDTH, WIDTH)}
+
+    def fn(p, xs):
+        def step(t, h):
+            return jnp.tanh(xs[:, t] @ p["w"] + h @ p["u"])
+
+        return jax.lax.fori_loop(0, xs.shape[1], step, ZERO)
+
+    check(p, SUGGEST(fn, p, XS), {"u"})
+
+
 def test_other_products_in_a_loop_are_none():
     """A readout of the old state, wide states, and layers that share weights."""
     p = {"w": normal(0, 6, WIDTH), "u": normal(1, WIDTH, WIDTH)}

@@ -169,6 +169,7 @@ ORDER = [
     "insight.places",
     "insight.operations",
     "insight.residuals",
+    "insight.softmaxes",
     "insight.sites",
     "insight.statistics",
     "insight.measure",

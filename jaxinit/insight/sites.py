@@ -31,9 +31,9 @@ from .places import (
     Level,
     Place,
     Site,
-    Softmax,
 )
 from .residuals import Numbers, Residuals
+from .softmaxes import Softmaxes
 
 
 def find_sites(closed: Any, infos: Sequence[Info]) -> Level:
@@ -79,8 +79,7 @@ class _Finder:
         self._after: dict[Value, tuple[Value, bool]] = {}
         self._activations: dict[Value, Applied] = {}
         self._moved: dict[Value, Atom] = {}  # what a value is in another shape or type
-        self._sums: dict[Value, tuple[Value, tuple[int, ...]]] = {}
-        self._exponentials: set[Value] = set()
+        self._softmaxes = Softmaxes(numbers)
 
     def info(self, atom: Atom) -> Info:
         """Returns the `Info` of a value, a constant or a literal."""
@@ -201,15 +200,12 @@ class _Finder:
     def _transform(self, node: Node, infos: list[Info]) -> None:
         """An operation on data alone."""
         first = node.inputs[0]
+        softmax = self._softmaxes.find(node, infos)
+        self.places += [] if softmax is None else [softmax]
         if node.name in ("mul", "div"):
             self._finish_scale(node, infos)
-            self._find_softmax(node, infos)
         elif node.name == "add":
             self._find_residual(node, infos)
-        elif node.name == "exp":
-            self._exponentials.update(node.outputs)
-        elif node.name == "reduce_sum" and _in(first, self._exponentials):
-            self._sums[node.outputs[0]] = first, tuple(node.params["axes"])
         elif node.name in RESHAPING:
             self._moved[node.outputs[0]] = first
             if _in(first, self._same):
@@ -217,8 +213,6 @@ class _Finder:
                 shape = self._aval(node.outputs[0]).shape
                 features = moved(node, features, shape)
                 self._same[node.outputs[0]] = site, features
-            if _in(first, self._sums):
-                self._sums[node.outputs[0]] = self._sums[first]
 
     def _finish_scale(self, node: Node, infos: list[Info]) -> None:
         """A normalization multiplies its scale with 1 / std first, then with x."""
@@ -234,17 +228,6 @@ class _Finder:
                 shape = self._aval(node.outputs[0]).shape
                 self._set_output(site, node.outputs[0], (len(shape) - 1,))
                 return
-
-    def _find_softmax(self, node: Node, infos: list[Info]) -> None:
-        above, below = node.inputs
-        if node.name != "div" or not _in(below, self._sums):
-            return
-        summed, axes = self._sums[below]
-        if summed is above:
-            depth, near = infos[0].depth, infos[0].near
-            output = node.outputs[0]
-            place = Softmax(self._numbers.new(), output, axes, depth, near)
-            self.places.append(place)
 
     def _find_residual(self, node: Node, infos: list[Info]) -> None:
         a, b = infos
@@ -323,8 +306,7 @@ class _Finder:
         index = self._numbers.new()
         stride, risen, length, reads = 0, 0, node.params.get("length"), False
         if node.name == "scan":
-            level, outputs, stride, risen = self._loop(node, infos, index)
-            reads = any(x.kind == DATA for x in scan_parts(node.params, infos)[2])
+            level, outputs, stride, risen, reads = self._loop(node, infos, index)
         else:
             level, outputs = _level(node.params["jaxpr"], infos, self._numbers)
         rounds = max(0, (length or 1) - 1)
@@ -342,8 +324,13 @@ class _Finder:
 
     def _loop(
         self, node: Node, infos: list[Info], index: int
-    ) -> tuple[Level, list[Info], int, int]:
-        """The body of a scan, what it makes, and the growth of depth and base by it."""
+    ) -> tuple[Level, list[Info], int, int, bool]:
+        """Finds the sites in the body of a scan.
+
+        Returns:
+            The body; the `Info` of what it makes; the products that an iteration adds
+            to the depth and to the base; and whether each reads data of its own.
+        """
         length = max(1, node.params["length"])
         consts, carry, xs = scan_parts(node.params, infos)
         xs = [
@@ -352,19 +339,19 @@ class _Finder:
             )
             for x in xs
         ]
-        over_time = any(x.kind == DATA for x in xs)
-        over_time &= all(x.kind != PARAMETER for x in xs)
+        body = node.params["jaxpr"]
+        reads = any(x.kind == DATA for x in xs) or _indexes(body, consts)
+        over_time = reads and all(x.kind != PARAMETER for x in xs)
         states = range(len(consts), len(consts) + len(carry) * over_time)
         while True:  # what the carry becomes is what the next iteration reads
             body_infos = [*consts, *carry, *xs]
-            body = node.params["jaxpr"]
             level, outputs = _level(body, body_infos, self._numbers, states)
             pairs = list(zip(carry, outputs, strict=False))
             joined = [_join(a, b) for a, b in pairs]
             if joined == carry:
                 stride = max([b.depth - a.depth for a, b in pairs], default=0)
                 risen = max([b.base - a.base for a, b in pairs], default=0)
-                return level, outputs, stride, risen
+                return level, outputs, stride, risen, reads
             carry = joined
 
     def _largest(self, node: Node, infos: list[Info], kind: int) -> int:
@@ -381,6 +368,15 @@ class _Finder:
 
     def _aval(self, atom: Atom) -> Any:
         return atom.aval if is_literal(atom) else self._program.avals[atom]
+
+
+def _indexes(body: Any, consts: Sequence[Info]) -> bool:
+    """True if the body of a loop looks up a part of constant data, as of one step."""
+    if all(x.kind != DATA for x in consts):
+        return False
+    program = flatten(body, keeps=keeps)
+    data = {v for v, x in zip(program.inputs, consts, strict=False) if x.kind == DATA}
+    return any(n.name in LOOKUPS and n.inputs[0] in data for n in program.nodes)
 
 
 def _in(atom: Atom, values: Any) -> bool:

@@ -12,7 +12,7 @@ from .places import Inner, Level, Site
 # Operations that pass a factor of their first input on to the result.
 _KEEPING = {
     *("broadcast_in_dim", "convert_element_type", "copy", "dynamic_slice"),
-    *("expand_dims", "reshape", "slice", "squeeze", "transpose"),
+    *("expand_dims", "reshape", "slice", "split", "squeeze", "transpose"),
 }
 _NO_FACTOR = "its weight is computed from parameters, and a factor does not scale it"
 
@@ -163,6 +163,7 @@ class _Search:
                 axes = [node.params["permutation"][axis] for axis in axes]
             elif axes and node.name not in ("convert_element_type", "copy"):
                 return None
+            is_read_once &= len(node.outputs) == 1  # the parts of a split
             atom = node.inputs[0]
         return None
 

@@ -26,6 +26,7 @@ from .report import Report
 from .roles import Role, roles_of
 from .rows import Layer, pairs_of, walk
 from .scaling import Found, over_layers, scale
+from .sources import Source, sources_of
 from .suggestion import Suggested, Suggestion
 from .tasks import PRODUCTS, Task
 from .trace import Traced, trace
@@ -230,13 +231,17 @@ def _rows(
     report: Report,
 ) -> Iterator[Suggested]:
     """A row for each product, embedding, and scale that ends a branch."""
+    roles_of_site = {
+        x.site.index: x for x in roles.values() if x.kind not in ("bias", "kept")
+    }
     leaves = {
-        x.site.index: i for i, x in roles.items() if x.kind not in ("bias", "kept")
+        site.index: x.leaf
+        for site, x in sources_of(traced.level)
+        if isinstance(x, Source) and x.is_whole
     }
     places = walk(traced.level, (), 0)
     for (place, layer, _), row in zip(places, report.rows, strict=True):
-        leaf = leaves.get(place.index)
-        role = None if leaf is None else roles[leaf]
+        role = roles_of_site.get(place.index)
         if not isinstance(place, Site) or (
             row.kind not in PRODUCTS
             and (role is None or (role.kind == "scale" and not role.branches))
@@ -246,7 +251,7 @@ def _rows(
             path=row.path,
             kind=row.kind,
             layer=row.layer,
-            initializer=None if leaf is None else made[leaf],
+            initializer=made.get(leaves.get(place.index, -1)),
             gain=(row.weight_rms or 0.0) * math.sqrt(row.fan_in or 1),
             expected=None if role is None else _expected(role, layer, found),
             measured=(row.out_rms or 0.0) ** 2,
