@@ -621,12 +621,23 @@ def test_the_same_key_gives_the_same_report():
         (lambda: PROBE(3, {}), TypeError, "must be a function"),
         (lambda: PROBE(lambda p: 0.0, {}), ValueError, "floating parameters"),
         (lambda: PROBE(lambda p: 0, jnp.ones(2)), ValueError, "floating result"),
+        (
+            lambda: PROBE(lambda p: p @ p, jnp.ones(2)),
+            ValueError,
+            "one array.*constant",
+        ),
         (lambda: jaxinit.probe(jnp.sum, jnp.ones(2), key=0), TypeError, "key"),
     ],
 )
 def test_refused(call, kind, message):
     with pytest.raises(kind, match=message):
         call()
+
+
+def test_an_empty_batch_has_no_signal():
+    report = PROBE(lambda w, x: jax.nn.softmax(x @ w), jnp.eye(4), jnp.ones((0, 4)))
+    assert [row.out_rms for row in report.rows] == [0, None]
+    assert report.rows[0].cosine == report.rows[1].entropy == 0
 
 
 # --- statistics -----------------------------------------------------------------------

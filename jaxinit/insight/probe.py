@@ -52,7 +52,7 @@ def probe(
 
     Raises:
         TypeError: If ``fn`` is not callable or ``key`` is not a key.
-        ValueError: If there is no floating parameter or result.
+        ValueError: If there is no floating parameter or result, or no input.
 
     Example:
         >>> params = [jnp.eye(8)] * 3
@@ -188,7 +188,7 @@ def _report(traced: Traced, measured: dict[str, Any]) -> Report:
         counts = [sizes[i] for i in traced.inputs]
         _, slope = _pooled(measured["jacobian"], counts)
         ends = [traced.arrays[i] for i in traced.inputs], outputs
-        jacobian = slope * sum(counts) / min(map(_dimensions, ends))
+        jacobian = slope * sum(counts) / max(1, min(map(_dimensions, ends)))
     report = Report(
         rows=rows,
         parameters=parameters,

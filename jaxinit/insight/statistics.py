@@ -210,7 +210,7 @@ def _rows(x: jax.Array, features: tuple[int, ...]) -> jax.Array:
     count = math.prod(x.shape[axis] for axis in others)
     if others + features != tuple(range(x.ndim)):
         x = x.transpose(*others, *features)
-    x = x.reshape(count, -1)
+    x = x.reshape(count, math.prod(x.shape[len(others) :]))
     return x[:: max(1, count // _COUNT)][:_COUNT]
 
 
@@ -243,6 +243,8 @@ def histogram(x: np.ndarray) -> np.ndarray:
     Args:
         x: Matrices in the last two axes.
     """
+    if not x.size:
+        return np.zeros((*x.shape[:-2], _BINS), int)
     flat = x.reshape(*x.shape[:-2], -1)
     flat = flat[..., :: flat.shape[-1] // _COUNTED | 1]  # odd: no power of 2 divides it
     finite = np.isfinite(flat)
@@ -277,7 +279,7 @@ def _entropy(p: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     for axis in axes:
         size *= p.shape[axis]
     found = -jnp.sum(jax.scipy.special.xlogy(p, p), axes)
-    return jnp.mean(found) / jnp.log(max(2.0, size))
+    return jnp.sum(found) / max(1, found.size) / jnp.log(max(2.0, size))
 
 
 def samples(x: jax.Array, y: jax.Array) -> jax.Array:

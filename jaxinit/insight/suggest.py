@@ -76,7 +76,7 @@ def suggest(
 
     Raises:
         TypeError: If ``fn`` is not callable or ``key`` is not a key.
-        ValueError: If there is no floating parameter or result.
+        ValueError: If there is no floating parameter or result, or no input.
 
     Example:
         >>> keys = jax.random.split(jax.random.key(0), 4)

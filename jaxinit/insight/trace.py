@@ -61,8 +61,7 @@ def trace(
 
     Raises:
         TypeError: If ``fn`` is no function.
-        ValueError: If there is no floating parameter, or no place where one meets
-            data.
+        ValueError: If there is no floating parameter or no input.
     """
     if not callable(fn):
         raise error(TypeError, where, "fn", "a function fn(params, *inputs)", fn)
@@ -80,7 +79,7 @@ def trace(
         zip(arrays, owned, is_free, strict=True)
     ):
         size = math.prod(x.shape)
-        trained = free and jnp.issubdtype(x.dtype, jnp.inexact)
+        trained = free and _is_float(x)
         if is_parameter:
             leaves_of = frozenset([i]) if trained else frozenset[int]()
             infos.append(Info(PARAMETER if trained else NEUTRAL, leaves_of, size))
@@ -98,6 +97,9 @@ def trace(
         cure = "Pass the parameters first, as in probe(model.apply, params, x)."
         rule = "a tree with floating parameters"
         raise error(ValueError, where, "params", rule, params, cure)
+    if all(owned) and any(_is_float(x) for x in jax.tree.leaves(shapes)):
+        cure = "Data that fn does not take as an argument counts as a constant."
+        raise error(ValueError, where, "*inputs", "at least one array", inputs, cure)
     read = {v for node in level.program.nodes for v in values(node.inputs)}
     read |= {a for a in level.program.outputs if type(a) is Value}
     return Traced(
@@ -107,7 +109,7 @@ def trace(
         inputs=[
             i
             for i, (x, own) in enumerate(zip(arrays, owned, strict=True))
-            if not own and jnp.issubdtype(x.dtype, jnp.inexact)
+            if not own and _is_float(x)
         ],
         paths=paths,
         shapes=shapes,
@@ -115,6 +117,10 @@ def trace(
         fixed=fixed,
         used=[v in read for v in level.program.inputs],
     )
+
+
+def _is_float(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.inexact)
 
 
 def _unflatten(tree: Any, fixed: dict[int, Any], arrays: Sequence[Any]) -> Any:
