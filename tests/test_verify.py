@@ -39,6 +39,17 @@ def of_key(key, rules=RULES):
 def of_keys(*, key=None):
     return same()
 
+def of_named(*, key, rules=RULES, **options):
+    assert not options
+    return of_key(key, rules)
+
+def of_any(key, /, *args):
+    assert not args
+    return of_key(key)
+
+def of_two(rules, *, key):
+    return of_key(key, rules)
+
 class Models:
     @staticmethod
     def other():
@@ -78,7 +89,7 @@ def record(tmp_path, monkeypatch):
     return write
 
 
-@pytest.mark.parametrize("factory", ["same", "of_key", "of_keys"])
+@pytest.mark.parametrize("factory", ["same", "of_key", "of_keys", "of_named", "of_any"])
 @pytest.mark.parametrize("name", ["run.json", "run.yaml"])
 def test_the_same_parameters_are_code_0(capsys, record, factory, name):
     command = ["verify", record(name), f"verify_models:{factory}"]
@@ -100,10 +111,12 @@ def test_differences_are_listed_and_code_1(capsys, record):
 def test_a_typed_and_a_raw_key_of_the_manifest(capsys, record):
     raw = jax.random.key_data(KEY)
     name = record(key=raw)
-    run(capsys, "verify", name, "verify_models:of_key")
+    for factory in ("of_key", "of_named"):
+        run(capsys, "verify", name, f"verify_models:{factory}")
     name = record(key=jax.random.key(8))
-    out = run(capsys, "verify", name, "verify_models:of_key", code=1)
-    assert [line.split(":")[0] for line in out] == ["kernel"]
+    for factory in ("of_key", "of_named"):
+        out = run(capsys, "verify", name, f"verify_models:{factory}", code=1)
+        assert [line.split(":")[0] for line in out] == ["kernel"]
 
 
 def test_bad_input_is_code_2(capsys, record, tmp_path):
@@ -117,8 +130,9 @@ def test_bad_input_is_code_2(capsys, record, tmp_path):
     }.items():
         assert message in refused(capsys, "verify", name, factory)
     keyless = record("keyless.json", key=None)
-    line = refused(capsys, "verify", keyless, "verify_models:of_key")
-    assert "verify_models:of_key takes a key, and keyless.json has none" in line
+    for factory in ("verify_models:of_key", "verify_models:of_named"):
+        line = refused(capsys, "verify", keyless, factory)
+        assert f"{factory} takes a key, and keyless.json has none" in line
     assert "cannot read no.json" in refused(
         capsys, "verify", "no.json", "verify_models:same"
     )
@@ -137,6 +151,8 @@ def test_bad_input_is_code_2(capsys, record, tmp_path):
         line = refused(capsys, "verify", "key.json", "verify_models:of_key")
         assert "key.json has no valid key: " in line
         run(capsys, "verify", "key.json", "verify_models:same")
+    assert main(["verify", name, "verify_models:of_two"]) == 2
+    assert "missing 1 required positional" in capsys.readouterr().err
     assert main(["verify", name, "verify_models:fails"]) == 2
     out, err = capsys.readouterr()
     assert out == "" and "return 1 / 0" in err

@@ -24,11 +24,16 @@ def verify(path: Path, factory: str, *, allow_regex: bool = False) -> int:
         record = jaxinit.Manifest.load(path, allow_regex=allow_regex)
     with user_errors(factory):
         make = find(factory)
-        takes_key = _takes_key(make)
-        key = _key_of(record, path) if takes_key else None
-        if takes_key and key is None:
+        parameter = _key_parameter(make)
+        key = None if parameter is None else _key_of(record, path)
+        if parameter is None:
+            params = make()
+        elif key is None:
             raise UsageError(f"{factory} takes a key, and {path} has none")
-        params = make(key) if takes_key else make()
+        elif parameter.kind is parameter.KEYWORD_ONLY:
+            params = make(**{parameter.name: key})
+        else:
+            params = make(key)
     if not any(map(is_array, jax.tree.leaves(params))):
         raise UsageError(f"{factory} returned no arrays but a {type(params).__name__}")
     with usage_errors(f"verify {factory}"):
@@ -49,16 +54,15 @@ def _key_of(record: jaxinit.Manifest, path: Path) -> jax.Array | None:
         raise UsageError(f"{path} has no valid key: {e}") from None
 
 
-def _takes_key(make: Callable[..., Any]) -> bool:
-    """True if a function needs exactly one positional argument."""
+def _key_parameter(make: Callable[..., Any]) -> inspect.Parameter | None:
+    """The parameter of a function that needs exactly one argument, else None.
+
+    The parameter may be positional, or keyword-only as in Equinox's layers.
+    """
     try:
         parameters = inspect.signature(make).parameters.values()
     except (TypeError, ValueError):  # some callables have no signature
-        return False
-    required = [
-        p
-        for p in parameters
-        if p.default is p.empty
-        and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    return len(required) == 1
+        return None
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    required = [p for p in parameters if p.default is p.empty and p.kind not in several]
+    return required[0] if len(required) == 1 else None
