@@ -5,6 +5,7 @@ A node of OmegaConf is a Mapping or a Sequence. A ``ConfigDict`` of ml_collectio
 """
 
 import itertools
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,12 +51,14 @@ def items(mapping: Any, place: str = "") -> list[tuple[Any, Any]]:
         place: Place of the mapping in its config, for errors.
 
     Raises:
-        ValueError: If OmegaConf or ml_collections has no value for a key: for
-            ``"???"``, or an interpolation of an unknown name.
+        ValueError: If OmegaConf or ml_collections has no value for a key or for the
+            mapping: for ``"???"``, or an interpolation of an unknown name.
     """
     if isinstance(mapping, dict):
         return list(mapping.items())
     keys = _read(lambda: list(mapping.keys()), place)
+    if not keys:
+        _check_empty(mapping, place)
     return [
         (key, _read(lambda key=key: mapping[key], _below(place, key))) for key in keys
     ]
@@ -66,6 +69,8 @@ def elements(sequence: Any, place: str = "") -> list[Any]:
     if isinstance(sequence, list | tuple):
         return list(sequence)
     length = _read(lambda: len(sequence), place)
+    if not length:
+        _check_empty(sequence, place)
     return [_read(lambda i=i: sequence[i], _below(place, i)) for i in range(length)]
 
 
@@ -135,6 +140,25 @@ def _checked(key: Any) -> str:
 
 def _below(place: str, name: Any) -> str:
     return f"{place}/{name}" if place else str(name)
+
+
+def _check_empty(node: Any, place: str) -> None:
+    """Raises an error for a node of OmegaConf that only looks empty.
+
+    A node has no keys and the length 0 if its value is missing, None or an
+    interpolation.
+    """
+    omegaconf: Any = sys.modules.get("omegaconf")
+    if omegaconf is None or not omegaconf.OmegaConf.is_config(node):
+        return
+
+    def check() -> None:
+        config = omegaconf.OmegaConf
+        found = config.to_container(node, resolve=True, throw_on_missing=True)
+        if found is None or found:
+            raise ValueError(f"the node holds {node}")
+
+    _read(check, place)
 
 
 def _read(get: Any, place: str) -> Any:

@@ -218,6 +218,53 @@ def test_an_error_names_the_place_without_a_value():
         jaxinit.get(config)
 
 
+def test_a_node_without_a_value_is_not_empty():
+    """OmegaConf gives such a node no keys and the length 0."""
+    omegaconf = pytest.importorskip("omegaconf")
+    tree = {"a": jax.ShapeDtypeStruct((2,), "float32")}
+    key, params = jax.random.key(0), {"a": np.ones(2)}
+    for content, reason in (
+        ("???", "Missing mandatory value"),
+        ("${nope}", "Cannot resolve interpolation"),
+        (None, "the node holds None"),
+    ):
+        mapping, sequence = omegaconf.DictConfig(content), omegaconf.ListConfig(content)
+        message = f"the config has no value: {reason}"
+        for read in (
+            jaxinit.Rules,
+            jaxinit.Rules.from_config,
+            jaxinit.get,
+            jaxinit.deserialize,
+            jaxinit.Constant.from_config,
+            lambda node: jaxinit.init_tree(key, tree, node),
+        ):
+            with pytest.raises(ValueError, match=f"^{message}"):
+                read(mapping)
+        with pytest.raises(ValueError, match=f"^{message}"):
+            jaxinit.Rules(sequence)
+        with pytest.raises(ValueError, match=f"rule 1: {message}"):
+            jaxinit.Rules({"a": mapping})
+        for node in (mapping, sequence):
+            with pytest.raises(ValueError, match=rf"^rules has no value: {reason}"):
+                jaxinit.Rules.from_config({"rules": node})
+            with pytest.raises(ValueError, match=rf"notes=.*: {message}"):
+                jaxinit.manifest(params, notes=node)
+            with pytest.raises(ValueError, match=f"notes=.*: x/1 has no .*{reason}"):
+                jaxinit.manifest(params, notes={"x": [1, node]})
+            with pytest.raises(ValueError, match=f"^config has no value: {reason}"):
+                jaxinit.get({"class_name": "Constant", "config": node})
+    # A node with an empty value is read.
+    create = omegaconf.OmegaConf.create
+    config = create({"full": {}, "also": "${full}", "list": []})
+    for empty in (config.full, config.also, config.list):
+        assert jaxinit.Rules(empty) == jaxinit.Rules({})
+    assert jaxinit.manifest(params, notes=config).notes == {
+        "full": {},
+        "also": {},
+        "list": [],
+    }
+
+
 def test_limits_hold_for_nodes(node):
     deep = 0
     for _ in range(40):
