@@ -137,8 +137,13 @@ class _Parser:
             return self.values(depth)
         if token.kind == "word" and token.text not in _WORDS:
             cure = f"write {token.text!r} in quotes"
-            if token.text.lower() in ("true", "false", "none", "null"):
+            lower = token.text.lower()
+            if lower in ("true", "false", "none", "null"):
                 cure = "write True, False or None"
+            elif lower in ("inf", "infinity"):
+                cure = "write inf"
+            elif lower == "nan":
+                cure = "write a number"
             raise self.error(f"{short(token.text)} is no value: {cure}")
         if token.kind in ("", "mark"):
             raise self.error(f"a value is missing: {self.unexpected()}")
