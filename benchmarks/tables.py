@@ -63,6 +63,8 @@ def dtypes() -> Iterator[str]:
                 f"{found['shift']:+.2f}",
             )
         yield row(r["dtype"], r["library"], *cells)
+    yield ""
+    yield f"{where(record, ())}."
 
 
 def draws() -> Iterator[str]:
@@ -188,8 +190,9 @@ def llama() -> Iterator[str]:
     )
     yield (
         f"{size['result'] / 1e6:.0f} MB on each device, "
-        f"{size['peak'] / 1e6:.0f} MB at the peak."
+        f"{size['peak'] / 1e6:.0f} MB at the peak:"
     )
+    yield f"{where(r, ('flax',))}."
 
 
 def orthogonal() -> Iterator[str]:
@@ -223,8 +226,7 @@ def tpu() -> Iterator[str]:
             shown = (f"> {record['limit']}" if s is None else f"{s:.1f}" for s in cells)
             yield row(f"{name} {size} x {size}, {layout}", *shown)
     yield ""
-    versions = record["environment"]["versions"]
-    yield f"Ahead of time: jax {versions['jax']}, libtpu {versions['libtpu']}."
+    yield f"Ahead of time: {where(record, ('libtpu',))}."
 
 
 def tpu_models() -> Iterator[str]:
@@ -239,10 +241,9 @@ def tpu_models() -> Iterator[str]:
         yield row(model, *cells, jit)
     yield ""
     total = sum(r["collectives"] for r in found.values() if r["how"] == "plan")
-    versions = record["environment"]["versions"]
     yield (
         f"Sharded over 2 x 4 TPU v5e, ahead of time; {total} collectives in the "
-        f"programs of the plans: jax {versions['jax']}, libtpu {versions['libtpu']}."
+        f"programs of the plans: {where(record, ('libtpu',))}."
     )
 
 

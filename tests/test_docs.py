@@ -134,6 +134,10 @@ def test_tables_equal_the_output_of_the_benchmarks(monkeypatch):
     assert tables.PAGES == PAGES
     for page in PAGES:
         assert tables.render(page.read_text()) == page.read_text(), page.name
+        for table in re.findall(r"<!-- table: .*?<!-- end -->", page.read_text(), re.S):
+            assert re.search(
+                r"\d (cores of|NVIDIA) .* jax \d.*, 20\d\d-\d\d-\d\d", table
+            )
     numbers = (ROOT / "docs" / "numbers.md").read_text()
     shown = re.findall(r"<!-- table: (\w+)", numbers)
     assert {*shown} == {*tables.TABLES} - {"first"}  # a part of models
