@@ -191,7 +191,14 @@ def test_every_initializer_is_in_the_table():
     assert not missing
 
 
+def test_every_initializer_is_in_the_gallery(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    gallery = importlib.import_module("gallery")
+    built_in = {c for c in jaxinit.names().values() if c.__module__ in MODULES}
+    assert built_in and built_in <= gallery.shown()
+
+
 def test_the_sdist_contains_the_files_that_tests_read():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]
     included = settings["build"]["targets"]["sdist"]["include"]
-    assert {"/benchmarks", "/docs", "/tests"} <= set(included)
+    assert {"/benchmarks", "/docs", "/tests", "/tools"} <= set(included)

@@ -5,11 +5,12 @@ registered initializer without an entry in `FAMILIES` is an error.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
@@ -36,27 +37,75 @@ STYLE: Any = {
     "xtick.color": GRAY,
     "ytick.color": GRAY,
 }
+INTRODUCTION = """
+Each picture shows one draw with `jax.random.key(0)`. A red line over entries is their
+exact density. If a value has a probability of its own, the histogram leaves it out, and
+the label names its exact probability. Red points are exact probabilities. A red line
+over singular values is no exact density but the limit for large matrices (Marchenko and
+Pastur), with the standard deviation of the drawn entries. In images of entries, blue is
+negative, red positive.
+"""
 Panel = Callable[[Axes, np.ndarray], None]
 
 
-def histogram(distribution: Any = None) -> Panel:
-    """A histogram of the entries, with the density of a SciPy distribution."""
+def histogram(distribution: Any, atoms: Mapping[float, float] | None = None) -> Panel:
+    """A histogram of the entries, with their exact density.
+
+    Args:
+        distribution: Distribution of the entries that are no atoms, of SciPy.
+        atoms: Values that have a probability of their own, and this probability. The
+            histogram leaves them out, and the label names them.
+    """
+    atoms = atoms or {}
+    continuous = 1 - sum(atoms.values())  # weight of the continuous part
 
     def draw(axes: Axes, values: np.ndarray) -> None:
-        axes.hist(values.ravel(), 60, density=True, histtype="stepfilled", color=BLUE)
-        if distribution is not None:
-            low, high = distribution.ppf([1e-6, 1 - 1e-6])
-            x = np.linspace(low, high, 400)
-            axes.plot(x, distribution.pdf(x), color=RED, linewidth=1.2)
-        title = "entries" if distribution is None else "entries and density"
-        axes.set(title=title, yticks=[])
+        found = values[~np.isin(values, list(atoms))]
+        counts, edges = np.histogram(found, 60)
+        axes.stairs(counts / values.size / np.diff(edges), edges, fill=True, color=BLUE)
+        low, high = distribution.ppf([1e-6, 1 - 1e-6])
+        x = np.linspace(low, high, 400)
+        axes.plot(x, continuous * distribution.pdf(x), color=RED, linewidth=1.2)
+        axes.set(title="entries and density", yticks=[])
+        if atoms:
+            told = (f"{100 * p:.1f} % are {value:g}" for value, p in atoms.items())
+            axes.set_xlabel(f"not drawn: {', '.join(told)}")
+        axes.locator_params("x", nbins=5)
+
+    return draw
+
+
+def rounded(distribution: Any, dtype: Any) -> Panel:
+    """Frequencies of the values of a small dtype, with their exact probabilities.
+
+    Args:
+        distribution: Distribution before rounding, of SciPy.
+        dtype: A dtype of 8 bits.
+    """
+    every = np.arange(256, dtype=np.uint8).view(dtype).astype(np.float64)
+    every = np.unique(every[np.isfinite(every)])
+    midpoints = (every[1:] + every[:-1]) / 2
+    probabilities = np.diff(distribution.cdf([-np.inf, *midpoints, np.inf]))
+
+    def draw(axes: Axes, values: np.ndarray) -> None:
+        frequencies = (values.ravel() == every[:, None]).mean(1)
+        is_likely = probabilities > 1e-5
+        x = every[is_likely]
+        axes.vlines(x, 0, frequencies[is_likely], color=BLUE)
+        axes.plot(x, probabilities[is_likely], ".", color=RED, markersize=2)
+        title = f"frequencies and probabilities of the {is_likely.sum()} values"
+        axes.set(title=title, yticks=[], ylim=(0, None))
         axes.locator_params("x", nbins=5)
 
     return draw
 
 
 def spectrum(axes: Axes, values: np.ndarray) -> None:
-    """Singular values, with the density of Marchenko and Pastur."""
+    """Singular values, with their limit for large matrices.
+
+    Marchenko and Pastur found the limit. It holds for the standard deviation of the
+    entries, which is that of the drawn entries here.
+    """
     n, m = values.shape
     found = np.linalg.svd(values, compute_uv=False)
     axes.hist(found, 25, density=True, histtype="stepfilled", color=BLUE)
@@ -66,7 +115,7 @@ def spectrum(axes: Axes, values: np.ndarray) -> None:
     square = np.clip((high**2 - x**2) * (x**2 - low**2), 0, None)
     density = np.sqrt(square) / (math.pi * values.var() * ratio * x)
     axes.plot(x * math.sqrt(n), density / math.sqrt(n), color=RED, linewidth=1.2)
-    axes.set(title="singular values, Marchenko-Pastur", xlim=(0, None), yticks=[])
+    axes.set(title="singular values and their limit", xlim=(0, None), yticks=[])
 
 
 def singular_values(axes: Axes, values: np.ndarray) -> None:
@@ -115,6 +164,7 @@ I, O = SHAPE  # noqa: E741 - fan_in and fan_out
 J = jaxinit
 SILU = J.gain("silu") ** 2 / I
 CORNER = np.add.outer(np.arange(8.0), np.arange(12.0)) / 18
+CLIPPED = {-1: float(stats.norm.cdf(-1)), 1.5: float(stats.norm.sf(1.5))}
 Entry = tuple[J.Initializer, tuple[int, ...], tuple[Panel, ...]]
 
 
@@ -141,7 +191,11 @@ FAMILIES: dict[str, list[Entry]] = {
         drawn(J.RandomNormal(), stats.norm(0, 0.05)),
         drawn(J.RandomUniform(), stats.uniform(-0.05, 0.1)),
         drawn(J.TruncatedNormal(), stats.truncnorm(-2, 2, 0, 0.05)),
-        (J.Sparse(0.7), (24, 36), (image(), histogram())),
+        (
+            J.Sparse(0.7),
+            (24, 36),
+            (image(), histogram(stats.norm(0, 0.01), {0: 17 / 24})),
+        ),
     ],
     "Orthogonal matrices": [
         (J.Orthogonal(), SHAPE, (histogram(unit_vector(I)), singular_values)),
@@ -171,9 +225,21 @@ FAMILIES: dict[str, list[Entry]] = {
             SHAPE,
             (histogram(unit_vector(O)), image("256 vectors of length 1")),
         ),
-        (J.Masked("he_normal", sparsity=0.5), (24, 36), (image(), histogram())),
-        (J.Clipped(J.RandomNormal(stddev=1.0), -1.0, 1.5), SHAPE, (histogram(),)),
-        (J.AsDtype("normal", "float8_e4m3fn"), SHAPE, (histogram(),)),
+        (
+            J.Masked("he_normal", sparsity=0.5),
+            (24, 36),
+            (image(), histogram(truncated(2 / 24), {0: 0.5})),
+        ),
+        (
+            J.Clipped(J.RandomNormal(stddev=1.0), -1.0, 1.5),
+            SHAPE,
+            (histogram(stats.truncnorm(-1, 1.5), CLIPPED),),
+        ),
+        (
+            J.AsDtype("normal", "float8_e4m3fn"),
+            SHAPE,
+            (rounded(stats.norm(0, 0.05), jnp.float8_e4m3fn),),
+        ),
         (J.Stacked("orthogonal"), (4, 16, 16), (image("four layers"),)),
         (J.Blocks("identity", 3), (16, 48), (image("three blocks"),)),
         (J.Concatenate(("identity", "orthogonal")), (16, 32), (image("two parts"),)),
@@ -198,9 +264,8 @@ def picture(init: J.Initializer, shape: tuple[int, ...], panels: Any) -> Figure:
 def page() -> Iterable[str]:
     """Yields the lines of the page, and writes the pictures."""
     yield "---\nsearch:\n  exclude: true # the reference has the same names\n---\n"
-    yield "# Gallery\n"
-    yield "Each picture shows one draw with `jax.random.key(0)`. A red line is the"
-    yield "exact density. In pictures of entries, blue is negative, red positive.\n"
+    yield "# Gallery"
+    yield INTRODUCTION
     for family, entries in FAMILIES.items():
         yield f"## {family}\n"
         for init, shape, panels in entries:
@@ -215,12 +280,14 @@ def page() -> Iterable[str]:
             yield f'![One draw of {name}]({name}.png){{ width="{width}" }}\n'
 
 
+def shown() -> set[type]:
+    """The classes in `FAMILIES`."""
+    return {type(entry[0]) for entries in FAMILIES.values() for entry in entries}
+
+
 def main() -> None:
     """Writes the page and its pictures."""
-    shown = {type(entry[0]) for entries in FAMILIES.values() for entry in entries}
-    missing = {cls.__name__ for cls in jaxinit.names().values()} - {
-        cls.__name__ for cls in shown
-    }
+    missing = {cls.__name__ for cls in set(jaxinit.names().values()) - shown()}
     if missing:
         raise SystemExit(f"FAMILIES in {__file__} lacks {', '.join(sorted(missing))}.")
     OUT.mkdir(exist_ok=True)
