@@ -165,6 +165,9 @@ def scope() -> contextlib.AbstractContextManager[Any]:
     The default initializers of layers are names. So the context also works for models
     whose code you cannot change.
 
+    Returns:
+        A context manager.
+
     Example:
         >>> with scope():
         ...     layer = keras.layers.Dense(4)  # kernel_initializer="glorot_uniform"

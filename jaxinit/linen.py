@@ -72,7 +72,15 @@ def plan(
 def init(model: nn.Module, rngs: Any, *args: Any, **options: Any) -> Any:
     """Returns the variables of a module, planned and drawn in one call.
 
-    The arguments are those of `plan`.
+    Args:
+        model: The module.
+        rngs: Key, or dict of keys by name, as for ``model.init``.
+        *args: Inputs of the module.
+        **options: ``mesh``, ``rules``, ``axis_rules``, ``method`` and ``progress``, as
+            for `plan`, and keyword inputs of the module.
+
+    Returns:
+        The variables, as ``model.init`` returns them.
 
     Example:
         >>> variables = init(nn.Dense(4), jax.random.key(0), jax.numpy.ones((1, 3)))

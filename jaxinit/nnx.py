@@ -183,11 +183,21 @@ def create(
 ) -> M:
     """Returns the model that ``make(rngs)`` builds, planned and drawn in one call.
 
-    The arguments are those of `plan`. Values are the same, and the streams advance as
-    under ``make``.
+    Values are the same, and the streams advance as under ``make``.
+
+    Args:
+        make: Function that builds the model from random streams.
+        rngs: Random streams, which advance; or a seed or key for ``nnx.Rngs``.
+        mesh: Mesh for the variables, as for `plan`.
+        out_shardings: Shardings of the variables, in place of ``mesh``, as for `plan`.
+        rules: `Rules` for the parameters, as for `plan`.
+        progress: As for `jaxinit.plan`.
 
     Returns:
         A live model.
+
+    Raises:
+        ValueError: If both ``mesh`` and ``out_shardings`` are given.
 
     Example:
         >>> model = create(lambda rngs: nnx.Linear(3, 4, rngs=rngs), 0)

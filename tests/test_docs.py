@@ -109,6 +109,16 @@ def test_docstrings_of_the_reference_have_one_order():
         assert doc.partition("\n")[0].endswith((".", ":")), name
         if inspect.isfunction(value):
             assert "Example" in found, name
+            signature = inspect.signature(value)
+            assert described(doc) == list(signature.parameters), name
+            if signature.return_annotation not in (None, "None"):
+                assert "Returns" in found, name
+
+
+def described(doc):
+    """The arguments that a docstring describes, in its order."""
+    section = re.search(r"^Args:\n((?: .*\n|\n)+)", doc, re.M)
+    return re.findall(r"^    \*{0,2}(\w+): ", section[1], re.M) if section else []
 
 
 def in_reference():

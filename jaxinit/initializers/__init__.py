@@ -6,17 +6,12 @@ from .blocks import Blocks, Concatenate, Stacked
 from .constant import Constant, FromArray, Ones, Zeros
 from .conv_orthogonal import ConvOrthogonal, DeltaOrthogonal
 from .entrywise import AsDtype, Clipped, Masked
+from .glorot import GlorotNormal, GlorotUniform
+from .he import HeNormal, HeUniform
 from .icnr import ICNR
 from .identity import Dirac, Identity
+from .lecun import LecunNormal, LecunUniform
 from .orthogonal import Orthogonal
-from .presets import (
-    GlorotNormal,
-    GlorotUniform,
-    HeNormal,
-    HeUniform,
-    LecunNormal,
-    LecunUniform,
-)
 from .random import RandomNormal, RandomUniform, TruncatedNormal
 from .registry import register
 from .resampling import BilinearUpsampling, LinearDownsampling

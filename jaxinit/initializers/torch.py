@@ -26,10 +26,26 @@ def torch_kernel(
     """Uniform of variance ``1 / (3 fan_in)``: the kernels of PyTorch's layers.
 
     W_i ~ U[-L, L) with L = 1 / sqrt(fan_in).
-    Arguments, result and errors are those of `variance_scaling`. The default axes are
-    for JAX's layout ``(*taps, in, out)``. For PyTorch's layout ``(out, in, *taps)``
-    pass ``in_axis=1, out_axis=0``. PyTorch scales transposed convolutions by their
-    outputs: for their kernels in JAX's layout pass ``in_axis=-1, out_axis=-2``.
+    The default axes are for JAX's layout ``(*taps, in, out)``. For PyTorch's layout
+    ``(out, in, *taps)`` pass ``in_axis=1, out_axis=0``. PyTorch scales transposed
+    convolutions by their outputs: for their kernels in JAX's layout pass
+    ``in_axis=-1, out_axis=-2``.
+    `variance_scaling` defines the draw in complex dtypes.
+
+    Args:
+        key: PRNG key, typed or raw, never reused by this function.
+        shape: Weight shape ``(*taps, in, out)`` unless the axes say otherwise.
+        dtype: Floating or complex dtype.
+        in_axis: Axis or axes of inputs. None: Keras's rule (see `fans`).
+        out_axis: Axis or axes of outputs.
+        batch_axis: Axis or axes of stacked weights, as for `variance_scaling`.
+        out_sharding: Sharding of the result.
+
+    Returns:
+        Array of ``shape`` and ``dtype``.
+
+    Raises:
+        ValueError: If the axes do not fit the shape.
 
     Example:
         >>> w = torch_kernel(jax.random.key(0), (100, 300))

@@ -10,7 +10,7 @@ import numpy as np
 
 from .._checks import check_key
 from ..initializers.activation_scaled import ActivationScaled
-from ..initializers.presets import LecunNormal
+from ..initializers.lecun import LecunNormal
 from ..initializers.random import RandomNormal
 from ..initializers.scaled import DepthScaled
 from ..initializers.variance_scaling import VarianceScaling

@@ -154,6 +154,21 @@ def init(
 ) -> Any:
     """Returns ``fn(*args)``, planned and run in one call; see `plan`.
 
+    Args:
+        fn: Function of arrays that returns a pytree, such as ``model.init``.
+        *args: Arguments of ``fn``, with values.
+        rules: `Rules` for the arrays, as for `plan`.
+        out_shardings: Shardings of the result, as for `plan`.
+        progress: Function that is called as progress(done, total, what) while
+            compiling.
+        **kwargs: Keyword arguments of ``fn``.
+
+    Returns:
+        The result of the plan: a pytree as ``fn`` returns it.
+
+    Raises:
+        TypeError, ValueError: If ``out_shardings`` or ``rules`` do not fit the result.
+
     Example:
         >>> init(lambda key: jaxinit.Ones()(key, (2,)), jax.random.key(0))
         Array([1., 1.], dtype=float32)
