@@ -1,7 +1,8 @@
 """Checks a release: builds the wheel, and installs it into empty environments.
 
 Run `make release-check`. It builds the package as the release workflow does, and makes
-an empty environment for each of Python 3.11 and 3.13 that it finds.
+an empty environment for each of Python 3.11 and 3.13. A missing interpreter fails the
+check, unless ALLOW_MISSING_PYTHON=1 is set: then the run is no check of a release.
 """
 
 import glob
@@ -14,6 +15,7 @@ import tempfile
 import tomllib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 PYTHONS = ("3.11", "3.13")
@@ -82,14 +84,30 @@ def works(path: str | None) -> bool:
 
 
 def check_texts(version: str) -> None:
-    """Checks that CHANGELOG.md and CITATION.cff name the version."""
+    """Checks that CHANGELOG.md and CITATION.cff name the version and its date."""
     changelog = (ROOT / "CHANGELOG.md").read_text()
     heads = re.findall(r"^## (.+)$", changelog, re.M)
     check(heads[0] == "Unreleased", "CHANGELOG.md opens with Unreleased")
     dated = re.fullmatch(rf"{re.escape(version)} \((\d{{4}}-\d\d-\d\d)\)", heads[1])
-    check(dated is not None, f"CHANGELOG.md has a dated section of {version}")
-    citation = (ROOT / "CITATION.cff").read_text()
-    check(f"\nversion: {version}\n" in citation, f"CITATION.cff cites {version}")
+    text = f"the newest release in CHANGELOG.md is {version}, with a date"
+    check(dated is not None, text)
+    assert dated is not None
+    citation = (ROOT / "CITATION.cff").read_text().splitlines()
+    check(f"version: {version}" in citation, f"CITATION.cff cites {version}")
+    date = f'date-released: "{dated[1]}"'
+    check(date in citation, f"CITATION.cff has the date of the changelog: {date}")
+
+
+def note_links(project: dict[str, Any]) -> None:
+    """Prints the number of links in README.md that PyPI cannot resolve."""
+    readme = (ROOT / "README.md").read_text()
+    relative = re.findall(r"\]\((?!https?:|#)[^)]+\)", readme)
+    if relative:
+        print(
+            f"  NOTE: PyPI cannot resolve {len(relative)} relative links of README.md"
+        )
+    if "urls" not in project:
+        print("  NOTE: pyproject.toml has no [project.urls]; see CONTRIBUTING.md")
 
 
 def check_archives(folder: Path, version: str) -> Path:
@@ -135,21 +153,32 @@ def check_installed(python: str, wheel: Path, version: str, home: Path) -> None:
     print(f"  it loads these standard modules: {', '.join(sorted(loaded))}")
 
 
+def find_pythons() -> dict[str, str]:
+    """Returns the path of each interpreter of `PYTHONS`; one may be allowed to miss."""
+    found = {version: find_python(version) for version in PYTHONS}
+    missing = [version for version, path in found.items() if path is None]
+    text = f"Python {' and '.join(missing)} was not found"
+    if missing and os.environ.get("ALLOW_MISSING_PYTHON") != "1":
+        cure = "set ALLOW_MISSING_PYTHON=1 for a run without it"
+        raise SystemExit(f"release-check: {text}; install it, or {cure}")
+    if missing:
+        print(f"  NOT RUN: {text} (ALLOW_MISSING_PYTHON=1)")
+    return {version: path for version, path in found.items() if path is not None}
+
+
 def main() -> None:
     """Runs every check; the first that fails ends the run with code 1."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     version = project["version"]
     print(f"jaxinit {version}")
     check_texts(version)
+    note_links(project)
+    pythons = find_pythons()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         wheel = check_archives(folder, version)
-        for wanted in PYTHONS:
-            python = find_python(wanted)
-            if python is None:
-                print(f"  NOT RUN: Python {wanted} was not found")
-            else:
-                check_installed(python, wheel, version, folder / f"env-{wanted}")
+        for wanted, python in pythons.items():
+            check_installed(python, wheel, version, folder / f"env-{wanted}")
 
 
 if __name__ == "__main__":
