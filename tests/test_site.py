@@ -20,7 +20,8 @@ pytestmark = pytest.mark.site
 
 ROOT = pathlib.Path(__file__).parent.parent
 SITE = ROOT / "site"
-WIDE, PHONE = {"width": 1400, "dark": True}, {"width": 360, "height": 700}
+SIZES = {"wide": {"width": 1400}, "phone": {"width": 360, "height": 700}}
+WIDE = SIZES["wide"]
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +76,12 @@ def test_every_page_of_docs_is_built(site):
     assert {p.with_suffix(".html").as_posix() for p in sources} == {*built_pages()}
 
 
-@pytest.mark.parametrize("look", [WIDE, PHONE], ids=["wide and dark", "phone"])
-def test_every_page_is_whole(site, chromium, look):
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_every_page_is_whole(site, chromium, size, dark):
     """No error, no missing picture, no other host, no scrolling sideways."""
     for name in built_pages():
-        page = chromium.open(f"{site}/{name}", **look)
+        page = chromium.open(f"{site}/{name}", dark=dark, **SIZES[size])
         assert page.errors() == [], name
         assert page.sideways() == 0, name
         pictures = "[...document.images].map(x => [x.getAttribute('src'), {}])"
@@ -87,10 +89,28 @@ def test_every_page_is_whole(site, chromium, look):
             assert width > 0, (name, source)
         for address in page.requests():
             assert address.startswith((site, "data:")), (name, address)
-        assert (background(page) < 60) == look.get("dark", False), name
+        assert background(page) < 60 if dark else background(page) > 200, name
         headings = "document.querySelectorAll('h1').length"
         assert page.evaluate(headings) == 1, name
         page.call("Page.close")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_switch_changes_the_scheme(site, chromium, size):
+    """It goes from the system's scheme, dark here, to light, to dark and back."""
+    page = chromium.open(f"{site}/index.html", dark=True, **SIZES[size])
+    assert background(page) < 60
+    for is_dark in (False, True, True):
+        page.evaluate(
+            "[...document.querySelectorAll('label[for^=__palette]')]"
+            ".find(x => !x.hidden).click()"
+        )
+        page.evaluate("new Promise(done => setTimeout(done, 500))")
+        assert background(page) < 60 if is_dark else background(page) > 200
+        other = chromium.open(f"{site}/rules.html", dark=True, **SIZES[size])
+        assert background(other) < 60 if is_dark else background(other) > 200
+        assert page.errors() == other.errors() == []
+    page.evaluate("localStorage.clear()")
 
 
 def test_search_finds_a_class_in_the_reference(site, chromium):
