@@ -146,6 +146,13 @@ def check_bool(where: str, name: str, value: Any) -> bool:
     raise error(TypeError, where, name, "True or False", value)
 
 
+def check_progress(where: str, value: Any) -> None:
+    """Checks None or a function."""
+    if value is not None and not callable(value):
+        rule = "None or a function of (done, total, what)"
+        raise error(TypeError, where, "progress", rule, value)
+
+
 def check_seed(where: str, name: str, value: Any) -> int | None:
     """Checks None or an int that fits 64 bits."""
     if value is None:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._checks import check_progress
 from .._compat import (
     bypasses_plan,
     default_place,
@@ -85,6 +86,7 @@ class Plan:
         self._progress = progress or (lambda done, total, what: None)
         self._compiled: dict[Any, dict[int, Any]] = {}  # by place and group
         with errors_told("plan(...)"):
+            check_progress("plan", progress)
             self._donate = _check_donate(donate, len(args))
             self._arguments = Arguments.of(args, kwargs)
             closed, self._result = _trace(fn, self._arguments)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .._checks import printable
@@ -23,6 +24,7 @@ from .patterns import compile_pattern, describe
 from .readings import ambiguity, reads_layout
 
 _MOST = 10  # most leaves, or rules, that an error lists
+KEY_RULE = "lambda key, shape, dtype: jax.random.split(key, shape)"
 _COMPARED = 300  # most characters of a path that are compared to a pattern
 
 
@@ -253,7 +255,10 @@ class Assignment:
         except (
             Exception
         ) as e:  # An initializer may raise anything; the error names the leaf.
-            return str(e) or type(e).__name__
+            reason = str(e) or type(e).__name__
+            if jnp.issubdtype(row.dtype, jax.dtypes.prng_key):
+                reason += f"\nPRNG keys are made by a function: {KEY_RULE}."
+            return reason
         if not isinstance(made, jax.ShapeDtypeStruct):
             return f"it gave a {type(made).__name__}, not an array."
         if (made.shape, made.dtype) != (row.shape, row.dtype):

@@ -1,7 +1,7 @@
 """Completes a checkpoint: loaded arrays go to their leaves, rules make the others."""
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
@@ -9,18 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec, Sharding
 
-from .._checks import check_bool, check_choice
-from .._compat import is_traced, may_transfer
+from .._checks import check_bool, check_choice, check_progress, printable
+from .._compat import is_traced
 from .._processes import errors_told
 from ..planning.plan import Progress
 from ..planning.result import check_fits
 from .assignment import Row, listed
-from .loaded import Loaded, Rename, by_path
+from .held import check_held
+from .loaded import Checkpoint, Loaded, Rename, read
+from .prefixes import prefix_cure
 from .rules import Rules, as_rules
+from .settings import Settings
 from .tree import check_covered, check_order, make_rows, wanted_sharding
 
-# A dtype can be cast to dtypes of its own kind or of a later kind.
-_KINDS = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
+_FEW = 3  # paths of a checkpoint and of a tree that an error shows
 
 
 def fill_missing(
@@ -41,10 +43,15 @@ def fill_missing(
     without boxes, or with dicts in place of boxes and lists, as Orbax restores them. It
     may also be a flat dict of arrays, such as a safetensors file: the key
     ``"a.b.kernel"`` or ``"a/b/kernel"`` is the path a/b/kernel, if the tree has it.
+    Of such a key either all dots are levels or none is.
+
+    The tree keeps its own leaves that are no arrays, such as the functions and rates of
+    an Equinox module. Loaded leaves that are no arrays are ignored there.
 
     Args:
         key: Base key, typed or raw; or a dict of keys, as Flax takes, with "params".
-        loaded: Pytree of arrays. A ``jax.ShapeDtypeStruct`` counts as a missing leaf.
+        loaded: Pytree of arrays; {} makes all leaves by the rules. A
+            ``jax.ShapeDtypeStruct`` counts as a missing leaf.
         abstract_params: The whole tree, as for `init_tree`.
         rules: `Rules`, or an argument of `Rules`.
         rename: Maps paths of ``loaded`` to paths of ``abstract_params``: a dict of
@@ -67,13 +74,16 @@ def fill_missing(
         A loaded leaf that is neither cast nor moved is the same object.
 
     Raises:
-        TypeError: If a loaded value is neither an array nor a number.
+        TypeError: If ``loaded`` is None or no pytree of arrays, such as the path of a
+            file; or if a loaded value is neither an array nor a number.
         ValueError: If a loaded leaf has no place in the tree, or another shape, and the
-            arguments do not allow it; if two leaves have the same place; if an entry of
-            the dict ``rename`` names no loaded leaf, or a path that the tree does not
-            have; if a dtype cannot be cast, such as float to integer, or an integer is
-            out of the range of the new dtype; if a sharding does not fit its leaf; if a
-            missing leaf has no initializer; or if the rules do not fit the tree.
+            arguments do not allow it; if the checkpoint has leaves, but none of them
+            fits; if two leaves have the same place; if an entry of the dict ``rename``
+            names no loaded leaf, or a path that the tree does not have; if a dtype
+            cannot be cast, such as float to integer; if a finite value is out of the
+            range of the new dtype, in a cast or where JAX has no 64-bit dtypes; if a
+            sharding does not fit its leaf; if a missing leaf has no initializer; or if
+            the rules do not fit the tree.
 
     Example:
         >>> loaded = {"body.w": np.ones((2, 2), np.float32)}
@@ -94,116 +104,118 @@ def fill_missing(
         check_bool("fill_missing", "cast", cast)
         check_choice("fill_missing", "on_extra", on_extra, ("raise", "warn", "ignore"))
         check_choice("fill_missing", "on_mismatch", on_mismatch, ("raise", "replace"))
-        found = by_path(loaded, {row.path for row in assignment.rows}, rename)
-        kept = _fitting(found, assignment.rows, on_extra, on_mismatch)
+        check_progress("fill_missing", progress)
+        settings = Settings(abstract_params)
+        given = read(loaded, {row.path for row in assignment.rows}, settings, rename)
+        kept = _fitting(given, assignment.rows, settings, on_extra, on_mismatch)
         wanted = list(map(wanted_sharding, jax.tree.leaves(abstract_params)))
         for row in assignment.rows:
             sharding = wanted[row.index]
             if row.path in kept and isinstance(sharding, Sharding):
                 check_fits(f"fill_missing at {row.path}", sharding, row.shape)
-        if cast:
-            _check_castable(kept, assignment.rows)
+        check_held(kept, assignment.rows, wanted, cast)
         rows = [row for row in assignment.rows if row.path not in kept]
+        found = given.by_path
         replaced = [found[row.path] for row in rows if row.path in found]
         shapes = {x.path: f" (loaded as {np.shape(x.leaf)})" for x in replaced}
-        check_covered("fill_missing", rows, shapes)
+        check_covered("fill_missing", abstract_params, rows, shapes)
         assignment.check(rows)
     made = make_rows(key, abstract_params, assignment, rows, progress)
     # Only after all processes agree: they must all put arrays on a shared sharding.
     leaves, structure = jax.tree.flatten(made)
     loaded_rows = [row for row in assignment.rows if row.path in kept]
     for count, row in enumerate(loaded_rows, 1):
-        leaf = kept[row.path].leaf
-        leaf = _cast(leaf, row.dtype) if cast else leaf
-        leaves[row.index] = _placed(leaf, wanted[row.index])
+        leaves[row.index] = _made(kept[row.path], row, wanted[row.index], cast)
         if progress is not None:
             progress(count, len(loaded_rows), "loaded")
     return jax.tree.unflatten(structure, leaves)
 
 
 def _fitting(
-    found: Mapping[str, Loaded], rows: Sequence[Row], on_extra: str, on_mismatch: str
+    given: Checkpoint,
+    rows: Sequence[Row],
+    settings: Settings,
+    on_extra: str,
+    on_mismatch: str,
 ) -> dict[str, Loaded]:
     """The loaded leaves whose path and shape the tree has; see `fill_missing`."""
     shapes = {row.path: row.shape for row in rows}
-    extra = [str(x) for path, x in found.items() if path not in shapes]
-    kept = {path: x for path, x in found.items() if path in shapes}
+    extra = [
+        f"{x}{settings.note(path, x.leaf)}"
+        for path, x in given.by_path.items()
+        if path not in shapes
+    ]
+    kept = {path: x for path, x in given.by_path.items() if path in shapes}
     wrong = {p: x for p, x in kept.items() if np.shape(x.leaf) != shapes[p]}
+    fitting = {path: x for path, x in kept.items() if path not in wrong}
     place = f"abstract_params has no place for:{listed(extra)}\n" if extra else ""
+    others = [
+        f"{x}: {np.shape(x.leaf)} instead of {shapes[path]}"
+        for path, x in wrong.items()
+    ]
     errors: list[str] = []
     if wrong and on_mismatch == "raise":
-        lines = [
-            f"{kept[p]}: {np.shape(kept[p].leaf)} instead of {shapes[p]}" for p in wrong
-        ]
-        errors.append(f"another shape was loaded for:{listed(lines)}\n")
+        errors.append(f"another shape was loaded for:{listed(others)}\n")
         errors.append('on_mismatch="replace" makes these by the rules.\n')
     if extra and on_extra == "raise":
         cure = 'on_extra="ignore" leaves these out, "warn" does so with a warning.'
         errors.append(f"{place}{cure}\n")
         errors.append("rename={path: path of the tree} gives them a place.\n")
-        top = _top([found[path].name for path in found if path not in shapes], shapes)
-        if top is not None:
-            cure = f"rename=lambda path: {top + '/'!r} + path gives all of them one.\n"
-            errors.append(cure)
+        names = [x.name for x in given.by_path.values()]
+        found = prefix_cure(names, shapes, lambda path: given.has_place(path, shapes))
+        if found is not None and found[1] == len(names):
+            errors.append(f"rename={found[0]} gives all of them one.\n")
     if errors:
         raise ValueError(f"fill_missing: {''.join(errors)}".rstrip())
+    if given.names and not fitting:
+        raise ValueError(_unused(given, shapes, others))
     if extra and on_extra == "warn":
         warnings.warn(f"fill_missing: {place}".rstrip(), stacklevel=3)
-    return {path: x for path, x in kept.items() if path not in wrong}
+    return fitting
 
 
-def _top(names: Sequence[str], known: Collection[str]) -> str | None:
-    """The key of the tree below which all names have a place, or None."""
-    for top in dict.fromkeys(path.partition("/")[0] for path in known):
-        if all(f"{top}/{name.replace('.', '/')}" in known for name in names):
-            return top
-    return None
+def _unused(given: Checkpoint, known: Collection[str], others: Sequence[str]) -> str:
+    """The message for a checkpoint of which the tree takes no leaf.
+
+    Args:
+        given: The checkpoint.
+        known: The paths of the tree.
+        others: A line for each leaf that has a place, but another shape.
+    """
+    found = prefix_cure(given.names, known, lambda path: given.has_place(path, known))
+    if others:
+        cure = f"Another shape was loaded for:{_few(others)}"
+    elif not given.by_path:
+        cure = "rename gave None for all of them: a function may lack its return."
+    elif found is not None:
+        count = f"{found[1]} of {len(given.names)} leaves"
+        cure = f"rename={found[0]} gives {count} a place."
+    else:
+        cure = "rename={path: path of the tree} gives them a place."
+    return (
+        "fill_missing(loaded=...) must have a leaf that fits abstract_params; got:"
+        f"{_few(given.names)}\nabstract_params has:{_few([*known])}\n{cure}\n"
+        "loaded={} makes all leaves by the rules."
+    )
 
 
-def _check_castable(kept: Mapping[str, Loaded], rows: Sequence[Row]) -> None:
-    lines = [
-        f"{kept[row.path]}: {kept[row.path].leaf.dtype} to {row.dtype}"
-        for row in rows
-        if row.path in kept and not _is_castable(kept[row.path].leaf, row.dtype)
-    ]
-    if lines:
-        raise ValueError(
-            f"fill_missing(cast=True) would lose values of:{listed(lines)}\n"
-            "Convert them before the call, or drop them with rename={path: None}."
-        )
+def _few(paths: Sequence[str]) -> str:
+    more = [f"and {len(paths) - _FEW} more"] if len(paths) > _FEW else []
+    return listed([*map(printable, paths[:_FEW]), *more])
 
 
-def _is_castable(leaf: Any, end: Any) -> bool:
-    start = leaf.dtype
-    kinds = [
-        next((i for i, kind in enumerate(_KINDS) if jnp.issubdtype(dtype, kind)), None)
-        for dtype in (start, end)
-    ]
-    if None in kinds:  # PRNG keys
-        return start == end
-    if jnp.issubdtype(end, jnp.integer):
-        return kinds[0] <= kinds[1] and _is_within(leaf, end)  # pyright: ignore
-    return kinds[0] <= kinds[1]  # pyright: ignore
-
-
-def _is_within(leaf: Any, end: Any) -> bool:
-    """False if an integer is known to be out of the range of a dtype."""
-    if leaf.dtype == jnp.bool_ or leaf.size == 0 or is_traced(leaf):
-        return True
-    given, bounds = jnp.iinfo(leaf.dtype), jnp.iinfo(end)
-    if bounds.min <= given.min and given.max <= bounds.max:
-        return True
-    if not getattr(leaf, "is_fully_addressable", True):
-        return True
-    with may_transfer():
-        values = np.asarray(leaf)
-    return bounds.min <= int(values.min()) and int(values.max()) <= bounds.max
+def _made(
+    x: Loaded, row: Row, sharding: Sharding | PartitionSpec | None, cast: bool
+) -> Any:
+    """The loaded leaf with its final dtype and sharding."""
+    leaf = _cast(x.leaf, row.dtype) if cast else x.leaf
+    return _placed(jnp.asarray(leaf) if x.is_number else leaf, sharding)
 
 
 def _cast(leaf: Any, dtype: Any) -> Any:
     if leaf.dtype == dtype:
         return leaf
-    with np.errstate(over="ignore"):  # NumPy warns, JAX does not
+    with np.errstate(all="ignore"):  # NumPy warns of infinity and NaN, JAX does not
         return leaf.astype(dtype)
 
 

@@ -13,6 +13,7 @@ from .._paths import join, parts_of
 from .._plain import is_mapping, items
 from ..planning.arguments import is_array
 from .assignment import listed
+from .settings import Settings, is_number
 
 Rename: TypeAlias = Mapping[str, str | None] | Callable[[str], str | None]
 _KINDS = (jnp.bool_, jnp.number, jax.dtypes.prng_key)
@@ -26,11 +27,13 @@ class Loaded(NamedTuple):
         name: Path of the array in the checkpoint.
         path: Path of the array in the tree.
         leaf: The array.
+        is_number: Whether the checkpoint has a number of Python there.
     """
 
     name: str
     path: str
     leaf: Any
+    is_number: bool = False
 
     def __str__(self) -> str:
         """Returns the path, and the name if it differs."""
@@ -38,45 +41,92 @@ class Loaded(NamedTuple):
         return path if name in (path, path + _BOX) else f"{path} (loaded as {name})"
 
 
-def by_path(
-    loaded: Any, known: Collection[str], rename: Rename | None = None
-) -> dict[str, Loaded]:
-    """Returns the loaded arrays by path in the tree; see `fill_missing`.
+class Checkpoint(NamedTuple):
+    """The leaves of a checkpoint.
+
+    Attributes:
+        by_path: The leaves, apart from those that ``rename`` drops, by path in the
+            tree.
+        names: The paths of all its arrays and numbers.
+        is_flat: Whether it is a flat dict of arrays.
+    """
+
+    by_path: dict[str, Loaded]
+    names: list[str]
+    is_flat: bool
+
+    def has_place(self, path: str, known: Collection[str]) -> bool:
+        """True if the tree has a path, which is a result of ``rename``."""
+        return any(x in known for x in _readings(path, self.is_flat))
+
+
+def read(
+    loaded: Any,
+    known: Collection[str],
+    settings: Settings,
+    rename: Rename | None = None,
+) -> Checkpoint:
+    """Reads a checkpoint; see `fill_missing`.
 
     Args:
         loaded: Pytree of arrays, in which ``{"value": array}`` may replace a box; or a
             mapping from paths to arrays.
-        known: The paths of the tree.
+        known: The paths of the arrays of the tree.
+        settings: The other leaves of the tree. A loaded leaf for which one of them
+            stands is left out.
         rename: See `fill_missing`.
 
     Raises:
-        TypeError: If a loaded value is neither an array nor a number, or a result of
-            ``rename`` is neither a path nor None.
+        TypeError: If ``loaded`` is no such tree, a loaded value is neither an array nor
+            a number, or a result of ``rename`` is neither a path nor None.
         ValueError: If two arrays have the same path, if a path has two readings, or if
             an entry of ``rename`` names no array.
     """
     flat = _flat(loaded)
     tree = loaded if flat is None else flat
+    _check_loaded(tree)
     names = [join(parts) for parts in parts_of(tree)]
     renamed = _renaming(rename, names)
     found: dict[str, Loaded] = {}
+    arrays: list[str] = []
     for name, leaf in zip(names, jax.tree.leaves(tree), strict=True):
         path = renamed.get(name, name)
-        if path is None or isinstance(leaf, jax.ShapeDtypeStruct):
+        if isinstance(leaf, jax.ShapeDtypeStruct):
             continue
-        if name not in renamed or path not in known:
+        if path is not None and (name not in renamed or path not in known):
             path = _place(name, path, known, flat is not None)
-        leaf = _array(name, leaf, path in known)
+        if path is not None and settings.stands_for(path, leaf):
+            continue
+        if is_number(leaf) or _is_readable(leaf):
+            arrays.append(name)
+        if path is None:
+            continue
         if path in found:
+            first, second = short(found[path].name), short(name)
+            cure = f"rename={{{second}: None}} drops one."
+            if rename is not None and not is_mapping(rename):
+                cure = "rename must give them different paths, or None to drop one."
             raise ValueError(
-                f"fill_missing: two loaded leaves are for {printable(path)}: "
-                f"{short(found[path].name)} and {short(name)}. "
-                f"rename={{{short(name)}: None}} drops one."
+                f"fill_missing: two loaded leaves are for {printable(path)}: {first} "
+                f"and {second}. {cure}"
             )
-        found[path] = Loaded(name, path, leaf)
+        taken = _array(name, leaf) if path in known else leaf
+        found[path] = Loaded(name, path, taken, is_number(leaf))
     if is_mapping(rename):
         _check_known([x for x in found.values() if x.name in renamed], known)
-    return found
+    return Checkpoint(found, arrays, flat is not None)
+
+
+def _check_loaded(tree: Any) -> None:
+    """Raises a TypeError for what is no tree of arrays, as the path of a file."""
+    if tree is None or (
+        jax.tree_util.all_leaves([tree]) and not (is_array(tree) or is_number(tree))
+    ):
+        rule = "a pytree of arrays, or a flat dict of them"
+        cure = "Load a file first, as by safetensors.numpy.load_file(path)."
+        if tree is None:
+            cure = "{} is a checkpoint without leaves."
+        raise error(TypeError, "fill_missing", "loaded", rule, tree, cure)
 
 
 def _flat(loaded: Any) -> dict[str, Any] | None:
@@ -86,29 +136,29 @@ def _flat(loaded: Any) -> dict[str, Any] | None:
     if not all(isinstance(name, str) for name in loaded):
         return None
     made = dict(items(loaded))
-    is_leaf = (x is None or is_array(x) or _is_number(x) for x in made.values())
+    is_leaf = (x is None or is_array(x) or is_number(x) for x in made.values())
     return made if all(is_leaf) else None
 
 
-def _array(name: str, leaf: Any, is_wanted: bool) -> Any:
-    """A loaded number as an array; what is wanted must be one that JAX can read."""
-    if _is_number(leaf):
-        return jnp.asarray(leaf, jnp.asarray(leaf).dtype)  # no weak type
-    if not is_wanted:
-        return leaf
-    if is_array(leaf) and any(jnp.issubdtype(leaf.dtype, kind) for kind in _KINDS):
-        if isinstance(leaf, np.ndarray | np.generic) and not leaf.dtype.isnative:
-            return leaf.astype(leaf.dtype.newbyteorder("="))
-        return leaf
+def _array(name: str, leaf: Any) -> Any:
+    """Returns a loaded number or array as an array that JAX can read."""
+    array = np.asarray(leaf) if is_number(leaf) else leaf
+    if _is_readable(array):
+        if isinstance(array, np.ndarray | np.generic) and not array.dtype.isnative:
+            return array.astype(array.dtype.newbyteorder("="))
+        return array
     got = f"dtype {leaf.dtype}" if is_array(leaf) else type(leaf).__name__
+    rule = "an array or a number"
+    if is_number(leaf):  # an int that NumPy holds only as an object
+        rule, got = "an int of 64 bits", short(leaf)
     raise TypeError(
-        f"fill_missing: {printable(name)} must be an array or a number; got {got}. "
+        f"fill_missing: {printable(name)} must be {rule}; got {got}. "
         f"rename={{{short(name)}: None}} drops it."
     )
 
 
-def _is_number(x: Any) -> bool:
-    return isinstance(x, bool | int | float | complex) and not is_array(x)
+def _is_readable(x: Any) -> bool:
+    return is_array(x) and any(jnp.issubdtype(x.dtype, kind) for kind in _KINDS)
 
 
 def _renaming(rename: Rename | None, names: Collection[str]) -> dict[str, str | None]:
@@ -162,9 +212,7 @@ def _check_known(renamed: Collection[Loaded], known: Collection[str]) -> None:
 
 def _place(name: str, path: str, known: Collection[str], is_flat: bool) -> str:
     """Returns the path in the tree for a path in the checkpoint."""
-    readings = [path, path.replace(".", "/")] if is_flat else [path]
-    both = [x for reading in readings for x in (reading, _unboxed(reading))]
-    fitting = [x for x in dict.fromkeys(both) if x in known]
+    fitting = [x for x in _readings(path, is_flat) if x in known]
     if len(fitting) > 1:
         first, second = map(short, fitting[:2])
         raise ValueError(
@@ -172,6 +220,12 @@ def _place(name: str, path: str, known: Collection[str], is_flat: bool) -> str:
             f"both: rename={{{short(name)}: {first}}} takes the first."
         )
     return fitting[0] if fitting else path
+
+
+def _readings(path: str, is_flat: bool) -> list[str]:
+    """Returns the paths in the tree that a path in the checkpoint may mean."""
+    readings = [path, path.replace(".", "/")] if is_flat else [path]
+    return [*dict.fromkeys(x for y in readings for x in (y, _unboxed(y)))]
 
 
 def _unboxed(path: str) -> str:

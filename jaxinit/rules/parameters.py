@@ -67,6 +67,13 @@ def passes(pattern: Pattern, guard: Guard) -> bool:
     return False
 
 
+def is_nnx(tree: Any) -> bool:
+    """True if a tree contains variables of NNX."""
+    variable = _loaded("flax.nnx", "Variable")
+    nodes = jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, variable))
+    return any(isinstance(node, variable) for node in nodes)
+
+
 _COLLECTIONS = {"batch_stats", "opt_state"}  # never parameters, even without "params"
 _OF_OPTIMIZER = frozenset({"opt_state", "step"})
 

@@ -4,17 +4,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec, Sharding
 
-from .._checks import check_key, short
+from .._checks import check_key, check_progress, short
 from .._compat import explicit_sharding, is_staging, is_traced
 from .._paths import join, parts_of
 from .._processes import errors_told
 from ..planning.plan import Plan, Progress
-from .assignment import Assignment, Row, listed
+from .assignment import KEY_RULE, Assignment, Row, listed
 from .known import split_nnx
 from .leaf_keys import base_key, base_key_of, is_key_like
+from .parameters import is_nnx
 from .rules import Rules, as_rules
 from .trace import Drawn
 
@@ -55,9 +57,10 @@ def init_tree(
         dtype(bfloat16)
     """
     with errors_told("init_tree(...)"):
+        check_progress("init_tree", progress)
         key = check_order("init_tree", "key, abstract_params, rules", key)
         assignment = as_rules(rules).assign(abstract_params)
-        check_covered("init_tree", assignment.rows)
+        check_covered("init_tree", abstract_params, assignment.rows)
         assignment.check()
     return make_rows(key, abstract_params, assignment, assignment.rows, progress)
 
@@ -94,6 +97,7 @@ def reinit(
         (True, 0.0)
     """
     with errors_told("reinit(...)"):
+        check_progress("reinit", progress)
         key = check_order("reinit", "key, params, rules", key)
         if like is None and (parted := split_nnx(params)) is not None:
             state, merge = parted  # in which a shared layer is there once
@@ -144,19 +148,18 @@ def make_rows(
 
 
 def check_covered(
-    where: str, rows: Sequence[Row], notes: Mapping[str, str] | None = None
+    where: str, tree: Any, rows: Sequence[Row], notes: Mapping[str, str] | None = None
 ) -> None:
     """Raises a ValueError if a row has no initializer; a note follows its path."""
     notes = notes or {}
-    bare = [
-        f"{row.path} {row.shape}{notes.get(row.path, '')}{_cure(row)}"
-        for row in rows
-        if row.initializer is None
-    ]
-    if bare:
-        raise ValueError(
-            f"{where}: no rule and no default gives an initializer to:{listed(bare)}"
-        )
+    bare = [row for row in rows if row.initializer is None]
+    if not bare:
+        return
+    lines = [f"{x.path} {x.shape}{notes.get(x.path, '')}{_cure(x)}" for x in bare]
+    message = f"{where}: no rule and no default gives an initializer to:{listed(lines)}"
+    if any(row.guard for row in bare) and is_nnx(tree):
+        message += "\nnnx.state(model, nnx.Param) is a tree of the parameters alone."
+    raise ValueError(message)
 
 
 def check_order(where: str, order: str, key: Any) -> jax.Array:
@@ -200,10 +203,13 @@ def _as_drawn(params: Any, like: Any) -> Any:
 
 
 def _cure(row: Row) -> str:
-    """Returns the pattern that matches an array that is not a parameter, as advice."""
-    if row.guard is None:
+    """Returns the rule that matches an array that is not a parameter, as advice."""
+    if not row.guard:
         return ""
-    return f", no parameter: a pattern that names {sorted(row.guard)[0]!r} reaches it"
+    name = sorted(row.guard)[0]
+    if jnp.issubdtype(row.dtype, jax.dtypes.prng_key):
+        return f", a PRNG key: the rule {{'**/{name}': {KEY_RULE}}} makes it"
+    return f", no parameter: a pattern that names {name!r} reaches it"
 
 
 def wanted_sharding(leaf: Any) -> Sharding | PartitionSpec | None:
