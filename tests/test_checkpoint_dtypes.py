@@ -113,6 +113,18 @@ def test_a_cast_rounds_what_is_in_range(values, end):
         np.testing.assert_array_equal(np.asarray(made), expected)
 
 
+def test_the_range_of_a_constant_is_found_inside_jit():
+    shapes = {"a": leaf(2, dtype="float16")}
+
+    def fill(given):
+        return jaxinit.fill_missing(KEY, {"a": given}, shapes, {}, cast=True)["a"]
+
+    small, great = jnp.array([1.0, 2]), jnp.array([1, 1e6])
+    assert jax.jit(lambda: fill(small))().tolist() == [1, 2]
+    with pytest.raises(ValueError, match="a: float32 to float16, with values from 1 "):
+        jax.jit(lambda: fill(great))()
+
+
 def test_the_range_of_sharded_leaves_is_found():
     values = np.arange(16, dtype=np.float32).reshape(2, 8)
     for kind in AxisType.Auto, AxisType.Explicit:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._compat import is_traced, may_transfer
+from .._compat import is_staging, is_traced, may_transfer
 from .assignment import Row, listed
 from .loaded import Loaded
 
@@ -122,10 +122,11 @@ def _extremes(leaf: Any) -> tuple[float, float]:
     Of an array on the devices of several processes, a process knows its own part.
     """
     number = int if jnp.issubdtype(leaf.dtype, jnp.integer) else float
+    can_run = leaf.dtype == _available(leaf.dtype) and not is_staging()
     with may_transfer():
         if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
             parts = [np.asarray(shard.data) for shard in leaf.addressable_shards]
-        elif isinstance(leaf, jax.Array) and leaf.dtype == _available(leaf.dtype):
+        elif isinstance(leaf, jax.Array) and can_run:
             low, high = _extremes_on_device(leaf)
             return number(low), number(high)
         else:
