@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxinit
-from jaxinit.insight.tasks import branch_ends, count_residuals
+from jaxinit.insight.tasks import branch_ends, count_branches
 from jaxinit.insight.trace import trace
 from test_insight_calibrate import mamba
 
@@ -33,7 +33,7 @@ def streams(fn, p, x=X):
         if hasattr(p, "leaves")
     }
     ends = {names[i]: count for i, count in branch_ends(level).items()}
-    return count_residuals(level), ends
+    return count_branches(level)[None], ends
 
 
 def square(i, *names):

@@ -80,7 +80,7 @@ def _is_recurrent(site: Site, around: Around, level: Level) -> bool:
 
 
 def _changed(states: Sequence[Value], nexts: Sequence[Atom]) -> set[Value]:
-    """What the states become, without the states that another one becomes."""
+    """The next states, without those that are another state unchanged."""
     return set(values(nexts)) - set(states)
 
 

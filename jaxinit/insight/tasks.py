@@ -80,7 +80,7 @@ def branch_ends(level: Level) -> dict[int, int]:
 
     A skip inside a branch has a stream of its own.
     """
-    counts = _counts(level)
+    counts = count_branches(level)
     found: dict[int, int] = {}
     for place in level.walk():
         if isinstance(place, Residual):
@@ -91,17 +91,16 @@ def branch_ends(level: Level) -> dict[int, int]:
     return found
 
 
-def count_residuals(level: Level) -> int:
-    """Number of residual branches of the main stream, counted in every layer of a scan.
+def count_branches(level: Level) -> collections.Counter[int | None]:
+    """Counts the branches of each stream, in every layer of a scan.
 
     Layers that share their weights count, too, but not the steps of a recurrence over
-    time. A skip inside a branch does not count.
+    time.
+
+    Returns:
+        Number of branches, by the residual addition in whose branch the stream lies;
+        None stands for the main stream.
     """
-    return _counts(level)[None]
-
-
-def _counts(level: Level) -> collections.Counter[int | None]:
-    """Number of branches of each stream, by the addition in whose branch it lies."""
     loops = {place.index: around for place, around in _residuals(level, ())}
     counts: collections.Counter[int | None] = collections.Counter()
     for place, around in _residuals(level, ()):
