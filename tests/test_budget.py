@@ -200,14 +200,18 @@ def test_loading_takes_linear_time(tmp_path, name):
     length, run = CORPUS[name]
     with contextlib.suppress(ValueError, TypeError):
         run(tmp_path)  # compiles and imports, which is not counted
-    start = time.process_time()
+    seconds = []
     message = ""
-    try:
-        run(tmp_path)
-    except (ValueError, TypeError) as e:
-        message = str(e)
-    took = time.process_time() - start
-    assert took < max(LEAST_SECONDS, SECONDS * length / 1e6)
+    for _ in range(3):  # the least counts: other programs on the machine slow some
+        start = time.process_time()
+        try:
+            run(tmp_path)
+        except (ValueError, TypeError) as e:
+            message = str(e)
+        seconds.append(time.process_time() - start)
+        if seconds[-1] < LEAST_SECONDS:
+            break
+    assert min(seconds) < max(LEAST_SECONDS, SECONDS * length / 1e6)
     assert len(message) < 4000 and "\x1b" not in message
 
 

@@ -101,7 +101,10 @@ def pattern_from_config(config: Mapping[str, Any]) -> Pattern:
 
 
 def _glob(pattern: str) -> Matches:
-    levels = [_level(name) for name in pattern.split("/")] if pattern else []
+    levels: list[Name | None] = []
+    for level in map(_level, pattern.split("/") if pattern else ()):
+        if level is not None or levels[-1:] != [None]:  # "**/**" matches as "**" does
+            levels.append(level)
 
     def matches(path: str, leaf: Any) -> bool:
         return match_levels(levels, path.split("/") if path else [])
