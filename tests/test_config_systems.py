@@ -240,6 +240,8 @@ def test_a_node_without_a_value_is_not_empty():
         ):
             with pytest.raises(ValueError, match=f"^{message}"):
                 read(mapping)
+        with pytest.raises(ValueError, match=f"no manifest: {message}"):
+            jaxinit.Manifest.from_config(mapping)
         with pytest.raises(ValueError, match=f"^{message}"):
             jaxinit.Rules(sequence)
         with pytest.raises(ValueError, match=f"rule 1: {message}"):
@@ -300,3 +302,13 @@ def test_as_a_leafless_part_of_a_pytree_and_a_dict_key():
     assert table[copy.copy(INIT)] == 1
     leaves = jax.tree.leaves({"init": INIT})
     assert leaves == [INIT]
+
+
+def test_manifests_are_read_from_nodes():
+    omegaconf = pytest.importorskip("omegaconf")
+    ml_collections = pytest.importorskip("ml_collections")
+    made = jaxinit.manifest({"a": np.ones(2)}, rules={"a": "he_normal"})
+    config = made.get_config()
+    nodes = omegaconf.OmegaConf.create(config), ml_collections.ConfigDict(config)
+    for node in nodes:
+        assert jaxinit.Manifest.from_config(node) == made

@@ -359,3 +359,10 @@ def test_targets_that_cannot_be_reached():
 def test_refused(options, message):
     with pytest.raises(ValueError, match=message):
         jaxinit.calibrate(lambda w, x: x @ w, jnp.eye(2), jnp.eye(2), **options)
+
+
+def test_the_warning_names_parameters_that_are_one_array():
+    w = jnp.eye(4)
+    with pytest.warns(UserWarning, match="left the array: no factor reaches 1"):
+        made = jaxinit.calibrate(lambda w, x: 0 * x @ w, w, jnp.ones((2, 4)))
+    np.testing.assert_array_equal(made, w)

@@ -102,10 +102,12 @@ def _warn(
     factors: Mapping[int, np.ndarray],
     tolerance: float,
 ) -> None:
-    failed = [f"{path} as it is: {why}" for path, why in tasks.refused.items()]
+    failed = [
+        f"{path or 'the array'} as it is: {why}" for path, why in tasks.refused.items()
+    ]
     for i, factor in factors.items():
         task = tasks.by_site[i]
-        path = traced.paths[task.source.leaf]
+        path = traced.paths[task.source.leaf] or "the array"
         if not np.isfinite(factor).all():
             failed.append(
                 f"{path}: no factor reaches {task.target:.3g}, because its result is "

@@ -12,7 +12,7 @@ import numpy as np
 from .. import _files, _processes
 from .._checks import check_key, short
 from .._compat import may_transfer
-from .._plain import plain
+from .._plain import is_mapping, plain
 from ..initializers import registry
 from ..rules import leaf_keys
 from ..rules.rules import Rules, as_rules
@@ -119,7 +119,7 @@ class Manifest:
         """Builds the manifest whose `get_config` is ``config``.
 
         Args:
-            config: Plain data.
+            config: Plain data, or a node of OmegaConf or ml_collections.
             allow_regex: Whether the rules may have regular expressions; see
                 `Rules.from_config`.
 
@@ -127,8 +127,10 @@ class Manifest:
             ValueError: If the config is invalid, or of another version.
         """
         try:
-            if not isinstance(config, Mapping):
+            if not is_mapping(config):
                 raise TypeError(f"it must be a dict; got {short(config)}.")
+            if not isinstance(config, dict):  # a node of OmegaConf or ml_collections
+                config = plain(config)
             if config["versions"] != _VERSIONS:
                 raise ValueError(
                     f"its versions are {short(config['versions'])}; this jaxinit "
