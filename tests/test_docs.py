@@ -6,7 +6,10 @@ import importlib
 import inspect
 import pathlib
 import re
+import shlex
+import sys
 import tomllib
+import types
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +17,8 @@ import numpy as np
 import pytest
 
 import jaxinit
+import models
+from jaxinit.__main__ import main
 from jaxinit.initializers import registry
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -43,15 +48,40 @@ def test_docstrings(module, monkeypatch):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_python_blocks_run(page, monkeypatch, tmp_path):
-    """The blocks of a page run in order, in one namespace and one empty folder."""
+def test_blocks_run(page, monkeypatch, tmp_path, capsys):
+    """The blocks of a page run in order, in one namespace and one empty folder.
+
+    A block without a language holds commands, or the output of a block before it.
+    """
     monkeypatch.setattr(registry, "_classes", dict(registry._classes))
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": page.stem}
-    for i, block in enumerate(
-        re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
-    ):
-        exec(compile(block, f"{page.name} block {i}", "exec"), namespace)
+    printed = ""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.M | re.S)
+    for i, (language, block) in enumerate(blocks):
+        if language == "python":
+            exec(compile(block, f"{page.name} block {i}", "exec"), namespace)
+            printed += capsys.readouterr().out
+        elif language == "" and block.startswith("jaxinit "):
+            for name, module in modules_of_the_reader(namespace).items():
+                monkeypatch.setitem(sys.modules, name, module)
+            for line in block.splitlines():
+                assert main(shlex.split(line)[1:]) == 0, line
+        elif language == "" and not block.startswith(("pip ", "make ")):
+            assert block in printed
+
+
+def modules_of_the_reader(namespace):
+    """The modules that commands of the pages import."""
+
+    def gpt2():
+        tokens = jax.random.randint(jax.random.key(0), (2, 16), 0, 256)
+        return models.GPT(2, 64), tokens
+
+    return {
+        "my_models": types.SimpleNamespace(gpt2=gpt2),
+        "my_project.model": types.SimpleNamespace(make=namespace.get("make")),
+    }
 
 
 def test_every_page_has_examples_but_for_tables():
