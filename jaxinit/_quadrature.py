@@ -60,7 +60,7 @@ def grid_of(where: str, f: Callable[[Any], Any]) -> Grid:
     Raises:
         TypeError: If ``f`` is no such function.
     """
-    with jax.ensure_compile_time_eval(), jax.enable_x64(True), _on_host():
+    with jax.enable_x64(True), jax.disable_jit(False), _on_host():
         return _refine(_evaluator(where, f))
 
 
@@ -112,14 +112,17 @@ def _evaluator(where: str, f: Callable[[Any], Any]) -> _Evaluate:
     def apply(x: Any) -> Any:  # jit, given a ufunc of NumPy itself, ends the process
         return f(x)
 
+    scalar, points = (jax.ShapeDtypeStruct(n, jnp.float64) for n in ((), (_BATCH,)))
     try:
-        (result,) = jax.tree.leaves(jax.eval_shape(apply, jnp.zeros(())))
-        is_elementwise = result.shape == () and jnp.issubdtype(result, jnp.floating)
+        (result,) = jax.tree.leaves(jax.eval_shape(apply, scalar))
+        if result.shape != () or not jnp.issubdtype(result, jnp.floating):
+            raise TypeError(f"The result for a scalar is {result}.")
+        # Compiled ahead, so that it also runs while JAX traces the caller.
+        both = jax.vmap(jax.value_and_grad(apply))
+        compiled = jax.jit(both).lower(points).compile()
+        compiled(np.zeros(_BATCH))  # fails if f reads a traced value of the caller
     except Exception as e:
         raise _no_activation(where, f) from e
-    if not is_elementwise:
-        raise _no_activation(where, f)
-    compiled = jax.jit(jax.vmap(jax.value_and_grad(apply)))
     epsilon = float(jnp.finfo(result.dtype).eps)
 
     def evaluate(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

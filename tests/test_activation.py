@@ -113,6 +113,13 @@ def test_what_is_computed_in_float32_or_in_a_trace():
     )
     made = jax.jit(lambda x: x * jaxinit.gain(lambda y: f(y) * 1.0))(1.0)
     assert float(made) == pytest.approx(jaxinit.gain("silu"), rel=1e-6)
+    with jax.disable_jit():
+        assert jaxinit.gain(lambda y: f(y) * 1.0) == jaxinit.gain("silu")
+
+
+def test_an_activation_cannot_read_a_traced_value():
+    with pytest.raises(TypeError, match="elementwise function"):
+        jax.jit(lambda x: jaxinit.gain(lambda y: x * y))(1.0)
 
 
 @pytest.mark.parametrize(
