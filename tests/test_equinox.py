@@ -239,17 +239,54 @@ def test_a_stack_adds_one_axis_to_every_array(make):
         one.keys() == many.keys() == set(parts_of(eqx.filter(make(KEY), eqx.is_array)))
     )
     for path, layout in one.items():
-        assert many[path].stacked == 1 and layout.stacked == 0
+        assert many[path].stacked == (0,) and layout.stacked == ()
         assert many[path].shape == layout.shape
         assert many[path].order == layout.order
 
 
-def test_layers_stacked_along_another_axis_are_left_out():
+@pytest.mark.parametrize("axes", [(1,), (-1,), (0, 1), (-1, 0), (1, -1)])
+def test_each_layer_stacked_along_a_later_axis_has_its_own_kernel(axes):
+    """The axes are those of nested vmaps, from the innermost to the outermost."""
+
     def make(key):
         return eqx.nn.Linear(3, 4, key=key)
 
-    make = eqx.filter_vmap(make, out_axes=eqx.if_array(1))
-    assert layouts(eqx.filter_eval_shape(make, jax.random.split(KEY, 5))) == {}
+    for axis in axes:
+        make = eqx.filter_vmap(make, out_axes=eqx.if_array(axis))
+    sizes = (5, 6)[: len(axes)]
+    layer = eqx.filter_eval_shape(make, jax.random.split(KEY, sizes))
+    layer, kernels = with_kernel(layer)
+    bias = jnp.zeros(layer.bias.shape)
+    layer = eqx.tree_at(lambda layer: layer.bias, layer, bias)
+    x = data(*sizes, 3)
+    apply = eqx.nn.Linear.__call__
+    for axis in axes:
+        apply = eqx.filter_vmap(apply, in_axes=(eqx.if_array(axis), 0))
+    lead = kernels.shape[: len(sizes)]
+    kernels = np.moveaxis(kernels, range(len(sizes)), map(sizes.index, lead))
+    same(apply(layer, x), np.einsum("...i,...io->...o", x, kernels))
+
+
+@pytest.mark.parametrize("draw", [jaxinit.init, jaxinit.reinit])
+def test_rules_read_kernels_that_a_vmap_stacks_along_a_later_axis(draw):
+    """The stored shape (4, 5, 3, 3) looks like a convolution with a 4 x 5 window."""
+
+    def build(key):
+        return eqx.nn.Conv1d(3, 4, 3, use_bias=False, key=key)
+
+    def make(key):
+        stack = eqx.filter_vmap(build, out_axes=eqx.if_array(1))
+        return stack(jax.random.split(key, 5))
+
+    rules = {"weight": "orthogonal"}
+    if draw is jaxinit.init:
+        layer = jaxinit.init(make, KEY, rules=rules)
+    else:
+        layer = jaxinit.reinit(KEY, make(KEY), rules)
+    assert layer.weight.shape == (4, 5, 3, 3)
+    for i in range(5):
+        w = np.asarray(layer.weight, np.float64)[:, i].reshape(4, 9)
+        same(w @ w.T, np.eye(4))
 
 
 class Model(eqx.Module):
@@ -299,7 +336,7 @@ def test_paths_agree_with_parts_of():
     assert shapes["norm", "g"] == (3, 1, 1)
     assert shapes["spectral", "layer", "weight"] == (3, 4)
     hidden = found["model", "0", "heads", "mlp", "layers", "1", "weight"]
-    assert (hidden.shape, hidden.stacked) == ((5, 5), 1)
+    assert (hidden.shape, hidden.stacked) == ((5, 5), (0,))
 
 
 def test_made_and_traced_modules_have_the_same_layouts():
@@ -380,7 +417,7 @@ def test_low_rank_updates(outputs):
     assert found["lora_a",].stored == found["lora_a",].shape == (3, 2)
     assert found["lora_b",].stored == found["lora_b",].shape == (2, outputs)
     stacked = layouts(LoRA(linear, jnp.zeros((7, 2, 3)), jnp.zeros((7, outputs, 2))))
-    assert stacked["lora_a",].shape == (3, 2) and stacked["lora_a",].stacked == 1
+    assert stacked["lora_a",].shape == (3, 2) and stacked["lora_a",].stacked == (0,)
     for a, b in (((2, 3), (4, 1)), ((3,), (2, 3)), ((), ())):
         found = layouts(LoRA(linear, jnp.zeros(a), jnp.zeros(b)))
         assert found.keys() == {("linear", "weight")}

@@ -208,7 +208,7 @@ def test_a_stack_adds_one_axis_to_every_array(name):
     one, many = layouts(stack(build)), layouts(stack(build, 8))
     assert one.keys() == many.keys() and one
     for path, layout in one.items():
-        assert many[path].stacked == 1 and layout.stacked == 0
+        assert many[path].stacked == (0,) and layout.stacked == ()
         assert many[path].shape == layout.shape
 
 
@@ -219,17 +219,40 @@ def test_each_layer_of_a_scan_has_its_own_kernel():
         return carry, nnx.Linear(3, 4, rngs=rngs)
 
     found = layouts(nnx.eval_shape(lambda: build(0.0, nnx.Rngs(0))[1]))
-    assert found["kernel",].shape == (3, 4) and found["kernel",].stacked == 1
+    assert found["kernel",].shape == (3, 4) and found["kernel",].stacked == (0,)
 
 
+@pytest.mark.parametrize("axis", [1, -1])
 @pytest.mark.parametrize("size", [5, 3])
-def test_layers_stacked_along_another_axis_are_left_out(size):
+def test_each_layer_stacked_along_a_later_axis_has_its_own_kernel(size, axis):
     """With 3 layers a kernel of (3, 3, 4) fits by chance, but the bias does not."""
 
     def make(rngs):
-        return nnx.Linear(3, 4, rngs=rngs)
+        return nnx.LinearGeneral(3, (2, 2), rngs=rngs)
 
-    assert layouts(stack(make, size, axis=1)) == {}
+    layer, kernels = with_kernel(stack(make, size, axis=axis))
+    assert kernels.shape == (size, 3, 4)
+    layer.bias.set_value(jnp.zeros(layer.bias.shape))
+    x = data(size, 3)
+    apply = nnx.vmap(lambda layer, x: layer(x), in_axes=(axis, 0))
+    expected = np.einsum("ni,nio->no", x, kernels).reshape(size, 2, 2)
+    same(apply(layer, jnp.asarray(x)), expected)
+
+
+def test_rules_read_heads_that_a_vmap_stacks_along_a_later_axis():
+    """The stored shape (4, 5, 6, 24) looks like a convolution with a 4 x 5 window."""
+
+    @nnx.split_rngs(splits=5)
+    @nnx.vmap(in_axes=(0,), out_axes=1)
+    def build(rngs):
+        return nnx.LinearGeneral((4, 6), 24, axis=(-2, -1), use_bias=False, rngs=rngs)
+
+    layer = build(nnx.Rngs(0))
+    assert layer.kernel.shape == (4, 5, 6, 24)
+    new = jaxinit.reinit(jax.random.key(0), layer, {"kernel": "orthogonal"})
+    for i in range(5):
+        w = np.asarray(new.kernel[...], np.float64)[:, i].reshape(24, 24)
+        same(w @ w.T, np.eye(24))
 
 
 class Inner(nnx.Module, pytree=False):

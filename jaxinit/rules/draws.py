@@ -274,8 +274,8 @@ class Arranged(Draw):
 def from_layout(layout: Layout, shape: tuple[int, ...]) -> Draw:
     """Returns the draw of an array of ``shape`` in a layer of this layout."""
     draw: Draw = Arranged(layout)
-    for count in reversed(shape[: layout.stacked]):
-        draw = Stack(count, draw)
+    for outer, axis in reversed([*enumerate(layout.stacked)]):
+        draw = Stack(shape[axis], draw, axis - outer)
     return draw
 
 

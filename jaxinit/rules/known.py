@@ -52,7 +52,7 @@ def known_draws(tree: Any, layers: Any) -> list[KnownDraw | None]:
     def known(parts: Parts, leaf: Any) -> KnownDraw | None:
         if parts in equinox:
             layout = equinox[parts]
-            stored = Layout.plain(leaf.shape[layout.stacked :], layout.stacked)
+            stored = Layout.plain(layout.of_one_layer(leaf.shape), layout.stacked)
             return KnownDraw(*(from_layout(x, leaf.shape) for x in (layout, stored)))
         if isinstance(leaf, Drawn):
             return KnownDraw(leaf.draw, leaf.draw)
