@@ -202,7 +202,7 @@ class _Readings:
         calls = set(row.draw.calls)
         is_certain = row.is_known and row.draw.is_certain
         options: list[dict[str, Any]] = [{}, {"mode": "fan_out"}]
-        if not is_certain and any(map(ambiguity, calls)):
+        if not is_certain and any(ambiguity(x, row.is_known) for x in calls):
             options = []
         if not row.is_known:
             options += _named_axes(len(row.shape), role.source.axes)

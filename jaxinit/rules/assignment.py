@@ -247,8 +247,10 @@ class Assignment:
     def _reason(self, row: Row) -> str | None:
         is_certain = row.is_known and row.draw.is_certain
         if not is_certain and reads_layout(row.initializer):
-            for reason in filter(None, map(ambiguity, dict.fromkeys(row.draw.calls))):
-                return reason
+            for shape in dict.fromkeys(row.draw.calls):
+                reason = ambiguity(shape, row.is_known)
+                if reason is not None:
+                    return reason
         key = jax.eval_shape(lambda: jax.random.key(0))
         try:
             made = jax.eval_shape(lambda key: self.draw(row, key), key)

@@ -39,10 +39,14 @@ def fans_of(initializer: Any, shape: Shape) -> tuple[int, int] | None:
         return None
 
 
-def ambiguity(shape: Shape) -> str | None:
+def ambiguity(shape: Shape, is_known: bool) -> str | None:
     """Returns a message if a shape can be one kernel or a stack of kernels, else None.
 
     A matrix has one reading, and so has a shape with the window of a convolution.
+
+    Args:
+        shape: Shape of one call.
+        is_known: Whether the shape is read from the graph of a function.
     """
     if len(shape) < 3 or 0 in shape or (len(shape) > 3 and _is_window(shape[:-2])):
         return None
@@ -50,13 +54,21 @@ def ambiguity(shape: Shape) -> str | None:
     fans = compute_fans("fans", shape, *_DEFAULT)
     inner = compute_fans("fans", shape[-2:], *_DEFAULT)
     axes = tuple(range(len(stacked)))
+    cure = (
+        "Pass the shapes of jaxinit.eval_shape(fn, ...), which know how the model "
+        "draws. Or give the initializer its axes"
+    )
+    if is_known:  # the graph was read, and did not tell
+        cure = (
+            "The model computes this leaf from its draw, so the draw does not tell "
+            "which. Give the initializer its axes"
+        )
     return (
         f"its shape has two readings: one kernel of {math.prod(stacked)} taps, with "
         f"fan_in {fans[0]} and fan_out {fans[1]}; or {math.prod(stacked)} stacked "
-        f"kernels {shape[-2:]}, with fan_in {inner[0]} and fan_out {inner[1]}. Pass "
-        "the shapes of jaxinit.eval_shape(fn, ...), which know how the model draws. "
-        f"Or give the initializer its axes: in_axis={len(shape) - 2}, "
-        f"out_axis={len(shape) - 1} for the first, batch_axis={axes} for the second."
+        f"kernels {shape[-2:]}, with fan_in {inner[0]} and fan_out {inner[1]}. "
+        f"{cure}: in_axis={len(shape) - 2}, out_axis={len(shape) - 1} for the first, "
+        f"batch_axis={axes} for the second."
     )
 
 
