@@ -161,6 +161,12 @@ def _fitting(
         cure = 'on_extra="ignore" leaves these out, "warn" does so with a warning.'
         errors.append(f"{place}{cure}\n")
         errors.append("rename={path: path of the tree} gives them a place.\n")
+        numbers = [path for path in given.by_path if settings.has_number(path)]
+        if numbers:
+            cure = (
+                "has a place if abstract_params has an array there, as jnp.asarray(0)"
+            )
+            errors.append(f"{printable(numbers[0])} {cure}.\n")
         names = [x.name for x in given.by_path.values()]
         found = prefix_cure(names, shapes, lambda path: given.has_place(path, shapes))
         if found is not None and found[1] == len(names):

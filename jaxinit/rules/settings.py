@@ -45,6 +45,10 @@ class Settings:
             return True
         return is_number(self._values[path]) and leaf == self._values[path]
 
+    def has_number(self, path: str) -> bool:
+        """True if the tree has a number of Python at a path."""
+        return is_number(self._values.get(path))
+
     def note(self, path: str, leaf: Any) -> str:
         """Returns, for an error, both values if the tree has a setting at a path."""
         if path not in self._values:
