@@ -509,13 +509,23 @@ def test_a_shape_with_two_readings_is_refused(init):
         "batch_axis=(0,)",
     ):
         assert words in str(e.value)
-    heads = {"query": jnp.ones((12, 768, 12, 64), jnp.bfloat16)}
-    with pytest.raises(ValueError, match="two readings"):
-        jaxinit.reinit(KEY, heads, {"query": init})
+    # Of 12 layers, and of 5 layers with 4 heads.
+    for shape in ((12, 768, 12, 64), (5, 4, 64, 256)):
+        heads = {"query": jnp.ones(shape, jnp.bfloat16)}
+        with pytest.raises(ValueError, match="two readings"):
+            jaxinit.reinit(KEY, heads, {"query": init})
 
 
 def test_shapes_with_one_reading():
-    for shape in ((3, 3, 8, 16), (1, 7, 8, 16), (16, 16, 3, 64), (3, 3, 3, 4, 8)):
+    for shape in (
+        (3, 3, 8, 16),
+        (1, 7, 8, 16),
+        (4, 1, 8, 16),
+        (5, 3, 8, 16),
+        (16, 16, 3, 64),
+        (3, 3, 3, 4, 8),
+        (2, 4, 4, 3, 96),
+    ):
         tree = {"kernel": jax.ShapeDtypeStruct(shape, jnp.float32)}
         made = jaxinit.init_tree(KEY, tree, {"kernel": "lecun_normal"})["kernel"]
         fan_in = math.prod(shape[:-1])

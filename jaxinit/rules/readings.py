@@ -73,7 +73,13 @@ def ambiguity(shape: Shape, is_known: bool) -> str | None:
 
 
 def _is_window(sides: Shape) -> bool:
-    """True if leading sizes look like the window of a convolution."""
+    """True if leading sizes look like the window of a convolution.
+
+    Windows are square, or odd on each side, or 1 on one. 5 x 4 may be layers and heads.
+    """
+    a, b = sides[-2:]
+    if a != b and 1 not in (a, b) and not a % 2 == b % 2 == 1:
+        return False
     small = all(n <= 5 or (n <= 11 and n % 2) for n in sides)
     return small or (len(set(sides)) == 1 and sides[0] in _WINDOWS)
 
