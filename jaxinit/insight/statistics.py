@@ -211,7 +211,13 @@ def _rows(x: jax.Array, features: tuple[int, ...]) -> jax.Array:
     if others + features != tuple(range(x.ndim)):
         x = x.transpose(*others, *features)
     x = x.reshape(count, math.prod(x.shape[len(others) :]))
-    return x[:: max(1, count // _COUNT)][:_COUNT]
+    return _spread(x, _COUNT)
+
+
+def _spread(x: jax.Array, count: int) -> jax.Array:
+    """At most ``count`` entries of the first axis, at equal steps."""
+    step = max(1, len(x) // count)
+    return lax.slice_in_dim(x, 0, min(len(x), step * count), step)
 
 
 def angles(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -288,9 +294,7 @@ def samples(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _samples(x: jax.Array, y: jax.Array) -> jax.Array:
-    x, y = _real(x).ravel(), _real(y).ravel()
-    step = max(1, x.size // _PAIRS)
-    return jnp.stack([x[::step][:_PAIRS], y[::step][:_PAIRS]])
+    return jnp.stack([_spread(_real(a).ravel(), _PAIRS) for a in (x, y)])
 
 
 def slot(lengths: tuple[int, ...] = ()) -> jax.Array:
