@@ -232,10 +232,17 @@ def test_no_scalar_helps_silu_at_depth_50():
             {"m/block_0/up/w": 1, "m/block_1/up/w": 2, "m/block_1/down/w": 1},
             {"**/block_1/up/w": 2, "**/w": 1},
         ),
+        ({"a/b1": 0, "a/b2": 0, "bp": 0, "w": 1}, {"**/b*": 0, "**/w": 1}),
+        ({"a/n1": 1, "nf": 1, "norm/b": 2}, {"**/n*": 1, "**/b": 2}),
     ],
 )
 def test_shortest(made, rules):
     found = shortest(made)
+    taken = [
+        next(glob for glob, _ in found if compile_pattern(glob)(path, None))
+        for path in made
+    ]
+    assert set(taken) == set(dict(found))  # a strict rule must make a parameter
     for path, value in made.items():
         assert value == next(
             x for glob, x in found if compile_pattern(glob)(path, None)

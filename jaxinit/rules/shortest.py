@@ -43,7 +43,19 @@ def shortest(made: Mapping[str, Any]) -> list[tuple[str, Any]]:
                 special.append((glob, made[path]))
     if len({repr(x) for x in made.values()}) == 1:
         return [("**", x) for x in list(made.values())[:1]]
-    return [*special, *general]
+    return list(_without_idle([*special, *general], made))
+
+
+def _without_idle(
+    rules: list[tuple[str, Any]], made: Mapping[str, Any]
+) -> Iterator[tuple[str, Any]]:
+    """Yields the rules, without those whose paths all match an earlier rule."""
+    taken = set[str]()
+    for glob, value in rules:
+        matched = _matched(glob, made)
+        if not matched <= taken:
+            yield glob, value
+        taken |= matched
 
 
 def _only(path: str, made: Mapping[str, Any]) -> str:
