@@ -308,6 +308,22 @@ def test_scanned_and_unrolled_layers_agree():
     assert inside.rows[4].name == "w[1]"
 
 
+def test_a_scan_from_the_last_layer_to_the_first():
+    w = jax.random.normal(KEY, (6, 8, 8)) * 0.5 / math.sqrt(8)
+    x = jax.random.normal(KEY, (16, 8))
+
+    def fn(w, x, reverse):
+        return jax.lax.scan(lambda x, w: (x @ w, None), x, w, reverse=reverse)[0]
+
+    last = PROBE(functools.partial(fn, reverse=True), w, x)
+    first = PROBE(functools.partial(fn, reverse=False), w[::-1], x)
+    assert [row.layer for row in last.rows] == [5, 4, 3, 2, 1, 0]
+    assert [row.depth for row in last.rows] == [1, 2, 3, 4, 5, 6]
+    assert_same(last, first)
+    assert last.forward.rate == near(first.forward.rate) and last.forward.rate < 0.6
+    assert last.backward.rate == near(first.backward.rate)
+
+
 def test_steps_of_a_recurrence_are_one_place():
     p = {"x": jax.random.normal(KEY, (3, 4)), "h": jnp.eye(4) / 2}
     xs = jax.random.normal(KEY, (7, 2, 3))

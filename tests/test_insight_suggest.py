@@ -163,6 +163,22 @@ def test_the_expected_moment_of_convolutions():
     assert numbers["input"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_experts_whose_rows_come_in_groups():
+    x = jax.random.normal(KEY, (64, 32))
+    params = {"up": jnp.zeros((2, 32, 48)), "down": jnp.zeros((2, 48, 32))}
+
+    def fn(p, x):
+        sizes = jnp.array([24, 40])
+        y = jax.nn.relu(jax.lax.ragged_dot(x, p["up"], sizes))
+        return jax.lax.ragged_dot(y, p["down"], sizes)
+
+    found = SUGGEST(fn, params, x)
+    assert [row.fan_in for row in found.report.rows] == [32, 48]
+    assert found.rows[0].gain == pytest.approx(1, rel=0.1)
+    assert found.rows[1].gain == pytest.approx(2**0.5, rel=0.1)
+    assert found.deviation < 1.3
+
+
 def test_parameters_that_the_model_makes():
     p = {
         "cell": {"w": jnp.eye(64), "b": jnp.full(64, 2.0)},

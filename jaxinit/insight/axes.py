@@ -11,10 +11,15 @@ def features_of(
     """Axes of features of a result, and the fan-in of its elements."""
     last = (len(shape) - 1,) if shape else ()
     avals = [v.aval for v in node.eqn.invars]
-    if node.name == "dot_general":
-        contracted, batch = node.params["dimension_numbers"]
+    if node.name in ("dot_general", "ragged_dot_general"):
+        numbers, groups = node.params.get("dimension_numbers"), ()
+        if numbers is None:  # rows in groups, each with a matrix of its own
+            ragged = node.params["ragged_dot_dimension_numbers"]
+            numbers = ragged.dot_dimension_numbers
+            groups = ragged.rhs_group_dimensions if weight == 1 else ()
+        contracted, batch = numbers
         sizes = [avals[weight].shape[axis] for axis in contracted[weight]]
-        used = len(contracted[weight]) + len(batch[weight])
+        used = len(contracted[weight]) + len(batch[weight]) + len(groups)
         count = len(avals[weight].shape) - used
         start = len(batch[0]) if weight == 0 else len(shape) - count
         return tuple(range(start, start + count)), math.prod(sizes)

@@ -103,8 +103,12 @@ def walk(level: Level, layer: Layer, deeper: int) -> Iterator[tuple[Place, Layer
         elif place.length is None:
             yield from walk(place.level, layer, deeper)
         elif place.is_layered:
-            for i in range(place.length):
-                yield from walk(place.level, (*layer, i), deeper + i * place.stride)
+            order = range(place.length)
+            if place.node.params["reverse"]:
+                order = reversed(order)
+            for passed, i in enumerate(order):
+                depth = deeper + passed * place.stride
+                yield from walk(place.level, (*layer, i), depth)
         else:
             yield from walk(place.level, (*layer, None), deeper)
 
