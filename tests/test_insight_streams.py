@@ -100,6 +100,43 @@ def test_transformers_have_two_branches_a_block(block, form):
     assert len(sums) == (3 if block in (parallel_first, parallel_of_two_depths) else 6)
 
 
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+@pytest.mark.parametrize("start", [0.0, 1.0])
+def test_the_two_parts_of_a_product_are_no_residual(scale, start):
+    """As LoRA: W x + s B A x, with dropout before A."""
+    key = jax.random.key(5)
+
+    def lora(p, x):
+        kept = jnp.where(jax.random.bernoulli(key, 0.5, x.shape), 2 * x, 0)
+        return x @ p["w"] + scale * ((kept @ p["a"]) @ p["b"])
+
+    def part(i):
+        low = normal(i + 2, 2, WIDTH) * start
+        return {"w": normal(i, WIDTH, WIDTH), "a": normal(i + 1, WIDTH, 2), "b": low}
+
+    def chain(p, x):
+        for layer in p:
+            x = jax.nn.relu(lora(layer, x))
+        return x
+
+    parts = [part(i) for i in range(0, 36, 3)]
+    report = jaxinit.probe(chain, parts, X, key=KEY)
+    assert {row.kind for row in report.rows} == {"dot"}
+    if not start:
+        (text,) = [v.text for v in report.verdicts if v.kind == "forward"]
+        assert "the gain of relu is 1.414" in text
+
+    def block(p, x):
+        for up, down in p:
+            x = x + lora(down, jnp.tanh(lora(up, norm(x))))
+        return x
+
+    blocks = [(part(i), part(i + 3)) for i in (0, 6, 12)]
+    count, ends = streams(block, blocks)
+    assert count == 6  # each part is a branch
+    assert ends == {f"{i}/1/{name}": 6 for i in range(3) for name in "wb"}
+
+
 def mamba_params(i=0, inner=16, state=4):
     return {
         "norm": jnp.ones(WIDTH),

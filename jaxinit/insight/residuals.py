@@ -4,13 +4,14 @@ stream       the term of a sum that the branches are functions of
 siblings     terms of a sum that are results of sites and do not depend on one another:
              branches of one stream, or a branch and the projection of its stream
 state        the carry of a recurrence over time, and its elementwise functions
+linear root  the value of which another value is a linear function
 """
 
 import itertools
 from collections.abc import Iterable, Mapping
 
 from ..planning.ir import Atom, Node, Value, values
-from .operations import RESHAPING, is_elementwise
+from .operations import LINEAR, PRODUCTS, RESHAPING, is_elementwise
 from .places import DATA, Info, Residual
 
 
@@ -53,6 +54,7 @@ class Residuals:
         # The sites of which a value is the sum, and its additions of siblings.
         self._terms: dict[Value, tuple[int, ...]] = {}
         self._siblings: dict[Value, tuple[Residual, ...]] = {}
+        self._linear: dict[Value, Value] = {}  # the linear root of a value
 
     def follow(self, node: Node) -> None:
         """Records the origin of the results of an operation."""
@@ -62,6 +64,9 @@ class Residuals:
         if node.name in RESHAPING and read:
             self._terms[node.outputs[0]] = self._terms.get(read[0], ())
             self._siblings[node.outputs[0]] = self._siblings.get(read[0], ())
+        root = self._root(node)
+        if root is not None:
+            self._linear[node.outputs[0]] = root
         if self._states.isdisjoint(read):
             return
         if node.name in RESHAPING or is_elementwise(node):
@@ -93,7 +98,7 @@ class Residuals:
         if all(terms):
             self._terms[output] = terms[0] + terms[1]
         sums = [self._siblings.get(x, ()) for x in node.inputs]
-        if a.base == b.base:
+        if a.base == b.base or self._is_one_product(node, infos, terms):
             self._siblings[output] = sum(sums, ())
             return None, ()
         i = int(b.base > a.base)
@@ -121,6 +126,43 @@ class Residuals:
             if inner is not None and inner.inside in outer:
                 inner.inside = residual.index
         return residual, dropped
+
+    def _is_one_product(
+        self, node: Node, infos: tuple[Info, Info], terms: list[tuple[int, ...]]
+    ) -> bool:
+        """True for W x + B A x, as of LoRA: both terms are products of the same x."""
+        roots = {self._linear.get(x) for x in values(node.inputs)}
+        ends = [
+            own or (tuple(x.near) if len(x.near) == 1 else ())
+            for own, x in zip(terms, infos, strict=True)
+        ]
+        found = (
+            None not in roots
+            and len(roots) == 1
+            and all(ends)
+            and infos[0].past.isdisjoint(ends[1])
+            and infos[1].past.isdisjoint(ends[0])
+        )
+        if found:
+            self._terms[node.outputs[0]] = ends[0] + ends[1]
+        return found
+
+    def _root(self, node: Node) -> Value | None:
+        """The linear root of the result of an operation, or None."""
+        data = [x for x in values(node.inputs) if self._roots.get(x)]
+        roots = {self._linear.get(x, x) for x in data}
+        if len(roots) != 1 or len(node.outputs) != 1:
+            return None
+        if node.name == "div":
+            is_linear = data == [node.inputs[0]]
+        elif node.name == "select_n":  # as of dropout
+            is_linear = node.inputs[0] not in data
+        elif node.name in ("add", "sub"):
+            is_linear = True
+        else:
+            names = LINEAR | RESHAPING | set(PRODUCTS)
+            is_linear = len(data) == 1 and node.name in names
+        return roots.pop() if is_linear else None
 
     def _of(self, atom: Atom) -> tuple[int, ...]:
         return self._terms.get(atom, ()) if type(atom) is Value else ()
