@@ -369,6 +369,28 @@ def test_places_of_other_kinds():
     assert scale.out_rms == near(rms(fn(p, x)))
 
 
+@pytest.mark.parametrize("form", ["rsqrt", "divided", "power"])
+def test_the_data_of_a_scale(form):
+    """A normalization by 1 / std times scale; a gate with a scale is no norm."""
+    inverse = {
+        "rsqrt": jax.lax.rsqrt,
+        "divided": lambda v: 1 / jnp.sqrt(v),
+        "power": lambda v: v**-0.5,
+    }[form]
+    p = {"norm": 1 + jax.random.normal(KEY, (8,)) / 4, "gate": jnp.full(8, 3.0)}
+    x = 2 * jax.random.normal(KEY, (4, 5, 8)) + 1
+
+    def fn(p, x):
+        y = x * (inverse(jnp.mean(x * x, -1, keepdims=True)) * p["norm"])
+        return y * (jax.nn.sigmoid(y.mean(1, keepdims=True)) * p["gate"])
+
+    norm, gate = PROBE(fn, p, x).rows
+    y = x * (inverse(jnp.mean(x * x, -1, keepdims=True)) * p["norm"])
+    assert (norm.in_rms, norm.out_rms) == (near(rms(x)), near(rms(y)))
+    sigmoid = jax.nn.sigmoid(y.mean(1))
+    assert (gate.in_rms, gate.out_rms) == (near(rms(sigmoid)), near(rms(3 * sigmoid)))
+
+
 # --- frameworks -----------------------------------------------------------------------
 
 

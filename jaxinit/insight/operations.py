@@ -44,6 +44,18 @@ def keeps(node: Node) -> bool:
     return node.name in _CUSTOM_VJP or node.name in REMAT
 
 
+def is_inverse(node: Node, of_constant: bool) -> bool:
+    """True for 1 / x, x ** -n and 1 / sqrt(x).
+
+    Args:
+        node: The operation.
+        of_constant: True if its first input is constant.
+    """
+    if node.name == "integer_pow":
+        return node.params["y"] < 0
+    return node.name in ("rsqrt", "pow") or (node.name == "div" and of_constant)
+
+
 def is_elementwise(node: Node) -> bool:
     """True for an operation, or a call of operations, on each element by itself."""
     if callees(node.params):

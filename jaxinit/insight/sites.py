@@ -19,6 +19,7 @@ from .operations import (
     REMAT,
     RESHAPING,
     is_elementwise,
+    is_inverse,
     keeps,
 )
 from .places import (
@@ -72,13 +73,13 @@ class _Finder:
         # Values that are the reshaped result of a site, with the site and its feature
         # axes.
         self._same: dict[Value, tuple[Site, tuple[int, ...]]] = {}
-        # The site of which a value is the result.
-        self._site: dict[Value, Site] = {}
+        self._site: dict[Value, Site] = {}  # the site of which a value is the result
         # Values that elementwise operations made from one value alone, with this value,
         # and True if one of the operations is not linear.
         self._after: dict[Value, tuple[Value, bool]] = {}
         self._activations: dict[Value, Applied] = {}
         self._moved: dict[Value, Atom] = {}  # what a value is in another shape or type
+        self._inverses: set[Value] = set()  # such as 1 / std, and copies of them
         self._softmaxes = Softmaxes(numbers)
 
     def info(self, atom: Atom) -> Info:
@@ -202,6 +203,9 @@ class _Finder:
         first = node.inputs[0]
         softmax = self._softmaxes.find(node, infos)
         self.places += [] if softmax is None else [softmax]
+        copies = node.name in RESHAPING and first in self._inverses
+        if copies or is_inverse(node, infos[0].kind == NEUTRAL):
+            self._inverses.add(node.outputs[0])
         if node.name in ("mul", "div"):
             self._finish_scale(node, infos)
         elif node.name == "add":
@@ -221,7 +225,9 @@ class _Finder:
                 continue
             site, _ = self._same[atom]
             other = infos[1 - i]
-            if site.kind != "scale" or other.kind != DATA:
+            reader, j = site.data
+            is_norm = site.kind == "scale" and reader.inputs[j] in self._inverses
+            if not is_norm or other.kind != DATA:
                 continue
             if infos[i].size < other.size and self._is_float(node.inputs[1 - i]):
                 site.data = node, 1 - i
