@@ -391,6 +391,24 @@ def test_the_data_of_a_scale(form):
     assert (gate.in_rms, gate.out_rms) == (near(rms(sigmoid)), near(rms(3 * sigmoid)))
 
 
+@pytest.mark.parametrize("form", ["plain", "scan", "remat"])
+def test_a_parameter_that_only_dead_code_reads_is_unused(form):
+    def layer(x, p):
+        _ = x @ p["dead"]
+        return jnp.tanh(x @ p["w"])
+
+    def fn(p, x):
+        if form == "scan":
+            stacked = jax.tree.map(lambda w: w[None], p)
+            return jax.lax.scan(lambda x, p: (layer(x, p), None), x, stacked)[0]
+        return (jax.checkpoint(layer) if form == "remat" else layer)(x, p)
+
+    w = jax.random.normal(KEY, (8, 8))
+    found = verdicts(fn, {"dead": w, "w": w}, jax.random.normal(KEY, (4, 8)))
+    assert "does not depend on dead" in found["unused"].text
+    assert "no gradient" not in found
+
+
 # --- frameworks -----------------------------------------------------------------------
 
 

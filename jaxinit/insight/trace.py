@@ -14,7 +14,7 @@ from .._paths import join, parts_of
 from ..planning.arguments import is_array
 from ..planning.ir import Value, values
 from ..rules.parameters import guards_of
-from .places import DATA, NEUTRAL, PARAMETER, Info, Level
+from .places import DATA, NEUTRAL, PARAMETER, Info, Inner, Level
 from .sites import find_sites
 
 
@@ -100,8 +100,7 @@ def trace(
     if all(owned) and any(_is_float(x) for x in jax.tree.leaves(shapes)):
         cure = "Data that fn does not take as an argument counts as a constant."
         raise error(ValueError, where, "*inputs", "at least one array", inputs, cure)
-    read = {v for node in level.program.nodes for v in values(node.inputs)}
-    read |= {a for a in level.program.outputs if type(a) is Value}
+    read = _read(level)
     return Traced(
         level=level,
         arrays=arrays,
@@ -117,6 +116,21 @@ def trace(
         fixed=fixed,
         used=[v in read for v in level.program.inputs],
     )
+
+
+def _read(level: Level) -> set[Value]:
+    """The values of a program on which its results depend."""
+    inner = {p.node: p.level for p in level.places if isinstance(p, Inner)}
+    read = set(values(level.program.outputs))
+    for node in reversed(level.program.nodes):
+        if read.isdisjoint(node.outputs):
+            continue
+        inputs = node.inputs
+        if node in inner:
+            body, known = _read(inner[node]), inner[node].program.inputs
+            inputs = [a for a, v in zip(inputs, known, strict=True) if v in body]
+        read.update(values(inputs))
+    return read
 
 
 def _is_float(x: Any) -> bool:
