@@ -409,6 +409,15 @@ def test_a_parameter_that_only_dead_code_reads_is_unused(form):
     assert "no gradient" not in found
 
 
+def test_a_weight_that_is_also_a_result():
+    w, x = (jax.random.normal(KEY, shape) for shape in ((8, 8), (4, 8)))
+    report = PROBE(lambda w, x: (x @ w, w), w, x)
+    signs = jax.random.rademacher(KEY, (4, 8), jnp.float32)
+    assert report.rows[0].weight_grad_rms == near(rms(x.T @ signs))
+    more = jax.random.rademacher(jax.random.fold_in(KEY, 1), (8, 8), jnp.float32)
+    assert report.parameters[0].grad_rms == near(rms(x.T @ signs + more))
+
+
 # --- frameworks -----------------------------------------------------------------------
 
 

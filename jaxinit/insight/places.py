@@ -200,6 +200,7 @@ class Level:
         reads = collections.Counter(
             a for node in self.program.nodes for a in values(node.inputs)
         )
+        reads.update(values(self.program.outputs))
         inputs = enumerate(self.program.inputs)
         return {v: i for i, v in inputs if reads[v] == 1}
 
