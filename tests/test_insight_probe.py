@@ -418,6 +418,42 @@ def test_a_weight_that_is_also_a_result():
     assert report.parameters[0].grad_rms == near(rms(x.T @ signs + more))
 
 
+def test_one_output_is_no_reason_for_a_finding():
+    """Rows of one number have the cosine 1 or -1, and their signs may cancel."""
+    keys = jax.random.split(KEY, 5)
+    p = {
+        "w": [jaxinit.HeNormal()(key, (8, 8)) for key in keys[:3]],
+        "head": jaxinit.HeNormal()(keys[3], (8, 1)),
+        "bias": jnp.full(1, 5.0),
+    }
+    x = jax.random.normal(keys[4], (2, 8))
+
+    def fn(p, x):
+        for w in p["w"]:
+            x = jax.nn.relu(x @ w)
+        return x @ p["head"] + p["bias"]
+
+    for seed in range(4):
+        report = jaxinit.probe(fn, p, x, key=jax.random.key(seed))
+        assert report.rows[-1].cosine is None and not report.verdicts
+    dead = jaxinit.probe(lambda p, x: 0 * fn(p, x), p, x, key=KEY)
+    assert [v.kind for v in dead.verdicts] == ["no gradient"]
+    assert "bias" in dead.verdicts[0].text
+
+
+def test_attention_to_one_key_is_not_sharp():
+    def fn(w, x):
+        scores = jax.nn.softmax(x @ w @ jnp.swapaxes(x, -1, -2))
+        return scores @ x @ w
+
+    w, x = (jax.random.normal(KEY, shape) for shape in ((8, 8), (4, 1, 8)))
+    found = PROBE(fn, w, x)
+    assert [row.entropy for row in found.rows if row.kind == "softmax"] == [1]
+    assert "attention" not in {v.kind for v in found.verdicts}
+    sharp = PROBE(fn, 99 * w, jax.random.normal(KEY, (4, 6, 8)))
+    assert "one-hot at the softmax (" in str(sharp)
+
+
 # --- frameworks -----------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from .._compat import explicit_sharding
 from .._prng import fused
 from .measure import compiled_once, run, taps_of
 from .report import Report
-from .rows import growths, parameters_of, rows_of
+from .rows import added_to_signals, growths, parameters_of, rows_of
 from .statistics import Array, batch, resolve
 from .trace import Traced, trace
 from .verdicts import judge
@@ -199,7 +199,9 @@ def _report(traced: Traced, measured: dict[str, Any]) -> Report:
         jacobian=jacobian,
         loss=float(measured["loss"]),
     )
-    return dataclasses.replace(report, verdicts=judge(report))
+    still = any(p.is_used and p.grad_rms == 0 for p in parameters)
+    added = added_to_signals(traced, rows) if still else set[str]()
+    return dataclasses.replace(report, verdicts=judge(report, added))
 
 
 def _pooled(all_moments: list[Any], sizes: list[int]) -> tuple[complex, float]:

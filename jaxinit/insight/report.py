@@ -36,7 +36,8 @@ class Row:
         out_mean: Mean of the result, after the bias.
         out_std: Standard deviation of the result.
         out_rms: Root mean square of the result.
-        cosine: Mean cosine similarity of two rows of the result.
+        cosine: Mean cosine similarity of two rows of the result; None if a row is one
+            number.
         rank: Effective rank of the rows of the result, over the largest possible rank.
         activation: Name of the activation that follows, if jax.nn has it.
         in_activation: Name of the activation that made the input of a product.

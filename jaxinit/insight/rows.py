@@ -11,6 +11,7 @@ from .layers import layers_of
 from .places import Inner, Level, Place, Residual, Site, Softmax
 from .recognition import recognize, saturation
 from .report import Growth, Parameter, Row
+from .sources import Source, biases_of, sources_of
 from .statistics import Moments, tapped
 from .trace import Traced
 
@@ -38,6 +39,23 @@ def rows_of(traced: Traced, measured: Mapping[str, Any]) -> tuple[Row, ...]:
         _row(place, layer, depth, names[place.index], found, back)
         for place, layer, depth in walk(level, (), 0)
     )
+
+
+def added_to_signals(traced: Traced, rows: Sequence[Row]) -> set[str]:
+    """Paths of the parameters that are added to a signal which gets a gradient.
+
+    The gradient of such a parameter is a sum over examples, and random signs can
+    cancel in it.
+    """
+    level = traced.level
+    placed = zip(walk(level, (), 0), rows, strict=True)
+    reached = {place.index for (place, *_), row in placed if row.grad_rms}
+    added = [pair for pair in sources_of(level) if pair[0].kind == "add"]
+    return {
+        traced.paths[source.leaf]
+        for site, source in (*biases_of(level), *added)
+        if isinstance(source, Source) and site.index in reached
+    }
 
 
 def parameters_of(
@@ -159,12 +177,12 @@ def _row(
         fields["activation"] = recognize(*pairs_of(follows))
     if place.reads is not None:
         fields["in_activation"] = recognize(*pairs_of(picked(place.reads.index)))
-    weight = _rms(pick["weight"])
+    weight, cosine = _rms(pick["weight"]), pick["rows"].cosine
     fan_in = place.fan_in
     return Row(
         **fields,
         kind=place.kind,
-        cosine=float(np.mean(pick["rows"].cosine)),
+        cosine=None if cosine is None else float(np.mean(cosine)),
         rank=float(np.mean(pick["rows"].rank)),
         histogram=_counts(pick["rows"].counts),
         weight_rms=weight,

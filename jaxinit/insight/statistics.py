@@ -81,7 +81,8 @@ class Rows(NamedTuple):
     """Statistics of the rows of a matrix.
 
     Attributes:
-        cosine: Mean cosine similarity of two rows.
+        cosine: Mean cosine similarity of two rows. None for rows of one number, which
+            are either equal or opposite in direction.
         rank: Effective rank (tr G)^2 / tr G^2 of their Gram matrix G, over the largest
             rank that it can have.
         counts: The histogram of the elements, see `histogram`.
@@ -220,7 +221,7 @@ def _spread(x: jax.Array, count: int) -> jax.Array:
     return lax.slice_in_dim(x, 0, min(len(x), step * count), step)
 
 
-def angles(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def angles(x: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
     """Cosine similarity and effective rank of the rows of matrices.
 
     Args:
@@ -236,7 +237,7 @@ def angles(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     cosine = (unit.sum((-2, -1)) - (squares > 0).sum(-1)) / pairs
     total = np.square(gram).sum((-2, -1))
     rank = np.square(squares.sum(-1)) / np.where(total > 0, total, 1)
-    return cosine, rank / max(1, min(count, width))
+    return None if width == 1 else cosine, rank / max(1, min(count, width))
 
 
 def histogram(x: np.ndarray) -> np.ndarray:
@@ -284,8 +285,10 @@ def _entropy(p: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     size = 1
     for axis in axes:
         size *= p.shape[axis]
+    if size == 1:  # the only distribution, and so one of equal probabilities
+        return jnp.ones(())
     found = -jnp.sum(jax.scipy.special.xlogy(p, p), axes)
-    return jnp.sum(found) / max(1, found.size) / jnp.log(max(2.0, size))
+    return jnp.sum(found) / max(1, found.size) / jnp.log(max(2, size))
 
 
 def samples(x: jax.Array, y: jax.Array) -> jax.Array:

@@ -2,7 +2,7 @@
 
 import collections
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -18,8 +18,13 @@ _SHARP = 0.05  # entropy of a softmax, over the largest
 _SHOWN = 3  # places that a verdict names
 
 
-def judge(report: Report) -> tuple[Verdict, ...]:
-    """Returns all findings, the most serious first."""
+def judge(report: Report, added: Collection[str] = ()) -> tuple[Verdict, ...]:
+    """Returns all findings, the most serious first.
+
+    Args:
+        report: The numbers.
+        added: Paths of the parameters that are added to a signal which gets a gradient.
+    """
     broken = list(_not_finite(report))
     if broken:
         return tuple(broken)
@@ -28,7 +33,7 @@ def judge(report: Report) -> tuple[Verdict, ...]:
         *_activations(report.rows),
         *_angles(report.rows),
         *_attention(report.rows),
-        *_parameters(report.parameters),
+        *_parameters(report.parameters, added),
     )
 
 
@@ -43,7 +48,7 @@ def _not_finite(report: Report) -> Iterator[Verdict]:
             x = getattr(row, field)
             if x is not None and not math.isfinite(x):
                 text = (
-                    f"The {name} of {row.name} is not finite: the {what} overflows "
+                    f"The {name} of {_name(row)} is not finite: the {what} overflows "
                     f"there. Print the report for the places before it."
                 )
                 yield Verdict("not finite", True, text)
@@ -130,7 +135,7 @@ def _angles(rows: Sequence[Row]) -> Iterator[Verdict]:
             "alike",
             False,
             f"Rows become alike: their mean cosine similarity is {first.cosine:.3g} "
-            f"after {first.name} and {last.cosine:.4g} after {last.name}. An "
+            f"after {_name(first)} and {last.cosine:.4g} after {_name(last)}. An "
             "activation of mean 0, residual branches or normalization keep them apart.",
         )
 
@@ -142,17 +147,20 @@ def _attention(rows: Sequence[Row]) -> Iterator[Verdict]:
         yield Verdict(
             "attention",
             False,
-            f"The softmax of {_list(sharp)} is nearly one-hot (entropy {least:.2g} of "
+            f"A softmax is nearly one-hot at {_list(sharp)} (entropy {least:.2g} of "
             "the largest): scale its queries and keys down.",
         )
 
 
-def _parameters(parameters: Sequence[Parameter]) -> Iterator[Verdict]:
-    unused = [p.path for p in parameters if not p.is_used]
+def _parameters(
+    parameters: Sequence[Parameter], added: Collection[str]
+) -> Iterator[Verdict]:
+    unused = [p.path or "the array" for p in parameters if not p.is_used]
     if unused:
         text = f"The result does not depend on {_names(unused)}."
         yield Verdict("unused", True, f"{text} Remove or use them.")
-    still = [p.path for p in parameters if p.is_used and p.grad_rms == 0]
+    used = [p for p in parameters if p.is_used and p.path not in added]
+    still = [p.path or "the array" for p in used if p.grad_rms == 0]
     if still:
         text = f"The gradient of {_names(still)} is exactly 0."
         cure = "This is right for a branch that starts at 0, and a fault elsewhere."
@@ -160,7 +168,11 @@ def _parameters(parameters: Sequence[Parameter]) -> Iterator[Verdict]:
 
 
 def _list(rows: Sequence[Row]) -> str:
-    return _names([row.name for row in rows])
+    return _names([_name(row) for row in rows])
+
+
+def _name(row: Row) -> str:
+    return row.name or f"the {row.kind}"
 
 
 def _names(names: Sequence[str]) -> str:
