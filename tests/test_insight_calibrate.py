@@ -361,6 +361,18 @@ def test_refused(options, message):
         jaxinit.calibrate(lambda w, x: x @ w, jnp.eye(2), jnp.eye(2), **options)
 
 
+def test_a_model_without_products_is_refused():
+    params, x = jnp.eye(2), jnp.eye(2)
+
+    def fn(w, x):
+        return jax.lax.cond(x.sum() > 0, lambda x: x @ w, lambda x: x, x)
+
+    with pytest.raises(ValueError, match=r"fn=...\) must be a function with products"):
+        jaxinit.calibrate(fn, params, x)
+    with pytest.raises(ValueError, match=r"only=...\) must be a pattern"):
+        jaxinit.calibrate(lambda w, x: x @ w, params, x, only="bias")
+
+
 def test_the_warning_names_parameters_that_are_one_array():
     w = jnp.eye(4)
     with pytest.warns(UserWarning, match="left the array: no factor reaches 1"):

@@ -735,6 +735,14 @@ def test_refused(call, kind, message):
         call()
 
 
+@pytest.mark.parametrize(
+    "loss", [lambda y: y, jnp.argmax, lambda y: (y.sum(), y), lambda y: None]
+)
+def test_a_loss_that_is_no_number_is_refused(loss):
+    with pytest.raises(ValueError, match=r"loss=...\) must be a function from the res"):
+        PROBE(jnp.dot, jnp.eye(2), jnp.eye(2), loss=loss)
+
+
 def test_an_empty_batch_has_no_signal():
     report = PROBE(lambda w, x: jax.nn.softmax(x @ w), jnp.eye(4), jnp.ones((0, 4)))
     assert [row.out_rms for row in report.rows] == [0, None]

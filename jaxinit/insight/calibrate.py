@@ -81,8 +81,12 @@ def calibrate(
     traced = trace(where, fn, params, inputs)
     tasks = tasks_of(traced, only, target, branch)
     if not tasks.by_site and not tasks.refused:
-        rule = "a pattern that matches the weight of a product"
-        raise error(ValueError, where, "only", rule, only)
+        if only is not None:
+            rule = "a pattern that matches the weight of a product"
+            raise error(ValueError, where, "only", rule, only)
+        rule = "a function with products of parameters and data"
+        cure = "Products inside custom_vjp, cond, while and shard_map do not count."
+        raise error(ValueError, where, "fn", rule, fn, cure)
     arrays, factors, _ = scale(traced, tasks.by_site, tolerance, passes)
     _warn(traced, tasks, factors, tolerance)
     calibrated, _ = traced.with_arrays(arrays)

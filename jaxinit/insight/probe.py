@@ -160,7 +160,12 @@ def _of_floats(
     def of(floating: list[Any]) -> jax.Array:
         rest = iter(floating)
         leaves = [next(rest) if _is_float(x) else x for x in outputs]
-        return loss(jax.tree.unflatten(jax.tree.structure(traced.shapes), leaves))
+        found = loss(jax.tree.unflatten(jax.tree.structure(traced.shapes), leaves))
+        is_array = isinstance(found, jax.Array | np.ndarray | np.number | float)
+        if not is_array or np.shape(found) or not _is_real(found):
+            rule = "a function from the result to one floating number"
+            raise error(ValueError, "probe", "loss", rule, found)
+        return found
 
     return of
 
@@ -220,3 +225,7 @@ def _dimensions(arrays: Sequence[Any]) -> int:
 
 def _is_float(x: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(x), jnp.inexact)
+
+
+def _is_real(x: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(x), jnp.floating)
