@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._checks import error
+from ._compat import may_transfer
 
 _POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(20)  # on [-1, 1]
 _BATCH = 4096  # nodes that one call of the compiled function evaluates
@@ -60,7 +61,7 @@ def grid_of(where: str, f: Callable[[Any], Any]) -> Grid:
     Raises:
         TypeError: If ``f`` is no such function.
     """
-    with jax.enable_x64(True), jax.disable_jit(False), _on_host():
+    with jax.enable_x64(True), jax.disable_jit(False), may_transfer(), _on_host():
         return _refine(_evaluator(where, f))
 
 

@@ -314,6 +314,43 @@ def test_a_guard_stops_the_arrays_of_the_caller():
     assert_same(unread, jax.random.normal(KEY, (2,)))
 
 
+@pytest.mark.parametrize("guard", ["disallow", "disallow_explicit"])
+def test_a_guard_spares_the_numbers_of_an_activation(guard):
+    """They are jaxinit's own, and no earlier call may have left them in a cache."""
+
+    def f(x):
+        return jnp.tanh(x) + jax.nn.relu(x)
+
+    expected = jaxinit.gain(lambda x: f(x))
+    jaxinit._activations._second_moment.cache_clear()
+    with jax.transfer_guard(guard):
+        assert jaxinit.gain(f) == expected
+        assert jaxinit.activation(f).gain == expected
+        relu = jaxinit.ActivationScaled("relu")(KEY, (8, 4), jnp.float32)
+    assert_same(relu, jaxinit.HeNormal()(KEY, (8, 4), jnp.float32))
+
+
+@pytest.mark.parametrize("name", ["suggest", "calibrate", "probe"])
+def test_a_guard_spares_the_numbers_of_insight(name):
+    params = {"a": 3 * jnp.eye(8), "b": jnp.ones((8, 8))}
+
+    def fn(params, x):
+        return jnp.tanh(x @ params["a"]) @ params["b"]
+
+    def call():
+        made = getattr(jaxinit, name)(fn, params, X, **options)
+        return made if name == "calibrate" else str(made)
+
+    options = {} if name == "calibrate" else {"key": KEY}
+    expected = call()
+    with jax.transfer_guard_host_to_device("disallow"):
+        made = call()
+    if name == "calibrate":
+        jax.tree.map(assert_same, made, expected)
+    else:
+        assert made == expected
+
+
 def transfers(call, capfd):
     """Transfers from the host to a device in a warm call, as JAX logs them."""
     call()

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._compat import may_transfer
 from ..planning.ir import Node, Value, evaluate, literal
 from . import statistics
 from .measure import Samples, compiled_once, enter
@@ -56,7 +57,8 @@ def scale(
         for i, task in scaled.items():
             x = np.where(np.isfinite(factors[i]), factors[i], 1)
             leaf = task.source.leaf
-            arrays[leaf] = _scale(arrays[leaf], x, axes=task.source.axes)
+            with may_transfer():
+                arrays[leaf] = _scale(arrays[leaf], x, axes=task.source.axes)
     return arrays, factors, found
 
 
