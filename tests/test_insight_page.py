@@ -41,8 +41,18 @@ PARAMETER = Parameter(
 )
 
 
+GROWTH = {
+    "rate": 3.0,
+    "error": 0.1,
+    "layers": 4,
+    "first": 1.0,
+    "last": 27.0,
+    "of": "product",
+}
+
+
 def make(rows, *verdicts):
-    growth = Growth(3.0, 0.1, 4, 1.0, 27.0, "product")
+    growth = Growth(**GROWTH)
     return Report(
         rows=tuple(rows),
         parameters=(PARAMETER,),
@@ -425,6 +435,12 @@ def test_reports_are_read_as_they_were_written():
         (lambda d: d["rows"][0].update(out_std="wide"), "Row.out_std is 'wide'"),
         (lambda d: d["rows"][0].update(path=3), "Row.path is 3"),
         (lambda d: d["rows"][0].update(histogram=[1, "2"]), "Row.histogram"),
+        (lambda d: d["rows"][0].update(histogram=[]), r"Row.histogram is \(\)"),
+        (lambda d: d["rows"][0].update(histogram=[-1] * 32), "Row.histogram"),
+        (lambda d: d["rows"][0].update(histogram=[1] * 33), "Row.histogram"),
+        (lambda d: d["rows"][0].update(depth=2**31), "Row.depth is 2147483648"),
+        (lambda d: d["rows"][0].update(depth=-1), "Row.depth is -1"),
+        (lambda d: d.update(forward=GROWTH | {"layers": 0}), "Growth.layers is 0"),
         (lambda d: d["rows"][0].update(more=1), "more"),
         (lambda d: d["rows"][0].pop("path"), "path"),
         (lambda d: d.update(rows=3), "not iterable"),
@@ -440,6 +456,32 @@ def test_invalid_reports_are_refused(change, message):
     change(data)
     with pytest.raises(ValueError, match=f"is no report: .*{message}"):
         Report.from_json(json.dumps(data))
+
+
+def test_a_growth_beyond_a_float_is_infinite():
+    data = json.loads(REPORT.to_json())
+    data["forward"] = GROWTH | {"rate": 1e200, "layers": 10**9}
+    report = Report.from_json(json.dumps(data))
+    assert report.forward.total == math.inf
+    assert "x inf over 1000000000" in str(report) and "inf" in report._repr_html_()
+
+
+def test_a_report_prints_no_control_characters_and_no_long_names():
+    names = "a\x1b[2J", "b" * 10**5
+    rows = [place(name, 1, 1.0, activation="c\x1b[2J") for name in names]
+    report = make(rows, Verdict("dead", True, "d\x1b[2J" + "e" * 10**5))
+    other = make([place(name, 1, 9.0) for name in names[:1]])
+    with pytest.raises(ValueError) as e:
+        report.check()
+    for text in (str(report), str(report.compare(other)), str(e.value)):
+        assert r"\x1b[2J" in text and "\x1b" not in text and len(text) < 5000
+    assert report.rows[0].path == names[0]  # the data is as it was
+
+
+def test_only_text_is_read():
+    for text in (None, 3, ["{}"], b"{}"):
+        with pytest.raises(TypeError, match=r"from_json\(text=...\) must be a str"):
+            Report.from_json(text)
 
 
 def test_a_text_too_deep_is_refused():

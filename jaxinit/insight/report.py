@@ -2,15 +2,20 @@
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Sequence
 from typing import Any, Self
 
 from .. import _files
+from .._checks import error, printable, short
 from . import page as pages
 from . import plots, records, table
+from .statistics import BINS
 
 VERSION = 1
+_DEEPEST = 2**31
+_MOST = 2000  # most characters of a finding in a text
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,7 +143,10 @@ class Growth:
     @property
     def total(self) -> float:
         """Factor over all layers."""
-        return self.rate ** (self.layers - 1)
+        try:
+            return self.rate ** (self.layers - 1)
+        except OverflowError:
+            return math.inf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +167,8 @@ class Verdict:
 
     def __str__(self) -> str:
         """The text after "fault" or "note"."""
-        return f"{'fault' if self.is_fault else 'note'}: {self.text}"
+        text = printable(self.text, _MOST)
+        return f"{'fault' if self.is_fault else 'note'}: {text}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -197,7 +206,7 @@ class Report:
         Raises:
             ValueError: If there is a fault. The message has the text of every fault.
         """
-        faults = [v.text for v in self.verdicts if v.is_fault]
+        faults = [printable(v.text, _MOST) for v in self.verdicts if v.is_fault]
         if faults:
             raise ValueError(
                 "The initialization is not healthy:\n"
@@ -213,8 +222,11 @@ class Report:
         """Reads the text that `to_json` returned.
 
         Raises:
+            TypeError: If ``text`` is not a str.
             ValueError: If the text is not a report of this version.
         """
+        if not isinstance(text, str):
+            raise error(TypeError, "from_json", "text", "a str", text)
         data = _files.loads(text)
         if not isinstance(data, dict) or data.pop("version", None) != VERSION:
             raise ValueError(
@@ -226,7 +238,9 @@ class Report:
             for name in ("forward", "backward"):
                 if data[name] is not None:
                     data[name] = records.read(Growth, data[name])
-            return records.read(cls, data)
+            made = records.read(cls, data)
+            _check(made)
+            return made
         except (KeyError, TypeError, OverflowError) as e:
             raise ValueError(f"from_json(text=...) is no report: {e}") from None
 
@@ -318,6 +332,19 @@ class Comparison:
     def __str__(self) -> str:
         """The numbers of both models and of each place that differs, as a -> b."""
         return table.render_comparison(self)
+
+
+def _check(report: Report) -> None:
+    """Refuses numbers of a file that no probe measures, and no chart can show."""
+    for row in report.rows:
+        counts = row.histogram
+        if counts is not None and (len(counts) != BINS or min(counts) < 0):
+            raise TypeError(f"Row.histogram is {short(counts)}")
+        if not 0 <= row.depth < _DEEPEST:
+            raise TypeError(f"Row.depth is {short(row.depth)}")
+    for growth in (report.forward, report.backward):
+        if growth is not None and growth.layers < 1:
+            raise TypeError(f"Growth.layers is {short(growth.layers)}")
 
 
 def _keys(rows: Sequence[Row]) -> list[tuple[Any, ...]]:

@@ -18,7 +18,7 @@ from jax import lax
 from .._compat import explicit_sharding, replicated
 
 _COUNT = 64  # of which the angles are measured
-_BINS = 32  # bins of a histogram
+BINS = 32  # bins of a histogram
 _COUNTED = 2**14  # a histogram counts about so many elements of a matrix
 _REACH = 4.0  # standard deviations on each side of the mean in a histogram
 _FLAT = 1e-9  # a smaller standard deviation, over the largest element, is rounding
@@ -251,7 +251,7 @@ def histogram(x: np.ndarray) -> np.ndarray:
         x: Matrices in the last two axes.
     """
     if not x.size:
-        return np.zeros((*x.shape[:-2], _BINS), int)
+        return np.zeros((*x.shape[:-2], BINS), int)
     flat = x.reshape(*x.shape[:-2], -1)
     flat = flat[..., :: flat.shape[-1] // _COUNTED | 1]  # odd: no power of 2 divides it
     finite = np.isfinite(flat)
@@ -262,17 +262,17 @@ def histogram(x: np.ndarray) -> np.ndarray:
     mean = clean.sum(-1, keepdims=True) / size
     off = np.where(finite, clean - mean, 0)
     std = np.sqrt(np.square(off).sum(-1, keepdims=True) / size)
-    steps = off / np.where(std > _FLAT, std, 1) * (_BINS / (2 * _REACH)) + _BINS / 2
-    bins = np.clip(np.floor(steps), 0, _BINS - 1).astype(int)
+    steps = off / np.where(std > _FLAT, std, 1) * (BINS / (2 * _REACH)) + BINS / 2
+    bins = np.clip(np.floor(steps), 0, BINS - 1).astype(int)
     counts = [
-        np.bincount(b[f], minlength=_BINS)
+        np.bincount(b[f], minlength=BINS)
         for b, f in zip(
             bins.reshape(-1, bins.shape[-1]),
             finite.reshape(-1, bins.shape[-1]),
             strict=True,
         )
     ]
-    return np.array(counts).reshape(*x.shape[:-2], _BINS)
+    return np.array(counts).reshape(*x.shape[:-2], BINS)
 
 
 def entropy(p: jax.Array, axes: tuple[int, ...]) -> jax.Array:

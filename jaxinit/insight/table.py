@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from .._checks import printable
+
 # Heading of each column, and the field of the row that it shows.
 COLUMNS = (
     ("in rms", "in_rms"),
@@ -22,12 +24,12 @@ def render(report: Any) -> str:
     """Verdicts first, then the numbers of the model, then a line for each place."""
     lines = [str(v) for v in report.verdicts] or ["no fault found"]
     lines.append(_whole(report))
-    names = [f"{row.name} {row.kind}" for row in report.rows]
+    names = list(map(_place, report.rows))
     width = max([20, *map(len, names)])
     lines.append(f"{'place':<{width}}" + "".join(f"{t:>10}" for t, _ in COLUMNS))
     for name, row in zip(names, report.rows, strict=True):
         cells = "".join(f"{cell(getattr(row, field)):>10}" for _, field in COLUMNS)
-        after = f"  {row.activation}" if row.activation else ""
+        after = f"  {printable(row.activation)}" if row.activation else ""
         lines.append(f"{name:<{width}}{cells}{after}".rstrip())
     return "\n".join(lines)
 
@@ -44,10 +46,8 @@ def render_comparison(comparison: Any) -> str:
             if _differs(getattr(a, f), getattr(b, f))
         ]
         if changed:
-            lines.append(f"{a.name} {a.kind}: {', '.join(changed)}")
-    lines += [
-        f"{row.name} {row.kind}: only in one report" for row in comparison.missing
-    ]
+            lines.append(f"{_place(a)}: {', '.join(changed)}")
+    lines += [f"{_place(row)}: only in one report" for row in comparison.missing]
     return "\n".join(lines)
 
 
@@ -60,6 +60,11 @@ def summary(report: Any) -> list[tuple[str, str]]:
         ("variance of the output", f"{report.output_variance:.4g}"),
         ("mean squared singular value of the Jacobian", jacobian),
     ]
+
+
+def _place(row: Any) -> str:
+    """The name and the kind of a row; a path may be long, or hold escape bytes."""
+    return printable(f"{row.name} {row.kind}")
 
 
 def _whole(report: Any) -> str:
