@@ -191,7 +191,9 @@ def check_axes(where: str, name: str, value: Any) -> Axes:
 
 def check_batch_axes(where: str, name: str, value: Any) -> BatchAxes:
     """Checks an int, a sequence of distinct ints, or ``"rest"``."""
-    return "rest" if value == "rest" else check_axes(where, name, value)
+    if isinstance(value, str) and value == "rest":
+        return "rest"
+    return check_axes(where, name, value)
 
 
 def check_shape(where: str, shape: Any) -> tuple[int, ...]:

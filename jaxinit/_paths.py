@@ -1,10 +1,13 @@
 """Paths of leaves: the names that lead to a leaf of a tree."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import jax
+
+from ._checks import short
 
 Parts: TypeAlias = tuple[str, ...]
 
@@ -60,10 +63,10 @@ def unique_paths(where: str, all_parts: Sequence[Parts]) -> list[str]:
     """
     paths = [join(parts) for parts in all_parts]
     if len(set(paths)) < len(paths):
-        twice = next(path for path in paths if paths.count(path) > 1)
+        twice = next(path for path, n in Counter(paths).items() if n > 1)
         raise ValueError(
-            f"{where}: two leaves of the tree have the path {twice!r}. Rename one of "
-            "them."
+            f"{where}: two leaves of the tree have the path {short(twice)}. Rename one "
+            "of them."
         )
     return paths
 

@@ -1,5 +1,6 @@
 """Messages for mistakes that other libraries would report less clearly."""
 
+import time
 import types
 
 import jax
@@ -11,6 +12,7 @@ from jax.nn import initializers as jax_init
 import jaxinit
 from jaxinit import functional
 from jaxinit._checks import clip, printable, short
+from jaxinit._paths import unique_paths
 from jaxinit.initializers.stft import WINDOWS
 
 KEY = jax.random.key(0)
@@ -294,3 +296,23 @@ def test_windows_are_those_of_scipy():
     both = [jaxinit.STFT(window=f"hann{end}") for end in ("_periodic", "_symmetric")]
     w, v = (init(None, (6, 1, 4)) for init in both)
     assert not (w == v).all()
+
+
+def test_two_leaves_of_one_path_are_found_in_linear_time():
+    parts = [(f"x{i}",) for i in range(300_000)] + [("z" * 10**5 + "\x1b",)] * 2
+    start = time.process_time()
+    with pytest.raises(ValueError, match="two leaves of the tree have the path") as e:
+        unique_paths("manifest", parts)
+    assert time.process_time() - start < 5
+    assert len(str(e.value)) < 500 and "\x1b" not in str(e.value)
+
+
+@pytest.mark.parametrize("value", [np.array([0, 1]), np.array(0), [0, 1], "x", None])
+def test_batch_axes_may_be_an_array(value):
+    """No array is compared with text."""
+    if value is None or isinstance(value, str):
+        message = r"batch_axis=...\) must be an int or a tuple of ints"
+        refused(lambda: jaxinit.fans((2, 3, 4, 5), -2, -1, value), TypeError, message)
+    else:
+        expected = jaxinit.fans((2, 3, 4, 5), -2, -1, tuple(np.ravel(value)))
+        assert jaxinit.fans((2, 3, 4, 5), -2, -1, value) == expected

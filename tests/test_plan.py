@@ -890,3 +890,18 @@ def test_peak_memory_is_the_parameters():
         cwd=pathlib.Path(__file__).parent,
     )
     assert 0.7 < float(done.stdout) < 1.3, done.stdout
+
+
+def test_a_table_shows_no_control_characters_and_no_long_paths():
+    names = "a\x1b[2J", "b" * 10**5
+    for name in names:
+        for kept in (False, True):  # a leaf that the function takes and returns
+            plan = jaxinit.plan(
+                lambda key, x, name=name, kept=kept: {
+                    name: x if kept else jax.random.normal(key, (2,))
+                },
+                KEY,
+                jnp.ones(2),
+            )
+            assert "\x1b" not in str(plan) and len(str(plan)) < 2000
+            assert plan.leaves[0].path == name

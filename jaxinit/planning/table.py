@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from .._checks import printable
 from .makers.constant import Constant
 
 
@@ -25,7 +26,7 @@ def render(plan: Any) -> str:
         total = size(sum(leaf.bytes for leaf in leaves))
         first = leaves[0]
         shape = ", ".join(map(str, first.shape))
-        what = f"{first.path} {first.dtype.name}[{shape}]"
+        what = f"{printable(first.path)} {first.dtype.name}[{shape}]"
         what += group.maker.note()
         if first.coarse is not None:
             width, names = first.coarse
@@ -36,7 +37,8 @@ def render(plan: Any) -> str:
         lines.append(f"{g:>5} {len(leaves):>6} {total:>9}  {what}")
     kept = [leaf for leaf in plan.leaves if leaf.group is None]
     if kept:
-        lines.append(f"{'-':>5} {len(kept):>6} {'':>9}  {kept[0].path} as it is")
+        path = printable(kept[0].path)
+        lines.append(f"{'-':>5} {len(kept):>6} {'':>9}  {path} as it is")
     memory = plan.memory()
     lines.append(f"expected peak on one device: {size(memory['peak'])}")
     return "\n".join(lines)
