@@ -1,6 +1,7 @@
 """The command ``jaxinit``: parses its arguments and runs one of its commands."""
 
 import argparse
+import io
 import os
 import sys
 import traceback
@@ -20,7 +21,7 @@ from .cli.suggest import suggest
 from .cli.usage import UsageError
 from .cli.verify import verify
 
-_SIGPIPE = 141
+_SIGINT, _SIGPIPE = 130, 141  # as of a shell
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,9 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit code. 1: a check of the demo failed, the rules do not fit the model, the
         probe found a fault, or the parameters differ from the manifest. 2: an argument,
-        a file or a factory is bad, or jaxinit itself failed. 141: nobody reads the
-        output; shells use the same code. 0 otherwise.
+        a file or a factory is bad, or jaxinit itself failed. 130: an interrupt. 141:
+        nobody reads the output. Shells use these two codes as well. 0 otherwise.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files and leaves may have characters that the terminal lacks.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         args = _parser().parse_args(argv)
         code = args.run(args)
@@ -46,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError:
         print("jaxinit: out of memory", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("jaxinit: interrupted", file=sys.stderr)
+        return _SIGINT
     except BrokenPipeError:
         # The reader left, as in "list | head". The rest of the output goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

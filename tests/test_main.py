@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import subprocess
 import sys
 import tomllib
@@ -448,3 +449,70 @@ def test_as_a_process():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.split("\n") == ["2", "set()", ""]
     assert done.stderr.count("\n") == 1
+
+
+def test_integers_of_thousands_of_digits(capsys):
+    dims = ",".join(["1" + "0" * 4000] * 2)
+    message = refused(capsys, "show", "zeros", "--shape", dims)
+    assert "argument --shape" in message and len(message) < 500
+
+
+@pytest.mark.parametrize("value", [1e300, 1.7e308, 5e-324])
+def test_a_plot_of_values_without_floats_between_them(capsys, tmp_path, value):
+    path = tmp_path / "a.png"
+    init = f"constant(value={value})"
+    argv = "--shape", "3,3", "--dtype", "float64", "--plot", str(path)
+    run(capsys, "show", init, *argv)
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_suggest_names_a_file_that_cannot_be(capsys, tmp_path):
+    message = refused(capsys, "suggest", "a:b", "--out", f"{'x' * 300}.json")
+    assert "cannot write" in message and "name too long" in message
+
+
+def deleted():
+    x = jnp.ones(3)
+    x.delete()
+    return {"w": x}
+
+
+def unsorted():
+    return {"w": jnp.ones(3), 1: jnp.ones(3)}
+
+
+def test_verify_of_a_tree_that_cannot_be_read(capsys, tmp_path):
+    path = tmp_path / "m.json"
+    jaxinit.manifest({"w": jnp.ones(3)}).save(path)
+    argv = "verify", str(path), f"{__name__}:deleted"
+    assert "deleted or donated" in refused(capsys, *argv)
+    assert main(["verify", str(path), f"{__name__}:unsorted"]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"jaxinit: {__name__}:unsorted failed: ValueError"
+
+
+def test_an_interrupt_is_one_line(capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jaxinit.__main__.catalogue", interrupt)
+    assert main(["list"]) == 130
+    assert capsys.readouterr() == ("", "jaxinit: interrupted\n")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_the_output_may_lack_characters(tmp_path, encoding):
+    path = tmp_path / "m.json"
+    jaxinit.manifest({"\u00e9": jnp.ones(3)}).save(path)
+    (tmp_path / "own.py").write_text(
+        "import numpy\ndef make(): return {'a': numpy.ones(3)}"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxinit", "verify", path.name, "own:make"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+        capture_output=True,
+    )
+    assert (done.returncode, done.stderr) == (1, b"")
+    name = "\u00e9".encode(encoding, "backslashreplace")
+    assert done.stdout == name + b": missing\na: extra\n"

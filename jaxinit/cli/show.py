@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from .. import _files
+from .._checks import short
 from .expected import expected_stddev
 from .usage import UsageError, require, usage_errors
 
@@ -37,7 +38,9 @@ def draw(
     size = math.prod(shape)
     if not 0 < size <= _MOST_VALUES:
         rule = f"show takes 1 to {_MOST_VALUES}"
-        raise UsageError(f"argument --shape: {shape} has {size} elements; {rule}")
+        raise UsageError(
+            f"argument --shape: {short(shape)} has {short(size)} elements; {rule}"
+        )
     has_seed = seed is None and getattr(init, "seed", None) is not None
     with usage_errors(f"draw {init!r}"):
         values = init(None if has_seed else jax.random.key(seed or 0), shape, dtype)
@@ -104,7 +107,10 @@ def plot(path: Path, title: str, values: np.ndarray, summary: Summary) -> None:
     figure.suptitle(title, wrap=True)
     left, right = figure.subplots(1, 2)
     numbers = real(values)
-    left.hist(numbers[np.isfinite(numbers)], bins=100, density=True)
+    try:
+        left.hist(numbers[np.isfinite(numbers)], bins=100, density=True)
+    except ValueError:  # no floats lie between the values, as near 1e300
+        left.text(0.5, 0.5, "not computed", ha="center", va="center")
     label = "modulus" if values.dtype.kind == "c" else "value"
     left.set(xlabel=label, ylabel="density")
     left.set_title(f"mean {summary.mean:.3g}, std {summary.stddev:.3g}")

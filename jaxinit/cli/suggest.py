@@ -20,8 +20,11 @@ def suggest(factory: str, out: Path | None, seed: int) -> int:
     The rules are written to the file ``out``, or printed as JSON without a file. A YAML
     file has the table of places as a comment.
     """
-    if out is not None and out.exists():
-        raise UsageError(f"{out} exists and may be edited; name another file")
+    if out is not None:
+        with usage_errors(f"write {out}"):
+            exists = out.exists()
+        if exists:
+            raise UsageError(f"{out} exists and may be edited; name another file")
     key = jax.random.key(seed)
     model = read_model(factory, key)
     with user_errors(factory, "suggest("):

@@ -34,8 +34,12 @@ def verify(path: Path, factory: str, *, allow_regex: bool = False) -> int:
             params = make(**{parameter.name: key})
         else:
             params = make(key)
-    if not any(map(is_array, jax.tree.leaves(params))):
+        leaves = jax.tree.leaves(params)
+    if not any(map(is_array, leaves)):
         raise UsageError(f"{factory} returned no arrays but a {type(params).__name__}")
+    deleted = [x for x in leaves if isinstance(x, jax.Array) and x.is_deleted()]
+    if deleted:
+        raise UsageError(f"{factory} returned an array that was deleted or donated")
     with usage_errors(f"verify {factory}"):
         differences = record.verify(params)
     for difference in differences:
