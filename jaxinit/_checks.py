@@ -153,6 +153,14 @@ def check_progress(where: str, value: Any) -> None:
         raise error(TypeError, where, "progress", rule, value)
 
 
+def check_function(
+    where: str, name: str, value: Any, rule: str, cure: str = ""
+) -> None:
+    """Checks that the value can be called."""
+    if not callable(value):
+        raise error(TypeError, where, name, rule, value, cure)
+
+
 def check_seed(where: str, name: str, value: Any) -> int | None:
     """Checks None or an int that fits 64 bits."""
     if value is None:

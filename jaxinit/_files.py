@@ -26,7 +26,7 @@ def read(path: str | Path) -> Any:
             has another suffix. The message names the file and the place in it.
         ImportError: If the file is YAML and PyYAML is not installed.
     """
-    path = Path(path)
+    path = as_path(path)
     parse = yaml_loads if _is_yaml(path) else loads
     with in_file(path):
         return parse(read_text(path))
@@ -64,7 +64,7 @@ def write(path: str | Path, data: Any, comment: str = "") -> None:
         ValueError: If `read` would refuse the data.
         OSError: If the file cannot be written. An existing file then stays unchanged.
     """
-    path = Path(path)
+    path = as_path(path)
     _check(data)
     if _is_yaml(path):
         yaml = _yaml.import_yaml()
@@ -138,6 +138,13 @@ def yaml_loads(text: str) -> Any:
     data = _yaml.loads(text)
     _check(data)
     return data
+
+
+def as_path(path: Any) -> Path:
+    """Returns a Path; refuses what is neither text nor a path."""
+    if isinstance(path, str | os.PathLike):
+        return Path(path)
+    raise TypeError(f"The path of a file must be a str or a Path; got {short(path)}.")
 
 
 def _is_yaml(path: Path) -> bool:

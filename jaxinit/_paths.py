@@ -29,7 +29,46 @@ def parts_of(tree: Any) -> list[Parts]:
         >>> parts_of({"head": {"bias": 1}, "layers": [2, 3]})
         [('head', 'bias'), ('layers', '0'), ('layers', '1')]
     """
+    check_tree(tree)
     return _parts(tree, _boxes())
+
+
+def check_tree(tree: Any) -> None:
+    """Checks that JAX can take a tree apart.
+
+    Raises:
+        TypeError: If the keys of a dict cannot be sorted.
+        ValueError: If the tree is too deep.
+    """
+    try:
+        jax.tree.structure(tree)
+    except ValueError:
+        keys = _unsorted(tree)
+        if keys is None:
+            raise
+        raise TypeError(
+            f"The keys of each dict in a tree must sort; got {short(keys)}. Write all "
+            "of them as text."
+        ) from None
+    except (RecursionError, SystemError):  # JAX raises the second for the first
+        raise ValueError(
+            "The tree is nested too deep for JAX, or contains itself."
+        ) from None
+
+
+def _unsorted(tree: Any) -> list[Any] | None:
+    """The keys of a dict in a tree that cannot be sorted, or None."""
+    nodes = [tree]
+    for node in nodes:
+        if isinstance(node, dict):
+            try:
+                sorted(node)
+            except TypeError:
+                return list(node)
+            nodes += node.values()
+        elif isinstance(node, list | tuple):
+            nodes += node
+    return None
 
 
 def join(parts: Sequence[str]) -> str:

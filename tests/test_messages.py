@@ -316,3 +316,71 @@ def test_batch_axes_may_be_an_array(value):
     else:
         expected = jaxinit.fans((2, 3, 4, 5), -2, -1, tuple(np.ravel(value)))
         assert jaxinit.fans((2, 3, 4, 5), -2, -1, value) == expected
+
+
+# Arguments that are no functions, trees, rules or paths.
+
+UNSORTED = {"a": {1: LEAF, "b": LEAF}}
+DEEP = LEAF
+for _ in range(3000):
+    DEEP = [DEEP]
+TREES = {
+    "init_tree": lambda tree: jaxinit.init_tree(KEY, tree, {"**": "ones"}),
+    "reinit": lambda tree: jaxinit.reinit(KEY, tree, {"**": "ones"}),
+    "like": lambda tree: jaxinit.reinit(KEY, {"a": LEAF}, {"**": "ones"}, like=tree),
+    "loaded": lambda tree: jaxinit.fill_missing(KEY, tree, {"a": LEAF}, {}),
+    "wanted": lambda tree: jaxinit.fill_missing(KEY, {}, tree, {}),
+    "assign": lambda tree: jaxinit.Rules({}).assign(tree),
+    "manifest": lambda tree: jaxinit.manifest(tree),
+    "verify": lambda tree: jaxinit.manifest({"a": jnp.ones(2)}).verify(tree),
+    "eval_shape": lambda tree: jaxinit.eval_shape(lambda: tree),
+}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_trees_that_jax_cannot_take_apart(name):
+    call = TREES[name]
+    message = r"keys of each dict in a tree must sort; got \[1, 'b'\]\. Write all"
+    refused(lambda: call(UNSORTED), TypeError, message)
+    refused(lambda: call(DEEP), ValueError, "tree is nested too deep for JAX")
+
+
+@pytest.mark.parametrize("fn", [None, 3, "init", {"w": LEAF}, KEY])
+def test_functions_are_named(fn):
+    cure = r"got .*\. Pass model.init, or a function of your own"
+    for name in ("init", "plan", "eval_shape"):
+        call = getattr(jaxinit, name)
+        message = (
+            rf"(?s){name}\(fn=...\) must be a function that returns a pytree; {cure}"
+        )
+        refused(lambda call=call: call(fn, KEY), TypeError, message)
+    for name in ("init", "plan"):
+        call = getattr(jaxinit, name)
+        refused(lambda call=call: call(fn, KEY, rules={}), TypeError, rf"{name}\(fn=")
+    if fn is not None:
+        params, x = {"w": jnp.ones((2, 2))}, jnp.ones((2, 2))
+        refused(
+            lambda: jaxinit.probe(lambda p, x: x @ p["w"], params, x, key=KEY, loss=fn),
+            TypeError,
+            r"probe\(loss=...\) must be None or a function of the result",
+        )
+
+
+@pytest.mark.parametrize("rules", [KEY, jnp.ones(3), np.ones(3), np.array("a"), 3])
+def test_rules_are_no_array(rules):
+    message = r"Rules\(rules=...\) must be a dict from pattern to initializer"
+    refused(lambda: jaxinit.Rules(rules), TypeError, message)
+    refused(lambda: jaxinit.init_tree(KEY, {"a": LEAF}, rules), TypeError, message)
+
+
+@pytest.mark.parametrize("path", [None, 3, b"a.json", ["a.json"], KEY])
+def test_paths_are_text(path):
+    made = jaxinit.manifest({"a": jnp.ones(2)})
+    for call in (
+        jaxinit.Rules.load,
+        jaxinit.Rules({}).save,
+        jaxinit.Manifest.load,
+        made.save,
+    ):
+        message = "path of a file must be a str or a Path; got "
+        refused(lambda call=call: call(path), TypeError, message)

@@ -10,6 +10,7 @@ import jax
 import jaxinit
 
 from .._checks import check_key
+from .._paths import check_tree
 from ..planning.arguments import is_array
 from .factories import find
 from .usage import UsageError, usage_errors, user_errors
@@ -34,7 +35,9 @@ def verify(path: Path, factory: str, *, allow_regex: bool = False) -> int:
             params = make(**{parameter.name: key})
         else:
             params = make(key)
-        leaves = jax.tree.leaves(params)
+    with usage_errors(f"verify {factory}"):
+        check_tree(params)
+    leaves = jax.tree.leaves(params)
     if not any(map(is_array, leaves)):
         raise UsageError(f"{factory} returned no arrays but a {type(params).__name__}")
     deleted = [x for x in leaves if isinstance(x, jax.Array) and x.is_deleted()]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._checks import check_key, error
+from .._checks import check_function, check_key, error
 from .._compat import explicit_sharding
 from .._prng import fused
 from .measure import compiled_once, run, taps_of
@@ -71,6 +71,8 @@ def probe(
         "Deep information propagation", 2017.
     """
     key = check_key("probe", key)
+    if loss is not None:
+        check_function("probe", "loss", loss, "None or a function of the result")
     return probe_traced(trace("probe", fn, params, inputs), loss, key)
 
 

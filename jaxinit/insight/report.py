@@ -258,7 +258,9 @@ class Report:
             OSError: If the file cannot be written.
         """
         text = pages.page(self, title)
-        _files.write_whole(os.fspath(path), text.encode("utf-8", "xmlcharrefreplace"))
+        _files.write_whole(
+            _files.as_path(path), text.encode("utf-8", "xmlcharrefreplace")
+        )
 
     def plot(self, place: str | None = None) -> Any:
         """Draws the charts with matplotlib, which is in the extra ``plots``.

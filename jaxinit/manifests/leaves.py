@@ -12,7 +12,7 @@ import numpy as np
 from .. import _processes
 from .._checks import error, printable, short
 from .._compat import is_traced
-from .._paths import parts_of, unique_paths
+from .._paths import check_tree, parts_of, unique_paths
 from ..planning.arguments import is_array
 from . import digest
 
@@ -65,6 +65,7 @@ class Difference:
 
 def sharing(where: str, tree: Any) -> contextlib.AbstractContextManager[None]:
     """Tells errors where processes share an array, so that all have to come."""
+    check_tree(tree)
     shared = any(map(_is_shared, jax.tree.leaves(tree)))
     return _processes.errors_told(where) if shared else contextlib.nullcontext()
 

@@ -75,8 +75,8 @@ class Assignment:
         self._matchers = [compile_pattern(pattern) for pattern, _ in rules.rules]
         self._draws: dict[Any, Callable[..., jax.Array]] = {}
         self._reasons: dict[Any, str | None] = {}
-        leaves = jax.tree.leaves(tree)
         all_parts = parts_of(tree)
+        leaves = jax.tree.leaves(tree)
         arrays = [i for i, leaf in enumerate(leaves) if is_array(leaf)]
         paths = unique_paths("Rules", [all_parts[i] for i in arrays])
         guards, known = (

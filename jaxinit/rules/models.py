@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from .._checks import check_function
 from .._compat import bypasses_plan, is_traced, read_config
 from .._processes import agree, environment, errors_told
 from ..planning.plan import Plan, Progress
@@ -41,6 +42,7 @@ def eval_shape(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         >>> round(float(w.std()) * 768**0.5, 2)
         1.0
     """
+    _check_fn("eval_shape", fn)
     # The result would keep a tracer beyond its trace: a struct goes in its place.
     args, kwargs = jax.tree.map(_untraced, (args, kwargs))
     shapes, _ = trace(fn, args, kwargs)
@@ -138,6 +140,7 @@ def plan(
         >>> len(p.groups), len(p(jax.random.key(1)))
         (1, 3)
     """
+    _check_fn("plan", fn)
     fn = fn if rules is None else ruled(fn, rules)
     return Plan(
         fn, args, kwargs, out_shardings=out_shardings, donate=donate, progress=progress
@@ -173,6 +176,7 @@ def init(
         >>> init(lambda key: jaxinit.Ones()(key, (2,)), jax.random.key(0))
         Array([1., 1.], dtype=float32)
     """
+    _check_fn("init", fn)
     fn = fn if rules is None else ruled(fn, rules)
     if bypasses_plan(args, kwargs):
         if read_config("jax_disable_jit"):  # perhaps in this process alone
@@ -180,6 +184,11 @@ def init(
         return fn(*args, **kwargs)
     made = plan(fn, *args, out_shardings=out_shardings, progress=progress, **kwargs)
     return made(*args, **kwargs)
+
+
+def _check_fn(where: str, fn: Any) -> None:
+    rule = "a function that returns a pytree"
+    check_function(where, "fn", fn, rule, "Pass model.init, or a function of your own.")
 
 
 def _untraced(x: Any) -> Any:

@@ -5,6 +5,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+import jax
+import numpy as np
+
 from .. import _files
 from .._checks import check_bool, clip, short
 from .._plain import elements, is_mapping, is_sequence, is_sorted, items
@@ -67,7 +70,8 @@ class Rules:
         strict: bool = True,
     ):
         """Compiles the patterns and builds the initializers."""
-        if isinstance(rules, str) or not isinstance(rules, Iterable):
+        is_array = isinstance(rules, np.ndarray | jax.Array)
+        if is_array or isinstance(rules, str) or not isinstance(rules, Iterable):
             raise TypeError(
                 "Rules(rules=...) must be a dict from pattern to initializer, or a "
                 f"sequence of such pairs; got {short(rules)}."

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from .._compat import explicit_sharding
+from .._paths import check_tree
 from ..planning.arguments import is_array
 from ..planning.flatten import flatten
 from ..planning.ir import Program, Value
@@ -95,6 +96,7 @@ def trace(
         filled = dict(enumerate(leaves)) | dict(zip(places, arrays, strict=True))
         args, kwargs = jax.tree.unflatten(structure, filled.values())
         result = fn(*args, **kwargs)
+        check_tree(result)
         results[:] = [
             jax.tree.map(lambda x: _COMPUTED if _is_computed(x) else x, result)
         ]
