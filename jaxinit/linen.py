@@ -9,6 +9,8 @@ import jax
 from flax.linen import spmd
 from jax.sharding import Mesh, NamedSharding
 
+from ._checks import error
+from ._processes import errors_told
 from .insight import probe as insight
 from .insight.report import Report
 from .planning.plan import Plan, Progress
@@ -52,6 +54,8 @@ def plan(
         >>> [leaf.path for leaf in planned.leaves]
         ['params/bias', 'params/kernel']
     """
+    with errors_told("plan(...)"):
+        _check_model("linen.plan", model)
 
     def init(rngs: Any, *args: Any, **kwargs: Any) -> Any:
         return model.init(rngs, *args, method=method, **kwargs)
@@ -123,6 +127,7 @@ def probe(
         >>> report.rows[0].path
         'params/kernel'
     """
+    _check_model("linen.probe", model)
     has_state = kwargs.get("mutable", False) is not False
 
     def apply(variables: Any, *inputs: Any) -> Any:
@@ -130,3 +135,9 @@ def probe(
         return found[0] if has_state else found
 
     return insight.probe(apply, variables, *inputs, key=key, loss=loss)
+
+
+def _check_model(where: str, model: Any) -> None:
+    if not isinstance(model, nn.Module):
+        rule, cure = "a module of Flax Linen", "Pass an instance, as nn.Dense(4)."
+        raise error(TypeError, where, "model", rule, model, cure)

@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, Sharding
 
+from ._checks import check_function, error
 from ._compat import bypasses_plan, is_traced, may_transfer
 from ._paths import join, parts_of
 from ._processes import errors_told
@@ -168,6 +169,7 @@ def plan(
                 "uses the axis names of the variables; out_shardings replaces these "
                 "names."
             )
+        check_function("nnx.plan", "make", make, "a function of nnx.Rngs")
         rules = None if rules is None else as_rules(rules)
         return ModelPlan(make, _as_rngs(rngs), mesh, out_shardings, rules, progress)
 
@@ -227,6 +229,7 @@ def explain(
         bias   float32[4]    (4,)     1 bias Zeros()                        0, own 0
         kernel float32[3, 4] (3, 4)   -      the model's own 3      4       own 0.628
     """
+    check_function("nnx.explain", "make", make, "a function of nnx.Rngs")
     graph, streams = nnx.split(_as_rngs(rngs))
 
     def build(streams: Any) -> Any:
@@ -260,10 +263,8 @@ def probe(
         >>> [parameter.path for parameter in report.parameters]
         ['bias', 'kernel']
     """
-
-    def call(model: Any, *inputs: Any) -> Any:
-        return model(*inputs, **kwargs)
-
+    check_function("nnx.probe", "model", model, "a live model")
+    call: Any = lambda model, *x: model(*x, **kwargs)  # noqa: E731
     return insight.probe(call, model, *inputs, key=key, loss=loss)
 
 
@@ -293,10 +294,12 @@ class Built:
 
 def _as_rngs(rngs: Any) -> nnx.Rngs:
     """Returns random streams; a seed or key becomes ``nnx.Rngs``."""
-    if isinstance(rngs, np.integer):
-        rngs = int(rngs)
+    rngs = int(rngs) if isinstance(rngs, np.integer) else rngs
     with may_transfer():
-        return nnx.Rngs(rngs) if isinstance(rngs, int) or is_key_like(rngs) else rngs
+        rngs = nnx.Rngs(rngs) if isinstance(rngs, int) or is_key_like(rngs) else rngs
+    if not isinstance(rngs, nnx.Rngs):
+        raise error(TypeError, "nnx", "rngs", "nnx.Rngs, a seed or one key", rngs)
+    return rngs
 
 
 def _wanted(out_shardings: Any, mesh: Mesh | None) -> FromTree:

@@ -243,3 +243,25 @@ def test_hand_written():
         return params
 
     check(lambda key: init(key, (8, 16, 16, 16, 4)), KEY, groups=4)
+
+
+@pytest.mark.parametrize("value", [None, 3, "x", nn.Dense, {"a": 1}, [1]])
+def test_what_is_no_model(value):
+    make, x = (lambda rngs: nnx.Linear(3, 2, rngs=rngs)), jnp.ones((2, 3))
+    message = r"model=...\) must be a module of Flax Linen; got .* Pass an instance"
+    with pytest.raises(TypeError, match=message):
+        jaxinit.linen.init(value, KEY, x)
+    with pytest.raises(TypeError, match=message):
+        jaxinit.linen.probe(value, {"params": {"w": x}}, x, key=KEY)
+    if value is not nn.Dense:  # which can be called
+        for call in (jaxinit.nnx.plan, jaxinit.nnx.create, jaxinit.nnx.explain):
+            rules = [{}] * (call is jaxinit.nnx.explain)
+            with pytest.raises(
+                TypeError, match=r"make=.*must be a function of nnx.Rngs"
+            ):
+                call(value, 0, *rules)
+        with pytest.raises(TypeError, match=r"nnx.probe\(model=...\) must be a live"):
+            jaxinit.nnx.probe(value, x, key=KEY)
+    if value != 3:  # a seed
+        with pytest.raises(TypeError, match=r"rngs=...\) must be nnx.Rngs, a seed or"):
+            jaxinit.nnx.create(make, value)

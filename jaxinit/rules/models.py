@@ -140,7 +140,8 @@ def plan(
         >>> len(p.groups), len(p(jax.random.key(1)))
         (1, 3)
     """
-    _check_fn("plan", fn)
+    with errors_told("plan(...)"):
+        _check_fn("plan", fn)
     fn = fn if rules is None else ruled(fn, rules)
     return Plan(
         fn, args, kwargs, out_shardings=out_shardings, donate=donate, progress=progress
@@ -176,7 +177,8 @@ def init(
         >>> init(lambda key: jaxinit.Ones()(key, (2,)), jax.random.key(0))
         Array([1., 1.], dtype=float32)
     """
-    _check_fn("init", fn)
+    with errors_told("plan(...)"):
+        _check_fn("init", fn)
     fn = fn if rules is None else ruled(fn, rules)
     if bypasses_plan(args, kwargs):
         if read_config("jax_disable_jit"):  # perhaps in this process alone
