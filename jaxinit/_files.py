@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import json
 import os
 import secrets
@@ -33,9 +34,16 @@ def read(path: str | Path) -> Any:
 
 
 def read_text(path: Path) -> str:
-    """Returns the text of a UTF-8 file, with any line endings."""
+    """Returns the text of a UTF-8 file, with any line endings.
+
+    Raises:
+        ValueError: If it is not UTF-8, or too long. No more of it is read then.
+    """
+    with path.open("rb") as file:
+        data = file.read(4 * _TEXT + 1)
+    _check_length(-(-len(data) // 4))  # a character takes up to four bytes
     try:
-        return path.read_text("utf-8")
+        return io.TextIOWrapper(io.BytesIO(data), "utf-8").read()
     except UnicodeDecodeError as e:
         raise ValueError(f"byte {e.start} is no UTF-8.") from None
 

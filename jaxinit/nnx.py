@@ -166,8 +166,7 @@ def plan(
         if mesh is not None and out_shardings is not None:
             raise ValueError(
                 "nnx.plan(mesh=..., out_shardings=...): pass only one of them. A mesh "
-                "uses the axis names of the variables; out_shardings replaces these "
-                "names."
+                "uses the axis names of the variables; out_shardings replaces them."
             )
         check_function("nnx.plan", "make", make, "a function of nnx.Rngs")
         rules = None if rules is None else as_rules(rules)
@@ -264,8 +263,8 @@ def probe(
         ['bias', 'kernel']
     """
     check_function("nnx.probe", "model", model, "a live model")
-    call: Any = lambda model, *x: model(*x, **kwargs)  # noqa: E731
-    return insight.probe(call, model, *inputs, key=key, loss=loss)
+    fn: Any = lambda m, *x: m(*x, **kwargs)  # noqa: E731
+    return insight.probe(fn, model, *inputs, key=key, loss=loss)
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -294,9 +293,9 @@ class Built:
 
 def _as_rngs(rngs: Any) -> nnx.Rngs:
     """Returns random streams; a seed or key becomes ``nnx.Rngs``."""
-    rngs = int(rngs) if isinstance(rngs, np.integer) else rngs
     with may_transfer():
-        rngs = nnx.Rngs(rngs) if isinstance(rngs, int) or is_key_like(rngs) else rngs
+        if isinstance(rngs, int | np.integer) or is_key_like(rngs):
+            rngs = nnx.Rngs(int(rngs) if isinstance(rngs, np.integer) else rngs)
     if not isinstance(rngs, nnx.Rngs):
         raise error(TypeError, "nnx", "rngs", "nnx.Rngs, a seed or one key", rngs)
     return rngs

@@ -223,3 +223,20 @@ def test_refused_json(tmp_path):
         said = str(e.value)
         assert said.startswith(str(path)) and said.isprintable() and len(said) < 500
     assert _files.loads('{"a": "\\ud83d\\ude00"}') == {"a": "😀"}  # a whole pair
+
+
+def test_a_file_without_an_end_is_refused(tmp_path):
+    path = tmp_path / "rules.json"
+    path.symlink_to("/dev/zero")
+    for load in (jaxinit.Rules.load, jaxinit.Manifest.load):
+        with pytest.raises(ValueError, match="the text is longer than"):
+            load(path)
+
+
+def test_line_endings_are_read_as_one(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_bytes("a: |\r\n  \u00e9\r\n  c\r\n".encode())
+    assert _files.read(path) == {"a": "\u00e9\nc\n"}
+    path.write_bytes(b"a: b\r\n" + b"x" * 10**5 + b"\xff")
+    with pytest.raises(ValueError, match="byte 100006 is no UTF-8"):
+        _files.read(path)
