@@ -43,7 +43,8 @@ def error(
     kind: type[Exception], where: str, name: str, rule: str, value: object, cure=""
 ) -> Exception:
     """Makes an exception that names the call, argument, rule, value and cure."""
-    message = f"{where}({name}=...) must be {rule}; got {short(value)}."
+    call = f"{printable(where)}({printable(name)}=...)"  # there may be paths in both
+    message = f"{call} must be {rule}; got {short(value)}."
     return kind(f"{message} {cure}".rstrip())
 
 

@@ -322,7 +322,7 @@ def test_batch_axes_may_be_an_array(value):
 
 UNSORTED = {"a": {1: LEAF, "b": LEAF}}
 DEEP = LEAF
-for _ in range(3000):
+for _ in range(20_000):
     DEEP = [DEEP]
 TREES = {
     "init_tree": lambda tree: jaxinit.init_tree(KEY, tree, {"**": "ones"}),
@@ -384,3 +384,30 @@ def test_paths_are_text(path):
     ):
         message = "path of a file must be a str or a Path; got "
         refused(lambda call=call: call(path), TypeError, message)
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2J", "b" * 10**5])
+def test_no_path_or_structure_of_a_message_is_raw_or_long(name):
+    draw = lambda key, x: {name: jax.random.normal(key, x[name].shape)}  # noqa: E731
+    x = {name: jnp.ones(2)}
+    plan = jaxinit.plan(draw, KEY, x)
+    add = jaxinit.plan(lambda key, x: {name: x[name] + 1}, KEY, x)
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    mesh = jax.make_mesh((1,), ("a",))
+    deep = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "a"))
+    struct = {name: jax.ShapeDtypeStruct((2,), "float32")}
+    for call in (
+        lambda: plan(KEY, {name: jnp.ones(3)}),
+        lambda: plan(KEY, {name: jnp.ones(2), "c": 1}),
+        lambda: add(KEY, struct),
+        lambda: jaxinit.plan(draw, KEY, x, out_shardings={name: "b" * 10**5}),
+        lambda: jaxinit.plan(draw, KEY, x, out_shardings={name: deep}),
+        lambda: jaxinit.plan(
+            draw, KEY, x, out_shardings={name: jax.sharding.PartitionSpec()}
+        ),
+        lambda: jaxinit.plan(draw, KEY, x, out_shardings={name: sharding, "c": 1}),
+        lambda: jaxinit.manifest(struct),
+    ):
+        with pytest.raises((TypeError, ValueError)) as e:
+            call()
+        assert "\x1b" not in str(e.value) and len(str(e.value)) < 2000, e.value

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .._checks import check_int, check_number, error
+from .._checks import check_int, check_number, error, printable
 from ..rules.patterns import Pattern
 from .scaling import is_close, scale
 from .tasks import Tasks, tasks_of
@@ -111,7 +111,7 @@ def _warn(
     ]
     for i, factor in factors.items():
         task = tasks.by_site[i]
-        path = traced.paths[task.source.leaf] or "the array"
+        path = printable(traced.paths[task.source.leaf]) or "the array"
         if not np.isfinite(factor).all():
             failed.append(
                 f"{path}: no factor reaches {task.target:.3g}, because its result is "

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from .._checks import printable
 from .._compat import read_config
 from .._exact import exact
 from .._paths import join, parts_of
@@ -80,9 +81,10 @@ class Arguments:
                 )
         leaves, tree = jax.tree.flatten((args, kwargs))
         if tree != self.tree:
+            now, planned = printable(str(tree)), printable(str(self.tree))
             raise TypeError(
                 "plan(...): the arguments have another structure than when it was "
-                f"planned: {tree} instead of {self.tree}. Plan again for these."
+                f"planned: {now} instead of {planned}. Plan again for these."
             )
         avals = iter(self.avals)
         for i, (name, x) in enumerate(zip(self.names, leaves, strict=True)):
@@ -93,8 +95,8 @@ class Arguments:
             )
             if planned != given:
                 raise TypeError(
-                    f"plan(...): argument {name} was {planned} when it was planned "
-                    f"and is {given} now. Plan again for these arguments."
+                    f"plan(...): argument {printable(name)} was {planned} when it was "
+                    f"planned and is {given} now. Plan again for these arguments."
                 )
         return [x for i, x in enumerate(leaves) if i not in self.fixed]
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._checks import check_progress
+from .._checks import check_progress, printable
 from .._compat import (
     bypasses_plan,
     default_place,
@@ -235,8 +235,9 @@ class Plan:
             elif leaves:
                 path = self.leaves[leaves[0]].path or "the result"
                 raise TypeError(
-                    f"plan(...): argument {name} is a ShapeDtypeStruct, which has no "
-                    f"values, and the leaf {path} depends on it. Pass an array."
+                    f"plan(...): argument {printable(name)} is a ShapeDtypeStruct, "
+                    f"which has no values, and the leaf {printable(path)} depends on "
+                    "it. Pass an array."
                 )
 
     def _with_keys(self, arrays: Sequence[Any]) -> dict[Value, Any]:

@@ -8,10 +8,12 @@ from typing import Any
 import jax
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
+from .._checks import printable, short
 from .._compat import concrete_mesh
 from .._paths import join, parts_of
 from .arguments import is_array
 
+_REASON = 1000  # most characters of an error of JAX
 _NUMBERS = (bool, int, float, complex)
 
 
@@ -82,8 +84,9 @@ class Result:
         try:
             jax.tree.map(assign, wanted, numbers, is_leaf=_is_sharding)
         except ValueError as e:
+            reason = printable(" ".join(str(e).split()), _REASON)
             raise ValueError(
-                f"plan(out_shardings=...) must be a prefix of the result; {e}"
+                f"plan(out_shardings=...) must be a prefix of the result; {reason}"
             ) from None
         return [found.get(i) for i in range(count)]
 
@@ -135,21 +138,22 @@ def _is_sharding(x: Any) -> bool:
 
 
 def _fitting(path: str, sharding: Any, aval: Any) -> Sharding | None:
+    where = f"plan(out_shardings=...) at {printable(path)}"
     if not _is_sharding(sharding):
         raise TypeError(
-            f"plan(out_shardings=...) at {path} must be a Sharding, a PartitionSpec or "
-            f"None; got {sharding!r}."
+            f"{where} must be a Sharding, a PartitionSpec or None; got "
+            f"{short(sharding)}."
         )
     if isinstance(sharding, PartitionSpec):
         mesh = concrete_mesh()
         if mesh is None:
             raise ValueError(
-                f"plan(out_shardings=...) at {path} is a PartitionSpec, which needs a "
-                "mesh: call under jax.set_mesh(mesh), or pass a NamedSharding."
+                f"{where} is a PartitionSpec, which needs a mesh: call under "
+                "jax.set_mesh(mesh), or pass a NamedSharding."
             )
         sharding = NamedSharding(mesh, sharding)
     if sharding is not None:
-        check_fits(f"plan(out_shardings=...) at {path}", sharding, aval.shape)
+        check_fits(where, sharding, aval.shape)
     return sharding
 
 
@@ -160,7 +164,7 @@ def check_fits(where: str, sharding: Sharding, shape: tuple[int, ...]) -> None:
         sharding.shard_shape(shape)
     except (ValueError, IndexError) as e:
         raise ValueError(
-            f"{where}: {sharding} does not fit shape {shape}. {e}"
+            f"{printable(where)}: {sharding} does not fit shape {shape}. {e}"
         ) from None
 
 
