@@ -119,9 +119,8 @@ class ModelPlan:
             )
 
     def _on_mesh(self) -> contextlib.AbstractContextManager[Any]:
-        return (
-            contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)
-        )
+        mesh = self._mesh
+        return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
 
 
 def plan(
@@ -138,8 +137,7 @@ def plan(
     Args:
         make: Function that builds the model from random streams, as
             ``lambda rngs: GPT(config, rngs=rngs)``.
-        rngs: Random streams, which do not advance; or a seed or key for
-            ``nnx.Rngs``.
+        rngs: Random streams, which do not advance; or a seed or key for ``nnx.Rngs``.
         mesh: Mesh for the variables. They are sharded by the axis names that
             ``nnx.with_partitioning`` gave them; others are replicated.
         out_shardings: Shardings of the variables, in place of ``mesh``, as for
@@ -263,8 +261,11 @@ def probe(
         ['bias', 'kernel']
     """
     check_function("nnx.probe", "model", model, "a live model")
-    fn: Any = lambda m, *x: m(*x, **kwargs)  # noqa: E731
-    return insight.probe(fn, model, *inputs, key=key, loss=loss)
+
+    def call(model: Any, *inputs: Any) -> Any:
+        return model(*inputs, **kwargs)
+
+    return insight.probe(call, model, *inputs, key=key, loss=loss)
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -294,8 +295,8 @@ class Built:
 def _as_rngs(rngs: Any) -> nnx.Rngs:
     """Returns random streams; a seed or key becomes ``nnx.Rngs``."""
     with may_transfer():
-        if isinstance(rngs, int | np.integer) or is_key_like(rngs):
-            rngs = nnx.Rngs(int(rngs) if isinstance(rngs, np.integer) else rngs)
+        rngs = int(rngs) if isinstance(rngs, np.integer) else rngs
+        rngs = nnx.Rngs(rngs) if isinstance(rngs, int) or is_key_like(rngs) else rngs
     if not isinstance(rngs, nnx.Rngs):
         raise error(TypeError, "nnx", "rngs", "nnx.Rngs, a seed or one key", rngs)
     return rngs
@@ -369,9 +370,8 @@ def _keys_given(counts: Any) -> dict[str, Any]:
 def _count_on_host(rngs: nnx.Rngs) -> None:
     """Makes streams count their keys in Python, if their counts are known.
 
-    Each key adds one to the count of its stream. If the count is traced, Flax asks it
-    for its sharding, and JAX refuses with a message that contains all operations so
-    far. That would take time quadratic in the number of parameters.
+    Flax asks a traced count for its sharding for each key. JAX refuses with a message
+    that holds all operations so far, and their number grows with the parameters.
     """
     for count in _counts(rngs):
         if jax.numpy.ndim(count.get_value()) == 0:
