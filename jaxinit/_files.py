@@ -15,6 +15,7 @@ from . import _yaml
 from ._checks import printable, short
 
 _TEXT = 2**25  # most characters of a file
+_PIECE = 2**20  # bytes
 _DEPTH = 300  # most levels of nesting; a model inside a Keras model takes four
 _BREAKS = frozenset("\x85\u2028\u2029")  # line breaks of YAML, not of JSON
 
@@ -39,9 +40,12 @@ def read_text(path: Path) -> str:
     Raises:
         ValueError: If it is not UTF-8, or too long. No more of it is read then.
     """
+    data = bytearray()
     with path.open("rb") as file:
-        data = file.read(4 * _TEXT + 1)
-    _check_length(-(-len(data) // 4))  # a character takes up to four bytes
+        # In pieces, because read(n) takes n bytes of memory for a short file as well.
+        while piece := file.read(_PIECE):
+            data += piece
+            _check_length(-(-len(data) // 4))  # a character takes up to four bytes
     try:
         return io.TextIOWrapper(io.BytesIO(data), "utf-8").read()
     except UnicodeDecodeError as e:
