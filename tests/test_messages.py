@@ -293,9 +293,13 @@ def test_windows_are_those_of_scipy():
             refused(lambda n=name: jaxinit.STFT(window=n), ValueError, "needs no param")
         else:
             assert name in WINDOWS
-    both = [jaxinit.STFT(window=f"hann{end}") for end in ("_periodic", "_symmetric")]
-    w, v = (init(None, (6, 1, 4)) for init in both)
-    assert not (w == v).all()
+    for end in ("periodic", "symmetric"):  # stronger than the field
+        expected = jaxinit.STFT(window="hann", periodic=end == "periodic")
+        for periodic in (True, False):
+            init = jaxinit.STFT(window=f"hann_{end}", periodic=periodic)
+            np.testing.assert_array_equal(
+                init(None, (6, 1, 4)), expected(None, (6, 1, 4))
+            )
 
 
 def test_two_leaves_of_one_path_are_found_in_linear_time():

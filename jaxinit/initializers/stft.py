@@ -126,6 +126,9 @@ def _named_window(where: str, name: str, length: int, periodic: bool) -> np.ndar
             f"{where}(window={short(name)}): a named window needs SciPy. Run pip "
             "install scipy, or pass the window's values or None."
         ) from None
+    for end in ("_periodic", "_symmetric"):  # which older versions of SciPy do not know
+        if name.endswith(end):
+            name, periodic = name.removesuffix(end), end == "_periodic"
     try:
         return np.asarray(signal.get_window(name, length, fftbins=periodic))
     except ValueError:
