@@ -321,14 +321,15 @@ def test_weights_with_constant_factors_are_scaled():
     assert moment(fn(made, x)) == pytest.approx(1, rel=0.01)
 
 
-def test_computed_weights_are_named():
-    p = {"w": 3 * jnp.eye(8), "a": jnp.ones((8, 2)), "b": jnp.ones((2, 8))}
+@pytest.mark.parametrize(("name", "shown"), [("a", "a"), ("a\x1b", r"a\\x1b")])
+def test_computed_weights_are_named(name, shown):
+    p = {"w": 3 * jnp.eye(8), name: jnp.ones((8, 2)), "b": jnp.ones((2, 8))}
 
     def fn(p, x):
-        return x @ (p["w"] + p["a"] @ p["b"]) @ p["w"]
+        return x @ (p["w"] + p[name] @ p["b"]) @ p["w"]
 
     with pytest.warns(
-        UserWarning, match="left a as it is: its weight is computed from"
+        UserWarning, match=f"left {shown} as it is: its weight is computed from"
     ):
         made = jaxinit.calibrate(fn, p, jnp.eye(8))
     assert not np.array_equal(made["w"], p["w"])

@@ -107,7 +107,8 @@ def _warn(
     tolerance: float,
 ) -> None:
     failed = [
-        f"{path or 'the array'} as it is: {why}" for path, why in tasks.refused.items()
+        f"{printable(path) or 'the array'} as it is: {why}"
+        for path, why in tasks.refused.items()
     ]
     for i, factor in factors.items():
         task = tasks.by_site[i]

@@ -98,7 +98,10 @@ class Residuals:
         if all(terms):
             self._terms[output] = terms[0] + terms[1]
         sums = [self._siblings.get(x, ()) for x in node.inputs]
-        if a.base == b.base or self._is_one_product(node, infos, terms):
+        parts = () if a.base == b.base else self._one_product(node, infos, terms)
+        if parts:
+            self._terms[output] = parts
+        if parts or a.base == b.base:
             self._siblings[output] = sum(sums, ())
             return None, ()
         i = int(b.base > a.base)
@@ -127,25 +130,26 @@ class Residuals:
                 inner.inside = residual.index
         return residual, dropped
 
-    def _is_one_product(
+    def _one_product(
         self, node: Node, infos: tuple[Info, Info], terms: list[tuple[int, ...]]
-    ) -> bool:
-        """True for W x + B A x, as of LoRA: both terms are products of the same x."""
+    ) -> tuple[int, ...]:
+        """The sites of W x + B A x, as of LoRA: both terms are products of the same x.
+
+        Of another sum, none.
+        """
         roots = {self._linear.get(x) for x in values(node.inputs)}
         ends = [
             own or (tuple(x.near) if len(x.near) == 1 else ())
             for own, x in zip(terms, infos, strict=True)
         ]
-        found = (
+        is_one = (
             None not in roots
             and len(roots) == 1
             and all(ends)
             and infos[0].past.isdisjoint(ends[1])
             and infos[1].past.isdisjoint(ends[0])
         )
-        if found:
-            self._terms[node.outputs[0]] = ends[0] + ends[1]
-        return found
+        return ends[0] + ends[1] if is_one else ()
 
     def _root(self, node: Node) -> Value | None:
         """The linear root of the result of an operation, or None."""

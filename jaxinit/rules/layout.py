@@ -106,7 +106,7 @@ def _stacked(layer: Any, declared: Mapping[str, Layout]) -> dict[str, Layout]:
 
 
 def _choices(count: int, rank: int) -> Iterator[tuple[int, ...]]:
-    """Yields choices of stacked axes, the leading axes first; -1 is the last axis."""
+    """Returns choices of stacked axes, the leading axes first; -1 is the last axis."""
     if count > _MOST:
         return iter([tuple(range(count))])
     return itertools.combinations([*range(rank), *range(-1, -rank - 1, -1)], count)
